@@ -1,0 +1,250 @@
+//! The terms of a session: what the person may do, how it is recorded, how long it may last.
+//!
+//! Terms travel as extensions of the session certificate. Reading is the exact inverse of writing: extensions that
+//! could not have been written from the terms read out of them are refused, so that a permission can neither hide in
+//! a second spelling nor stand there half.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{extension as ext, names::Login};
+
+/// What a session may do, how it is recorded, and how long it may last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The account that the session runs as; the certificate's one principal.
+    pub login: Login,
+    /// What the session may do. What is not named here is refused.
+    pub capabilities: Capabilities,
+    /// What is recorded beyond the output.
+    pub recording: Recording,
+    /// How long the session may last, in whole seconds (a fraction is cut off), from 1 s to 30 days.
+    pub longest: Duration,
+}
+
+/// What a session may do. The default is nothing at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A login shell.
+    pub shell: bool,
+    /// Commands.
+    pub exec: bool,
+    /// A pseudo terminal.
+    pub pty: bool,
+    /// The sftp subsystem.
+    pub sftp: Sftp,
+    /// Forwarding of the user's SSH agent.
+    pub agent_forwarding: bool,
+    /// X11 forwarding.
+    pub x11_forwarding: bool,
+    /// Destinations of local forwards as `host:port` patterns (`*` for any), at most 64 of at most 300 characters.
+    pub local_forward: Vec<String>,
+    /// Listening in the workspace for the user.
+    pub remote_forward: bool,
+}
+
+/// How much of sftp is allowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sftp {
+    /// No sftp.
+    #[default]
+    None,
+    /// Listing and reading.
+    ReadOnly,
+    /// Everything that the account may do.
+    ReadWrite,
+}
+
+/// What is recorded beyond the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recording {
+    /// Whether what the user types is recorded.
+    pub input: bool,
+    /// Bytes of output of a command without a terminal that are recorded whole; the rest is digested.
+    pub bulk_limit: u64,
+}
+
+impl Default for Recording {
+    /// No input, 16 MiB of bulk.
+    fn default() -> Self {
+        Self {
+            input: false,
+            bulk_limit: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why terms cannot be written into, or read from, a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TermsError {
+    /// A forward destination is no `host:port` pattern, or there are too many.
+    #[error("the forward destinations are not at most 64 patterns of the form host:port")]
+    ForwardTo,
+    /// The longest duration is zero or above 30 days, or is no number of seconds.
+    #[error("the longest session must be from 1 second to 30 days")]
+    Longest,
+    /// `sftp@doorward` is neither `read` nor `read-write`.
+    #[error("the extension sftp@doorward is neither 'read' nor 'read-write'")]
+    Sftp,
+    /// `recording@doorward` is missing or not of the form `input=no,bulk=16777216`.
+    #[error(
+        "the extension recording@doorward is missing or not of the form input=no,bulk=16777216"
+    )]
+    Recording,
+    /// The extensions contradict each other, or say the same in another spelling.
+    #[error("the extension {0} does not fit the other extensions")]
+    Inconsistent(&'static str),
+}
+
+impl TermsError {
+    /// A stable code for metrics and audit fields.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ForwardTo => "terms-forward-to",
+            Self::Longest => "terms-longest",
+            Self::Sftp => "terms-sftp",
+            Self::Recording => "terms-recording",
+            Self::Inconsistent(_) => "terms-inconsistent",
+        }
+    }
+}
+
+const LONGEST_AT_MOST: u64 = 30 * 86_400;
+const FORWARDS_AT_MOST: usize = 64;
+const FORWARD_LENGTH_AT_MOST: usize = 300;
+
+impl Terms {
+    /// The extensions that say these terms, by name; a flag has the empty value. The login is not among them.
+    ///
+    /// # Errors
+    /// [`TermsError`] where a value has no spelling: a malformed forward destination, or a duration out of range.
+    pub fn extensions(&self) -> Result<BTreeMap<String, String>, TermsError> {
+        let may = &self.capabilities;
+        let mut out = BTreeMap::new();
+        let mut put = |name: &str, value: String| out.insert(name.to_owned(), value);
+        let forwards = !may.local_forward.is_empty() || may.remote_forward;
+        for (name, present) in [
+            (ext::PERMIT_PTY, may.pty),
+            (ext::PERMIT_AGENT, may.agent_forwarding),
+            (ext::PERMIT_X11, may.x11_forwarding),
+            (ext::PERMIT_PORT, forwards),
+            (ext::SHELL, may.shell),
+            (ext::EXEC, may.exec),
+            (ext::REMOTE_FORWARD, may.remote_forward),
+        ] {
+            if present {
+                put(name, String::new());
+            }
+        }
+        match may.sftp {
+            Sftp::None => None,
+            Sftp::ReadOnly => put(ext::SFTP, "read".to_owned()),
+            Sftp::ReadWrite => put(ext::SFTP, "read-write".to_owned()),
+        };
+        if !may.local_forward.is_empty() {
+            if may.local_forward.len() > FORWARDS_AT_MOST
+                || !may.local_forward.iter().all(|p| is_destination(p))
+            {
+                return Err(TermsError::ForwardTo);
+            }
+            put(ext::FORWARD_TO, may.local_forward.join(","));
+        }
+        let input = if self.recording.input { "yes" } else { "no" };
+        put(
+            ext::RECORDING,
+            format!("input={input},bulk={}", self.recording.bulk_limit),
+        );
+        let longest = self.longest.as_secs();
+        if !(1..=LONGEST_AT_MOST).contains(&longest) {
+            return Err(TermsError::Longest);
+        }
+        put(ext::LONGEST, longest.to_string());
+        Ok(out)
+    }
+
+    /// Reads terms from a certificate's extensions; names that say no terms are left alone.
+    ///
+    /// # Errors
+    /// [`TermsError`] for a missing or malformed value, and for any set of values that [`Terms::extensions`] would not
+    /// have written.
+    pub fn from_extensions(
+        login: Login,
+        extensions: &BTreeMap<String, String>,
+    ) -> Result<Self, TermsError> {
+        let has = |name: &str| extensions.contains_key(name);
+        let value = |name: &str| extensions.get(name).map(String::as_str);
+        let terms = Self {
+            login,
+            capabilities: Capabilities {
+                shell: has(ext::SHELL),
+                exec: has(ext::EXEC),
+                pty: has(ext::PERMIT_PTY),
+                sftp: match value(ext::SFTP) {
+                    None => Sftp::None,
+                    Some("read") => Sftp::ReadOnly,
+                    Some("read-write") => Sftp::ReadWrite,
+                    Some(_) => return Err(TermsError::Sftp),
+                },
+                agent_forwarding: has(ext::PERMIT_AGENT),
+                x11_forwarding: has(ext::PERMIT_X11),
+                local_forward: value(ext::FORWARD_TO)
+                    .map(|list| {
+                        list.split(',')
+                            .take(FORWARDS_AT_MOST + 1)
+                            .map(str::to_owned)
+                            .collect()
+                    })
+                    .unwrap_or_default(),
+                remote_forward: has(ext::REMOTE_FORWARD),
+            },
+            recording: value(ext::RECORDING)
+                .and_then(read_recording)
+                .ok_or(TermsError::Recording)?,
+            longest: value(ext::LONGEST)
+                .and_then(|text| text.parse().ok())
+                .map(Duration::from_secs)
+                .ok_or(TermsError::Longest)?,
+        };
+        let written = terms.extensions()?;
+        for name in ext::TERMS {
+            if extensions.get(name) != written.get(name) {
+                return Err(TermsError::Inconsistent(name));
+            }
+        }
+        Ok(terms)
+    }
+}
+
+fn read_recording(text: &str) -> Option<Recording> {
+    let (input, bulk) = text.strip_prefix("input=")?.split_once(",bulk=")?;
+    let input = match input {
+        "yes" => true,
+        "no" => false,
+        _ => return None,
+    };
+    Some(Recording {
+        input,
+        bulk_limit: bulk.parse().ok()?,
+    })
+}
+
+/// A `host:port` pattern: a host of letters, digits, `.`, `-`, `_`, `*`, `?`, or `[…]` around an IPv6 address;
+/// a port of 1 to 65535 without leading zeros, or `*`.
+fn is_destination(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let host_ok = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok() || v6 == "*",
+        None => {
+            let ok =
+                |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*' | b'?');
+            !host.is_empty() && host.bytes().all(ok)
+        }
+    };
+    let port_ok = port == "*"
+        || port
+            .parse::<u16>()
+            .is_ok_and(|n| n != 0 && n.to_string() == port);
+    text.len() <= FORWARD_LENGTH_AT_MOST && host_ok && port_ok
+}
