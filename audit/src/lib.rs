@@ -1,1 +1,35 @@
-//! stub
+//! What a recording is: its events, the chain of blocks that carries them, the signed heads and
+//! receipts that prove it, verification and export.
+//!
+//! This crate owns the format (`docs/recording-format.md`) and everything that an auditor's tool
+//! needs. It refuses to know a runtime, a clock, a network or a certificate authority: times come
+//! in as numbers, trust comes in as functions.
+
+pub mod asciicast;
+mod block;
+mod cbor;
+mod chain;
+mod event;
+mod fault;
+mod head;
+mod index;
+mod journal;
+mod pack;
+mod printable;
+mod read;
+pub mod receipt;
+mod recorder;
+mod time;
+mod verify;
+
+pub use block::{BlockKind, MAX_RAW, SEGMENT_TARGET, first_link, hex, segment_name};
+pub use chain::{BlockSeen, ChainCheck};
+pub use event::*;
+pub use fault::{Class, Error, Fault, Place};
+pub use head::{HEAD_NAMESPACE, Head, HeadStatement};
+pub use index::{Outcome, SessionIndex};
+pub use journal::*;
+pub use printable::{Escaped, printable};
+pub use read::{Block, Blocks, Events, blocks, events};
+pub use recorder::Recorder;
+pub use verify::{Anchor, Finding, Options, Report, Trust, Verdict, verify, verify_with};

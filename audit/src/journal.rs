@@ -1,0 +1,192 @@
+//! The events of the gateway's own journal: the same format, another author.
+
+use minicbor::{CborLen, Decode, Encode};
+use uuid::Uuid;
+
+/// The gateway started; the first event of a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct GatewayStarted {
+    /// Version of the gateway.
+    #[n(0)]
+    pub version: String,
+    /// Which of the replicas.
+    #[n(1)]
+    pub instance: String,
+    /// The certificate over the key that signs the journal's heads, in OpenSSH's text form.
+    #[n(2)]
+    pub certificate: Option<String>,
+}
+
+/// Somebody was denied.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Denied {
+    /// Who, if that was established.
+    #[n(0)]
+    pub user: Option<String>,
+    /// What they asked for.
+    #[n(1)]
+    pub workspace: String,
+    /// Code of the refusal.
+    #[n(2)]
+    pub code: String,
+    /// The operator's detail.
+    #[n(3)]
+    pub detail: String,
+    /// Where they came from.
+    #[n(4)]
+    pub client_address: String,
+}
+
+/// A certificate was signed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Signed {
+    /// For which session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// For whom.
+    #[n(1)]
+    pub user: String,
+    /// For which workspace.
+    #[n(2)]
+    pub workspace: String,
+    /// Serial of the certificate.
+    #[n(3)]
+    pub serial: u64,
+    /// Its key id.
+    #[n(4)]
+    pub key_id: String,
+    /// Its end, Unix seconds.
+    #[n(5)]
+    pub valid_before: u64,
+}
+
+/// A session was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct SessionOpened {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// Who.
+    #[n(1)]
+    pub user: String,
+    /// Name of the workspace.
+    #[n(2)]
+    pub workspace: String,
+    /// Which life of that name.
+    #[n(3)]
+    pub workspace_uid: String,
+    /// The account in the workspace.
+    #[n(4)]
+    pub login: String,
+    /// Where the client came from.
+    #[n(5)]
+    pub client_address: String,
+    /// What the client called itself.
+    #[n(6)]
+    pub client_version: String,
+}
+
+/// A session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct SessionEnded {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// A sentence for people.
+    #[n(1)]
+    pub reason: String,
+    /// A word from a closed set.
+    #[n(2)]
+    pub code: String,
+    /// SSH ciphertext from the client.
+    #[n(3)]
+    pub client_bytes: u64,
+    /// SSH ciphertext from the agent.
+    #[n(4)]
+    pub agent_bytes: u64,
+    /// Bytes of the recording that were stored.
+    #[n(5)]
+    pub record_bytes: u64,
+}
+
+/// The gateway signed a receipt for a head: the journal's memory of how far a recording went.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct HeadCountersigned {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// Index of the segment.
+    #[n(1)]
+    pub segment: u32,
+    /// Sequence number of the head block.
+    #[n(2)]
+    pub seq: u64,
+    /// Link after the head block.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub link: [u8; 32],
+}
+
+/// Somebody read a recording.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct RecordingViewed {
+    /// Whose session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// Who read.
+    #[n(1)]
+    pub user: String,
+    /// Which part.
+    #[n(2)]
+    pub what: String,
+}
+
+/// The link to a workspace came up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct LinkUp {
+    /// Name of the workspace.
+    #[n(0)]
+    pub workspace: String,
+    /// Which life of that name.
+    #[n(1)]
+    pub uid: String,
+    /// Version of the agent.
+    #[n(2)]
+    pub agent_version: String,
+}
+
+/// The link to a workspace went down.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct LinkDown {
+    /// Name of the workspace.
+    #[n(0)]
+    pub workspace: String,
+    /// Why.
+    #[n(1)]
+    pub reason: String,
+}
+
+/// A workspace was enrolled: it got a host certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Enrolled {
+    /// Name of the workspace.
+    #[n(0)]
+    pub workspace: String,
+    /// Which life of that name.
+    #[n(1)]
+    pub uid: String,
+}
+
+/// The gateway stopped in order; the last event of a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct GatewayStopped {}
