@@ -104,6 +104,12 @@ impl Chain {
         small: &[u8],
     ) -> Result<BlockSeen, Fault> {
         if tag(&link) != header.tag {
+            if header.kind == BlockKind::Start
+                && let Ok(start) = Start::parse(small)
+                && start.stream != self.stream
+            {
+                return Err(self.foreign(&start));
+            }
             return Err(self.fault(Class::Altered, "block does not fit its tag and the chain"));
         }
         let head = match header.kind {
@@ -145,8 +151,7 @@ impl Chain {
     fn check_start(&self, payload: &[u8]) -> Result<(), Fault> {
         let start = Start::parse(payload).map_err(|text| self.fault(Class::Malformed, text))?;
         if start.stream != self.stream {
-            let text = format!("segment belongs to stream {}", start.stream);
-            return Err(self.fault(Class::Spliced, text));
+            return Err(self.foreign(&start));
         }
         if start.segment != self.segment {
             let text = format!(
@@ -159,6 +164,14 @@ impl Chain {
             return Err(self.fault(Class::Spliced, "segment does not follow the one before it"));
         }
         Ok(())
+    }
+
+    fn foreign(&self, start: &Start) -> Fault {
+        let text = format!(
+            "segment belongs to stream {}, not to {}",
+            start.stream, self.stream
+        );
+        self.fault(Class::Spliced, text)
     }
 
     fn check_head(&self, payload: &[u8]) -> Result<Head, Fault> {

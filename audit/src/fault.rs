@@ -118,8 +118,11 @@ pub enum Error {
     #[error("cannot write the export")]
     Write(#[source] std::io::Error),
     /// The channel that was asked for is not in the recording.
-    #[error("the recording has no channel {0}")]
-    NoChannel(u32),
+    #[error("the recording has no {}", match .0 {
+        Some(channel) => format!("channel {channel}"),
+        None => "channel in which something runs".to_owned(),
+    })]
+    NoChannel(Option<u32>),
 }
 
 impl Error {

@@ -89,6 +89,18 @@ pub struct Durable {
     pub link: [u8; 32],
 }
 
+impl Durable {
+    /// Nothing was stored: the place before the first block.
+    pub fn nothing(stream: Uuid) -> Self {
+        Self {
+            segment: 0,
+            seq: 0,
+            offset: 0,
+            link: block::first_link(stream),
+        }
+    }
+}
+
 impl From<&crate::BlockSeen> for Durable {
     fn from(seen: &crate::BlockSeen) -> Self {
         Self {

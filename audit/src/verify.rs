@@ -1,14 +1,14 @@
 //! Verification of a recording that lies in a directory, offline: files and public keys alone.
 
+mod receipts;
+mod walk;
+
 use std::path::Path;
 
 use ssh_key::PublicKey;
 use uuid::Uuid;
 
-use crate::{
-    fault::{Class, Fault, Place},
-    index::Outcome,
-};
+use crate::{fault::Fault, index::Outcome};
 
 /// Judges an agent's host certificate (SSH wire blob) at a time in Unix milliseconds.
 pub type JudgeAgent = Box<dyn Fn(&[u8], u64) -> Result<PublicKey, String>>;
@@ -91,21 +91,23 @@ impl Report {
     }
 }
 
-/// Verifies the recording in a directory.
+/// Verifies the recording in a directory. If the directory is named for a session, as in the
+/// gateway's store, it must be that session.
 pub fn verify(dir: &Path, trust: &Trust) -> Report {
-    verify_with(dir, trust, &Options::default())
+    let name = dir.file_name().and_then(|name| name.to_str());
+    let session = name.and_then(|name| Uuid::try_parse(name).ok());
+    verify_with(
+        dir,
+        trust,
+        &Options {
+            session,
+            ..Options::default()
+        },
+    )
 }
 
-/// Verifies the recording in a directory as strictly as `options` say.
-pub fn verify_with(_dir: &Path, _trust: &Trust, _options: &Options) -> Report {
-    let fault = Fault::new(Class::Unreadable, Place::default(), "not verified");
-    Report {
-        ok: false,
-        findings: vec![fault],
-        session: None,
-        blocks: 0,
-        bytes: 0,
-        outcome: None,
-        notes: Vec::new(),
-    }
+/// Verifies the recording in a directory as strictly as `options` say. It reads the segments and
+/// the receipts there and nothing else; other files may lie beside them.
+pub fn verify_with(dir: &Path, trust: &Trust, options: &Options) -> Report {
+    walk::Walk::new(trust, options).directory(dir)
 }
