@@ -182,3 +182,6 @@ fn check(
         None => Ok(got),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

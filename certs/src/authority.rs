@@ -2,9 +2,11 @@
 
 use std::time::SystemTime;
 
+use ssh_key::certificate::CertType;
+
 use crate::{
     CaKeys, Discrepancy, HostCert, HostRequest, LinkCert, LinkRequest, Local, RequestError,
-    SessionCert, SessionRequest,
+    SessionCert, SessionRequest, request::Wanted,
 };
 
 /// The SSH certificate authority. Every answer is checked field by field, whoever gives it.
@@ -13,6 +15,9 @@ use crate::{
 pub enum Authority {
     /// Key files, or keys in memory, of this process: for development and small installs.
     Local(Local),
+    /// Answers whatever a test makes it answer.
+    #[cfg(test)]
+    Lying(crate::answer::tests::Lying),
 }
 
 /// Why there is no certificate.
@@ -28,6 +33,9 @@ pub enum AuthorityError {
     /// The key could not sign.
     #[error("the authority could not sign")]
     Sign(#[source] ssh_key::Error),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes for a certificate")]
+    Random,
 }
 
 impl AuthorityError {
@@ -38,6 +46,7 @@ impl AuthorityError {
             Self::Request(error) => error.code(),
             Self::Answer(error) => error.code(),
             Self::Sign(_) => "authority-sign",
+            Self::Random => "authority-random",
         }
     }
 }
@@ -53,12 +62,8 @@ impl Authority {
         now: SystemTime,
     ) -> Result<SessionCert, AuthorityError> {
         let wanted = request.wanted()?;
-        match self {
-            Self::Local(local) => {
-                let blob = local.sign(&wanted, now)?;
-                Ok(SessionCert::check(&wanted, blob, local.user_ca(), now)?)
-            }
-        }
+        let (blob, trusted) = (self.answer(&wanted, now).await?, self.user_ca().await?);
+        Ok(SessionCert::check(&wanted, blob, &trusted, now)?)
     }
 
     /// Has a host certificate signed.
@@ -71,12 +76,8 @@ impl Authority {
         now: SystemTime,
     ) -> Result<HostCert, AuthorityError> {
         let wanted = request.wanted()?;
-        match self {
-            Self::Local(local) => {
-                let blob = local.sign(&wanted, now)?;
-                Ok(HostCert::check(&wanted, blob, local.host_ca(), now)?)
-            }
-        }
+        let (blob, trusted) = (self.answer(&wanted, now).await?, self.host_ca().await?);
+        Ok(HostCert::check(&wanted, blob, &trusted, now)?)
     }
 
     /// Has a link certificate signed.
@@ -89,12 +90,8 @@ impl Authority {
         now: SystemTime,
     ) -> Result<LinkCert, AuthorityError> {
         let wanted = request.wanted()?;
-        match self {
-            Self::Local(local) => {
-                let blob = local.sign(&wanted, now)?;
-                Ok(LinkCert::check(&wanted, blob, local.user_ca(), now)?)
-            }
-        }
+        let (blob, trusted) = (self.answer(&wanted, now).await?, self.user_ca().await?);
+        Ok(LinkCert::check(&wanted, blob, &trusted, now)?)
     }
 
     /// The keys that sign session and link certificates.
@@ -102,9 +99,7 @@ impl Authority {
     /// # Errors
     /// None from a local authority.
     pub async fn user_ca(&self) -> Result<CaKeys, AuthorityError> {
-        match self {
-            Self::Local(local) => Ok(local.user_ca().clone()),
-        }
+        self.trusted(CertType::User).await
     }
 
     /// The keys that sign host certificates.
@@ -112,8 +107,23 @@ impl Authority {
     /// # Errors
     /// None from a local authority.
     pub async fn host_ca(&self) -> Result<CaKeys, AuthorityError> {
+        self.trusted(CertType::Host).await
+    }
+
+    /// The blob that the authority answers with, not believed yet.
+    async fn answer(&self, wanted: &Wanted, now: SystemTime) -> Result<Vec<u8>, AuthorityError> {
         match self {
-            Self::Local(local) => Ok(local.host_ca().clone()),
+            Self::Local(local) => local.sign(wanted, now),
+            #[cfg(test)]
+            Self::Lying(lying) => Ok(lying.answer(wanted, now)),
+        }
+    }
+
+    async fn trusted(&self, kind: CertType) -> Result<CaKeys, AuthorityError> {
+        match self {
+            Self::Local(local) => Ok(local.trusted(kind).clone()),
+            #[cfg(test)]
+            Self::Lying(lying) => Ok(lying.trusted(kind)),
         }
     }
 }

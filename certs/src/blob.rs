@@ -6,6 +6,7 @@
 //! again and compared with the input: a blob that is not the one encoding of what it says is refused.
 //! Format: OpenSSH's PROTOCOL.certkeys; strings and integers as in RFC 4251, section 5.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ssh_key::Certificate;
 
 use crate::{Refusal, extension, refusal::shown};
@@ -27,23 +28,38 @@ pub(crate) fn read(blob: &[u8]) -> Result<Certificate, Refusal> {
     }
 }
 
-/// Parses one line `type base64 [comment]`, and gives back the blob beside the certificate.
+/// Parses one line `type base64 [comment]`, which may end in a newline.
 pub(crate) fn read_text(text: &str) -> Result<Certificate, Refusal> {
     if text.len() > 2 * LONGEST_BLOB {
         return Err(Refusal::TooLong);
     }
+    let (kind, blob) = split_line(text).ok_or(Refusal::NotText)?;
+    if kind.as_bytes() != SUBJECT_TYPE {
+        return Err(Refusal::SubjectAlgorithm);
+    }
+    read(&blob)
+}
+
+/// The type and the blob of one line `type base64 [comment]`, of a key or a certificate alike.
+///
+/// The base64 is RFC 4648, section 4, with its padding and no stray bits: one blob has one text.
+pub(crate) fn split_line(text: &str) -> Option<(&str, Vec<u8>)> {
     let line = text.strip_suffix('\n').unwrap_or(text);
     let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.contains(['\n', '\r', '\0']) || !line.as_bytes().starts_with(SUBJECT_TYPE) {
-        return Err(Refusal::NotText);
+    if line.contains(['\n', '\r', '\0']) {
+        return None;
     }
-    let decoded = decode_base64(line.split(' ').nth(1).unwrap_or_default())?;
-    read(&decoded)
+    let mut words = line.split(' ');
+    let (kind, base64) = (words.next()?, words.next()?);
+    Some((kind, STANDARD.decode(base64).ok()?))
 }
 
 /// Whether `blob` is a public key that may sign certificates: plain ed25519, ECDSA on a NIST curve, or RSA of 2048
 /// to 8192 bits, in its one encoding.
 pub(crate) fn check_authority_key(blob: &[u8]) -> Result<(), Refusal> {
+    if blob.len() > LONGEST_BLOB {
+        return Err(Refusal::TooLong);
+    }
     authority_key(blob).map(|_| ())
 }
 
@@ -232,39 +248,4 @@ fn signature(blob: &[u8], key: AuthorityKey<'_>) -> Result<(), Refusal> {
         return Err(Refusal::Malformed(WHAT));
     }
     at.end(WHAT)
-}
-
-/// Base64 with the standard alphabet and its padding, and nothing else (RFC 4648, section 4).
-fn decode_base64(text: &str) -> Result<Vec<u8>, Refusal> {
-    let value = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    if text.is_empty() || !text.len().is_multiple_of(4) {
-        return Err(Refusal::NotText);
-    }
-    let digits = text
-        .strip_suffix("==")
-        .or_else(|| text.strip_suffix('='))
-        .unwrap_or(text);
-    let mut out = Vec::with_capacity(digits.len() * 3 / 4);
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for byte in digits.bytes() {
-        bits = (bits << 6) | u32::from(value(byte).ok_or(Refusal::NotText)?);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push(u8::try_from((bits >> held) & 0xff).unwrap_or(0));
-            bits &= (1 << held) - 1;
-        }
-    }
-    if bits == 0 {
-        Ok(out)
-    } else {
-        Err(Refusal::NotText)
-    }
 }

@@ -89,20 +89,32 @@ impl CaKeys {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
+            let number = index + 1;
             let key = line
                 .strip_prefix("cert-authority ")
                 .unwrap_or(line)
                 .trim_start();
-            let number = index + 1;
             if !["ssh-", "ecdsa-", "sk-"]
                 .iter()
                 .any(|prefix| key.starts_with(prefix))
             {
                 return Err(CaKeysError::Options { line: number });
             }
-            keys.push(
-                PublicKey::from_openssh(key).map_err(|_| CaKeysError::Line { line: number })?,
-            );
+            // The blob is looked at before any library parses it: the text may come from a peer.
+            let (kind, blob) = blob::split_line(key).ok_or(CaKeysError::Line { line: number })?;
+            if blob::check_authority_key(&blob).is_err() {
+                return Err(CaKeysError::Kind {
+                    number: keys.len() + 1,
+                    why: Self::KIND,
+                });
+            }
+            let key =
+                PublicKey::from_openssh(key).map_err(|_| CaKeysError::Line { line: number })?;
+            if key.algorithm().as_str() != kind || !key.to_bytes().is_ok_and(|again| again == blob)
+            {
+                return Err(CaKeysError::Line { line: number });
+            }
+            keys.push(key);
             if keys.len() > Self::AT_MOST {
                 return Err(CaKeysError::TooMany);
             }
@@ -157,5 +169,77 @@ impl std::str::FromStr for CaKeys {
 
     fn from_str(text: &str) -> Result<Self, CaKeysError> {
         Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HostKey;
+
+    fn line() -> String {
+        HostKey::generate()
+            .unwrap()
+            .public_key()
+            .to_openssh()
+            .unwrap()
+    }
+
+    #[test]
+    fn lines_are_read_as_sshd_reads_them() {
+        let (a, b) = (line(), line());
+        let text = format!("# ours\n\n  {a}\r\ncert-authority {b} a comment\n{a} twice\n");
+        let keys = CaKeys::parse(&text).unwrap();
+        assert_eq!(keys.len(), 2);
+        assert_eq!(CaKeys::parse(&keys.to_string()).unwrap(), keys);
+    }
+
+    #[test]
+    fn other_lines_are_refused_by_their_number() {
+        let good = line();
+        let cut = good
+            .strip_suffix(" doorward")
+            .and_then(|key| key.get(..key.len() - 4))
+            .unwrap();
+        for (bad, error) in [
+            (
+                format!("command=\"x\" {good}"),
+                CaKeysError::Options { line: 2 },
+            ),
+            (
+                format!("@cert-authority * {good}"),
+                CaKeysError::Options { line: 2 },
+            ),
+            (
+                "-----BEGIN OPENSSH PRIVATE KEY-----".to_owned(),
+                CaKeysError::Options { line: 2 },
+            ),
+            ("ssh-ed25519".to_owned(), CaKeysError::Line { line: 2 }),
+            ("ssh-ed25519 !!!!".to_owned(), CaKeysError::Line { line: 2 }),
+            (
+                cut.to_owned(),
+                CaKeysError::Kind {
+                    number: 2,
+                    why: CaKeys::KIND,
+                },
+            ),
+            (
+                good.replace("ssh-ed25519", "ssh-rsa"),
+                CaKeysError::Line { line: 2 },
+            ),
+        ] {
+            assert_eq!(
+                CaKeys::parse(&format!("{good}\n{bad}\n")),
+                Err(error),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_and_everybody_are_refused() {
+        assert_eq!(CaKeys::parse(" \n# nothing\n"), Err(CaKeysError::Empty));
+        let many: String = (0..65).map(|_| line() + "\n").collect();
+        assert_eq!(CaKeys::parse(&many), Err(CaKeysError::TooMany));
     }
 }

@@ -10,7 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, private::KeypairData};
+use rand::{TryRng as _, rngs::SysRng};
+use ssh_key::{
+    HashAlg, LineEnding, PrivateKey, PublicKey,
+    private::{Ed25519Keypair, KeypairData},
+};
 use zeroize::Zeroizing;
 
 /// Why a key file was refused, or could not be made.
@@ -180,10 +184,12 @@ pub fn load_or_create(path: &Path) -> Result<HostKey, KeyError> {
 }
 
 pub(crate) fn generate(comment: &str) -> Result<PrivateKey, KeyError> {
-    let mut key =
-        PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(|_| KeyError::Generate)?;
-    key.set_comment(comment);
-    Ok(key)
+    let mut seed = Zeroizing::new([0; 32]);
+    SysRng
+        .try_fill_bytes(seed.as_mut_slice())
+        .map_err(|_| KeyError::Generate)?;
+    let pair = KeypairData::from(Ed25519Keypair::from_seed(&seed));
+    PrivateKey::new(pair, comment).map_err(|_| KeyError::Generate)
 }
 
 /// Reads a private key of any kind.
@@ -217,28 +223,43 @@ pub(crate) fn read(path: &Path) -> Result<PrivateKey, KeyError> {
 }
 
 /// Writes a private key to a file that must not exist: mode 0600 from its first moment, and whole or not at all.
+///
+/// It is written beside its place under a random name and then linked to it, which fails where something stands there
+/// already. Where the file system knows no links, it is written in place.
 pub(crate) fn create(path: &Path, key: &PrivateKey) -> Result<(), KeyError> {
     let text = key
         .to_openssh(LineEnding::LF)
         .map_err(|_| KeyError::Generate)?;
-    let io_error = |source| KeyError::Io {
+    let random = SysRng.try_next_u64().map_err(|_| KeyError::Generate)?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{random:016x}.new"));
+    let draft = PathBuf::from(draft);
+    let placed =
+        write_new(&draft, text.as_bytes()).and_then(|()| match fs::hard_link(&draft, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) => write_new(path, text.as_bytes()),
+            Ok(()) => Ok(()),
+        });
+    // Gone already where it could not be written.
+    let _ = fs::remove_file(&draft);
+    placed.map_err(|source| KeyError::Io {
         verb: "create",
         path: path.to_owned(),
         source,
-    };
+    })
+}
+
+fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(io_error)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all());
-    if let Err(error) = written {
-        let _ = fs::remove_file(path);
-        return Err(io_error(error));
-    }
-    Ok(())
+    let mut file = options.open(path)?;
+    file.write_all(text)
+        .and_then(|()| file.sync_all())
+        .inspect_err(|_| {
+            let _ = fs::remove_file(path);
+        })
 }
 
 /// Far above any key's text (RSA of 16384 bits: 13 KiB).
@@ -273,3 +294,6 @@ fn check_opened(path: &Path, _named: &fs::Metadata, opened: &fs::Metadata) -> Re
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

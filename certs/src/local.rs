@@ -4,7 +4,7 @@
 
 use std::{fmt, path::Path, time::SystemTime};
 
-use rand::RngExt as _;
+use rand::{TryRng as _, rngs::SysRng};
 use ssh_key::{
     Algorithm, PrivateKey,
     certificate::{Builder, CertType},
@@ -80,21 +80,46 @@ impl Local {
         })
     }
 
-    pub(crate) fn user_ca(&self) -> &CaKeys {
-        &self.user_ca
-    }
-
-    pub(crate) fn host_ca(&self) -> &CaKeys {
-        &self.host_ca
+    /// The public key that signs this kind of certificate.
+    pub(crate) fn trusted(&self, kind: CertType) -> &CaKeys {
+        match kind {
+            CertType::User => &self.user_ca,
+            CertType::Host => &self.host_ca,
+        }
     }
 
     /// Signs what is wanted, dated back by [`BACKDATED_BY`], with a random serial number.
     pub(crate) fn sign(&self, wanted: &Wanted, now: SystemTime) -> Result<Vec<u8>, AuthorityError> {
-        let authority = match wanted.kind {
+        let mut nonce = [0; 32];
+        SysRng
+            .try_fill_bytes(&mut nonce)
+            .map_err(|_| AuthorityError::Random)?;
+        // Serial numbers are random, so that they stay unique over restarts and replicas without any state.
+        let serial = SysRng
+            .try_next_u64()
+            .map_err(|_| AuthorityError::Random)?
+            .max(1);
+        self.sign_built(wanted, now, nonce, serial)
+            .map_err(AuthorityError::Sign)
+    }
+
+    pub(crate) fn sign_built(
+        &self,
+        wanted: &Wanted,
+        now: SystemTime,
+        nonce: [u8; 32],
+        serial: u64,
+    ) -> Result<Vec<u8>, ssh_key::Error> {
+        build(wanted, now, nonce, serial)?
+            .sign(self.key(wanted.kind))?
+            .to_bytes()
+    }
+
+    pub(crate) fn key(&self, kind: CertType) -> &PrivateKey {
+        match kind {
             CertType::User => &self.user,
             CertType::Host => &self.host,
-        };
-        sign(wanted, now, authority).map_err(AuthorityError::Sign)
+        }
     }
 }
 
@@ -114,20 +139,20 @@ impl fmt::Debug for Local {
     }
 }
 
-fn sign(
+pub(crate) fn build(
     wanted: &Wanted,
     now: SystemTime,
-    authority: &PrivateKey,
-) -> Result<Vec<u8>, ssh_key::Error> {
+    nonce: [u8; 32],
+    serial: u64,
+) -> Result<Builder, ssh_key::Error> {
     let now = unix_seconds(now);
-    let mut rng = rand::rng();
-    let mut builder = Builder::new_with_random_nonce(
-        &mut rng,
+    let mut builder = Builder::new(
+        nonce,
         wanted.subject.clone(),
         now.saturating_sub(BACKDATED_BY.as_secs()),
         now.saturating_add(wanted.valid_for.as_secs()),
     )?;
-    builder.serial(rng.random_range(1..=u64::MAX))?;
+    builder.serial(serial)?;
     builder.cert_type(wanted.kind)?;
     builder.key_id(wanted.key_id.as_str())?;
     for principal in &wanted.principals {
@@ -136,5 +161,5 @@ fn sign(
     for (name, value) in &wanted.extensions {
         builder.extension(name.as_str(), value.as_str())?;
     }
-    builder.sign(authority)?.to_bytes()
+    Ok(builder)
 }

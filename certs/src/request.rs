@@ -170,11 +170,17 @@ pub(crate) fn is_host_name(name: &str) -> bool {
         .strip_prefix('[')
         .and_then(|rest| rest.split_once("]:"))
     {
-        Some((host, port)) if port.parse::<u16>().is_ok() => host,
+        Some((host, port)) if is_port(port) => host,
         Some(_) => return false,
         None => name,
     };
     host.parse::<std::net::IpAddr>().is_ok() || WorkspaceName::try_from(host).is_ok()
+}
+
+/// 1 to 65535, without sign or leading zeros.
+pub(crate) fn is_port(text: &str) -> bool {
+    text.parse::<u16>()
+        .is_ok_and(|port| port != 0 && port.to_string() == text)
 }
 
 fn ed25519(key: &PublicKey) -> Result<KeyData, RequestError> {

@@ -98,3 +98,51 @@ impl Default for SerialsSeen {
         Self::new(Self::DEFAULT_CAPACITY)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_is_taken_once() {
+        let mut seen = SerialsSeen::new(8);
+        assert_eq!(seen.take(1, 100, 50), Ok(()));
+        assert_eq!(seen.take(1, 100, 50), Err(Refusal::Replayed));
+        assert_eq!(
+            seen.take(1, 200, 99),
+            Err(Refusal::Replayed),
+            "another life does not make it another serial"
+        );
+        assert_eq!(seen.take(2, 100, 50), Ok(()));
+    }
+
+    #[test]
+    fn a_full_memory_refuses_and_does_not_forget() {
+        let mut seen = SerialsSeen::new(2);
+        assert_eq!(seen.take(1, 100, 50), Ok(()));
+        assert_eq!(seen.take(2, 200, 50), Ok(()));
+        assert_eq!(seen.take(3, 300, 99), Err(Refusal::TooManySerials));
+        assert_eq!(seen.take(1, 100, 99), Err(Refusal::Replayed));
+        assert_eq!(seen.take(3, 300, 100), Ok(()), "the first has expired");
+        assert_eq!(seen.len(), 2);
+        assert_eq!(seen.take(2, 200, 100), Err(Refusal::Replayed));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_brings_nothing_back() {
+        let mut seen = SerialsSeen::new(2);
+        assert_eq!(seen.take(1, 100, 50), Ok(()));
+        seen.forget_expired(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+        assert!(seen.is_empty());
+        assert_eq!(seen.take(1, 100, 50), Err(Refusal::Expired));
+        assert_eq!(seen.take(2, 101, 50), Ok(()));
+    }
+
+    #[test]
+    fn a_memory_of_nothing_takes_nothing() {
+        assert_eq!(
+            SerialsSeen::new(0).take(1, 100, 50),
+            Err(Refusal::TooManySerials)
+        );
+    }
+}

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{extension as ext, names::Login};
+use crate::{extension as ext, names::Login, request::is_port};
 
 /// What a session may do, how it is recorded, and how long it may last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,8 @@ pub struct Capabilities {
     pub agent_forwarding: bool,
     /// X11 forwarding.
     pub x11_forwarding: bool,
-    /// Destinations of local forwards as `host:port` patterns (`*` for any), at most 64 of at most 300 characters.
+    /// Destinations of local forwards as `host:port` patterns (`*` for any), at most 64 of at most 300 characters,
+    /// 8 KiB together.
     pub local_forward: Vec<String>,
     /// Listening in the workspace for the user.
     pub remote_forward: bool,
@@ -112,6 +113,8 @@ impl TermsError {
 const LONGEST_AT_MOST: u64 = 30 * 86_400;
 const FORWARDS_AT_MOST: usize = 64;
 const FORWARD_LENGTH_AT_MOST: usize = 300;
+/// Leaves room for the rest of the certificate.
+const FORWARDS_LENGTH_AT_MOST: usize = 8 * 1024;
 
 impl Terms {
     /// The extensions that say these terms, by name; a flag has the empty value. The login is not among them.
@@ -147,7 +150,11 @@ impl Terms {
             {
                 return Err(TermsError::ForwardTo);
             }
-            put(ext::FORWARD_TO, may.local_forward.join(","));
+            let list = may.local_forward.join(",");
+            if list.len() > FORWARDS_LENGTH_AT_MOST {
+                return Err(TermsError::ForwardTo);
+            }
+            put(ext::FORWARD_TO, list);
         }
         let input = if self.recording.input { "yes" } else { "no" };
         put(
@@ -242,9 +249,9 @@ fn is_destination(text: &str) -> bool {
             !host.is_empty() && host.bytes().all(ok)
         }
     };
-    let port_ok = port == "*"
-        || port
-            .parse::<u16>()
-            .is_ok_and(|n| n != 0 && n.to_string() == port);
+    let port_ok = port == "*" || is_port(port);
     text.len() <= FORWARD_LENGTH_AT_MOST && host_ok && port_ok
 }
+
+#[cfg(test)]
+mod tests;

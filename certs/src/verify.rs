@@ -1,8 +1,9 @@
 //! Judging what a peer presents: session, link and host certificates.
 //!
-//! The order is the same for all: the blob, the authority, its signature, the type, the time, critical options, and
-//! only then what the certificate says. Nothing in a certificate is looked at for meaning before its signature is
-//! known to be a trusted authority's. A clock that is behind gets no leeway here: authorities date certificates back.
+//! The order is the same for all: the blob, the authority, a sane validity, the signature, the type, critical options,
+//! the time, and only then what the certificate grants to whom. A key that is not trusted is never made to verify
+//! anything, so that the cost of a stranger's certificate is the cost of parsing it. There is no leeway for clocks
+//! here: authorities date certificates back instead.
 
 use std::time::{Duration, SystemTime};
 
