@@ -39,9 +39,7 @@ pub enum Discrepancy {
     #[error("the answer is not valid from about now (clock skew between us and the authority?)")]
     ValidAfter,
     /// Valid for longer than asked, or expired already.
-    #[error(
-        "the answer is not valid for the time that was asked (clock skew between us and the authority?)"
-    )]
+    #[error("the answer is not valid for the time that was asked (clock skew between us and the authority?)")]
     ValidBefore,
 }
 
@@ -140,12 +138,7 @@ answer! {
 /// How far the authority's clock may be from ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(30);
 
-fn check(
-    wanted: &Wanted,
-    blob: &[u8],
-    trusted: &CaKeys,
-    now: SystemTime,
-) -> Result<Certificate, Discrepancy> {
+fn check(wanted: &Wanted, blob: &[u8], trusted: &CaKeys, now: SystemTime) -> Result<Certificate, Discrepancy> {
     let got = blob::read(blob)?;
     believe(&got, trusted, wanted.kind, wanted.longest)?;
     let now = unix_seconds(now);
@@ -156,22 +149,13 @@ fn check(
         (*got.public_key() != wanted.subject, Discrepancy::Subject),
         (got.serial() == 0, Discrepancy::Serial),
         (got.key_id() != wanted.key_id, Discrepancy::KeyId),
-        (
-            got.valid_principals() != wanted.principals,
-            Discrepancy::Principals,
-        ),
-        (
-            got.extensions().0 != wanted.extensions,
-            Discrepancy::Extensions,
-        ),
+        (got.valid_principals() != wanted.principals, Discrepancy::Principals),
+        (got.extensions().0 != wanted.extensions, Discrepancy::Extensions),
         (
             after > now || after + BACKDATED_AT_MOST.as_secs() + skew < now,
             Discrepancy::ValidAfter,
         ),
-        (
-            before <= now || before > now + life + skew,
-            Discrepancy::ValidBefore,
-        ),
+        (before <= now || before > now + life + skew, Discrepancy::ValidBefore),
         (
             before - after > life + BACKDATED_AT_MOST.as_secs(),
             Discrepancy::ValidBefore,

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use ssh_key::certificate::CertType;
 
 use crate::{
-    CaKeys, Discrepancy, HostCert, HostRequest, LinkCert, LinkRequest, Local, RequestError,
-    SessionCert, SessionRequest, request::Wanted,
+    CaKeys, Discrepancy, HostCert, HostRequest, LinkCert, LinkRequest, Local, RequestError, SessionCert,
+    SessionRequest, request::Wanted,
 };
 
 /// The SSH certificate authority. Every answer is checked field by field, whoever gives it.
@@ -56,11 +56,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthorityError`]: refused before it was asked, not signed, or answered differently.
-    pub async fn sign_session(
-        &self,
-        request: &SessionRequest,
-        now: SystemTime,
-    ) -> Result<SessionCert, AuthorityError> {
+    pub async fn sign_session(&self, request: &SessionRequest, now: SystemTime) -> Result<SessionCert, AuthorityError> {
         let wanted = request.wanted()?;
         let (blob, trusted) = (self.answer(&wanted, now).await?, self.user_ca().await?);
         Ok(SessionCert::check(&wanted, blob, &trusted, now)?)
@@ -70,11 +66,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthorityError`]: refused before it was asked, not signed, or answered differently.
-    pub async fn sign_host(
-        &self,
-        request: &HostRequest,
-        now: SystemTime,
-    ) -> Result<HostCert, AuthorityError> {
+    pub async fn sign_host(&self, request: &HostRequest, now: SystemTime) -> Result<HostCert, AuthorityError> {
         let wanted = request.wanted()?;
         let (blob, trusted) = (self.answer(&wanted, now).await?, self.host_ca().await?);
         Ok(HostCert::check(&wanted, blob, &trusted, now)?)
@@ -84,11 +76,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthorityError`]: refused before it was asked, not signed, or answered differently.
-    pub async fn sign_link(
-        &self,
-        request: &LinkRequest,
-        now: SystemTime,
-    ) -> Result<LinkCert, AuthorityError> {
+    pub async fn sign_link(&self, request: &LinkRequest, now: SystemTime) -> Result<LinkCert, AuthorityError> {
         let wanted = request.wanted()?;
         let (blob, trusted) = (self.answer(&wanted, now).await?, self.user_ca().await?);
         Ok(LinkCert::check(&wanted, blob, &trusted, now)?)

@@ -68,19 +68,14 @@ struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], Refusal> {
-        let (head, tail) = self
-            .0
-            .split_at_checked(count)
-            .ok_or(Refusal::Malformed(what))?;
+        let (head, tail) = self.0.split_at_checked(count).ok_or(Refusal::Malformed(what))?;
         self.0 = tail;
         Ok(head)
     }
 
     fn u32(&mut self, what: &'static str) -> Result<u32, Refusal> {
         let bytes = self.take(4, what)?;
-        Ok(bytes
-            .iter()
-            .fold(0, |sum, byte| (sum << 8) | u32::from(*byte)))
+        Ok(bytes.iter().fold(0, |sum, byte| (sum << 8) | u32::from(*byte)))
     }
 
     fn string(&mut self, what: &'static str) -> Result<&'a [u8], Refusal> {
@@ -204,9 +199,7 @@ fn authority_key(blob: &[u8]) -> Result<AuthorityKey<'_>, Refusal> {
             let modulus = at.string(WHAT)?;
             // An mpint has a zero byte in front where its highest bit is set; leading zeros are otherwise forbidden.
             let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
-            let leading = modulus
-                .first()
-                .map_or(8, |byte| byte.leading_zeros() as usize);
+            let leading = modulus.first().map_or(8, |byte| byte.leading_zeros() as usize);
             let bits = (modulus.len() * 8).saturating_sub(leading);
             if !(2048..=8192).contains(&bits) {
                 return Err(Refusal::AuthorityKeySize);

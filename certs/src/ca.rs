@@ -45,7 +45,8 @@ pub enum CaKeysError {
 
 impl CaKeys {
     const AT_MOST: usize = 64;
-    const KIND: &'static str = "an authority's key must be ed25519, ECDSA on P-256, P-384 or P-521, or RSA of 2048 to 8192 bits";
+    const KIND: &'static str =
+        "an authority's key must be ed25519, ECDSA on P-256, P-384 or P-521, or RSA of 2048 to 8192 bits";
 
     /// A set of keys; doubles are kept once.
     ///
@@ -90,14 +91,8 @@ impl CaKeys {
                 continue;
             }
             let number = index + 1;
-            let key = line
-                .strip_prefix("cert-authority ")
-                .unwrap_or(line)
-                .trim_start();
-            if !["ssh-", "ecdsa-", "sk-"]
-                .iter()
-                .any(|prefix| key.starts_with(prefix))
-            {
+            let key = line.strip_prefix("cert-authority ").unwrap_or(line).trim_start();
+            if !["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| key.starts_with(prefix)) {
                 return Err(CaKeysError::Options { line: number });
             }
             // The blob is looked at before any library parses it: the text may come from a peer.
@@ -108,10 +103,8 @@ impl CaKeys {
                     why: Self::KIND,
                 });
             }
-            let key =
-                PublicKey::from_openssh(key).map_err(|_| CaKeysError::Line { line: number })?;
-            if key.algorithm().as_str() != kind || !key.to_bytes().is_ok_and(|again| again == blob)
-            {
+            let key = PublicKey::from_openssh(key).map_err(|_| CaKeysError::Line { line: number })?;
+            if key.algorithm().as_str() != kind || !key.to_bytes().is_ok_and(|again| again == blob) {
                 return Err(CaKeysError::Line { line: number });
             }
             keys.push(key);
@@ -178,11 +171,7 @@ mod tests {
     use crate::HostKey;
 
     fn line() -> String {
-        HostKey::generate()
-            .unwrap()
-            .public_key()
-            .to_openssh()
-            .unwrap()
+        HostKey::generate().unwrap().public_key().to_openssh().unwrap()
     }
 
     #[test]
@@ -202,14 +191,8 @@ mod tests {
             .and_then(|key| key.get(..key.len() - 4))
             .unwrap();
         for (bad, error) in [
-            (
-                format!("command=\"x\" {good}"),
-                CaKeysError::Options { line: 2 },
-            ),
-            (
-                format!("@cert-authority * {good}"),
-                CaKeysError::Options { line: 2 },
-            ),
+            (format!("command=\"x\" {good}"), CaKeysError::Options { line: 2 }),
+            (format!("@cert-authority * {good}"), CaKeysError::Options { line: 2 }),
             (
                 "-----BEGIN OPENSSH PRIVATE KEY-----".to_owned(),
                 CaKeysError::Options { line: 2 },
@@ -223,16 +206,9 @@ mod tests {
                     why: CaKeys::KIND,
                 },
             ),
-            (
-                good.replace("ssh-ed25519", "ssh-rsa"),
-                CaKeysError::Line { line: 2 },
-            ),
+            (good.replace("ssh-ed25519", "ssh-rsa"), CaKeysError::Line { line: 2 }),
         ] {
-            assert_eq!(
-                CaKeys::parse(&format!("{good}\n{bad}\n")),
-                Err(error),
-                "{bad}"
-            );
+            assert_eq!(CaKeys::parse(&format!("{good}\n{bad}\n")), Err(error), "{bad}");
         }
     }
 

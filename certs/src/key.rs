@@ -149,11 +149,7 @@ impl HostKey {
 /// Shows the public key's fingerprint alone.
 impl fmt::Debug for HostKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "HostKey({})",
-            self.public_key().fingerprint(HashAlg::Sha256)
-        )
+        write!(f, "HostKey({})", self.public_key().fingerprint(HashAlg::Sha256))
     }
 }
 
@@ -201,9 +197,7 @@ pub(crate) fn read(path: &Path) -> Result<PrivateKey, KeyError> {
     };
     let named = fs::symlink_metadata(path).map_err(io_error)?;
     if !named.is_file() {
-        return Err(KeyError::NotRegular {
-            path: path.to_owned(),
-        });
+        return Err(KeyError::NotRegular { path: path.to_owned() });
     }
     let file = File::open(path).map_err(io_error)?;
     check_opened(path, &named, &file.metadata().map_err(io_error)?)?;
@@ -211,13 +205,9 @@ pub(crate) fn read(path: &Path) -> Result<PrivateKey, KeyError> {
     file.take(LONGEST_FILE as u64)
         .read_to_end(&mut text)
         .map_err(io_error)?;
-    let key = PrivateKey::from_openssh(text.as_slice()).map_err(|_| KeyError::Malformed {
-        path: path.to_owned(),
-    })?;
+    let key = PrivateKey::from_openssh(text.as_slice()).map_err(|_| KeyError::Malformed { path: path.to_owned() })?;
     if key.is_encrypted() {
-        return Err(KeyError::Encrypted {
-            path: path.to_owned(),
-        });
+        return Err(KeyError::Encrypted { path: path.to_owned() });
     }
     Ok(key)
 }
@@ -227,19 +217,16 @@ pub(crate) fn read(path: &Path) -> Result<PrivateKey, KeyError> {
 /// It is written beside its place under a random name and then linked to it, which fails where something stands there
 /// already. Where the file system knows no links, it is written in place.
 pub(crate) fn create(path: &Path, key: &PrivateKey) -> Result<(), KeyError> {
-    let text = key
-        .to_openssh(LineEnding::LF)
-        .map_err(|_| KeyError::Generate)?;
+    let text = key.to_openssh(LineEnding::LF).map_err(|_| KeyError::Generate)?;
     let random = SysRng.try_next_u64().map_err(|_| KeyError::Generate)?;
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{random:016x}.new"));
     let draft = PathBuf::from(draft);
-    let placed =
-        write_new(&draft, text.as_bytes()).and_then(|()| match fs::hard_link(&draft, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-            Err(_) => write_new(path, text.as_bytes()),
-            Ok(()) => Ok(()),
-        });
+    let placed = write_new(&draft, text.as_bytes()).and_then(|()| match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) => write_new(path, text.as_bytes()),
+        Ok(()) => Ok(()),
+    });
     // Gone already where it could not be written.
     let _ = fs::remove_file(&draft);
     placed.map_err(|source| KeyError::Io {
@@ -255,11 +242,9 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    file.write_all(text)
-        .and_then(|()| file.sync_all())
-        .inspect_err(|_| {
-            let _ = fs::remove_file(path);
-        })
+    file.write_all(text).and_then(|()| file.sync_all()).inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
 }
 
 /// Far above any key's text (RSA of 16384 bits: 13 KiB).
@@ -270,9 +255,7 @@ const LONGEST_FILE: usize = 32 * 1024;
 fn check_opened(path: &Path, named: &fs::Metadata, opened: &fs::Metadata) -> Result<(), KeyError> {
     use std::os::unix::fs::MetadataExt as _;
     if (named.dev(), named.ino()) != (opened.dev(), opened.ino()) {
-        return Err(KeyError::NotRegular {
-            path: path.to_owned(),
-        });
+        return Err(KeyError::NotRegular { path: path.to_owned() });
     }
     let mode = opened.mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -289,9 +272,7 @@ fn check_opened(path: &Path, _named: &fs::Metadata, opened: &fs::Metadata) -> Re
     if opened.is_file() {
         Ok(())
     } else {
-        Err(KeyError::NotRegular {
-            path: path.to_owned(),
-        })
+        Err(KeyError::NotRegular { path: path.to_owned() })
     }
 }
 

@@ -35,8 +35,8 @@ pub use request::{HostRequest, LinkRequest, RequestError, SessionRequest};
 pub use serials::SerialsSeen;
 pub use terms::{Capabilities, Recording, Sftp, Terms, TermsError};
 pub use verify::{
-    SessionCheck, VerifiedHost, VerifiedLink, VerifiedSession, judge_host_at, judge_link_at,
-    verify_host, verify_link, verify_session,
+    SessionCheck, VerifiedHost, VerifiedLink, VerifiedSession, judge_host_at, judge_link_at, verify_host, verify_link,
+    verify_session,
 };
 
 /// The principal of every link certificate, and a name that no [`Login`] may have.

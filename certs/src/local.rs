@@ -10,9 +10,7 @@ use ssh_key::{
     certificate::{Builder, CertType},
 };
 
-use crate::{
-    AuthorityError, BACKDATED_BY, CaKeys, KeyError, key, request::Wanted, verify::unix_seconds,
-};
+use crate::{AuthorityError, BACKDATED_BY, CaKeys, KeyError, key, request::Wanted, verify::unix_seconds};
 
 /// A user authority and a host authority: two keys, never the same one.
 pub struct Local {
@@ -42,10 +40,7 @@ impl Local {
         let user = key::read(user_ca)?;
         let host = key::read(host_ca)?;
         for (path, private) in [(user_ca, &user), (host_ca, &host)] {
-            if !matches!(
-                private.algorithm(),
-                Algorithm::Ed25519 | Algorithm::Ecdsa { .. }
-            ) {
+            if !matches!(private.algorithm(), Algorithm::Ed25519 | Algorithm::Ecdsa { .. }) {
                 return Err(KeyError::Kind {
                     path: path.to_owned(),
                     wanted: "an ed25519 or ECDSA key",
@@ -70,8 +65,7 @@ impl Local {
         if user.public_key().key_data() == host.public_key().key_data() {
             return Err(KeyError::SameKey);
         }
-        let set =
-            |key: &PrivateKey| CaKeys::new([key.public_key().clone()]).map_err(|_| KeyError::Unfit);
+        let set = |key: &PrivateKey| CaKeys::new([key.public_key().clone()]).map_err(|_| KeyError::Unfit);
         Ok(Self {
             user_ca: set(&user)?,
             host_ca: set(&host)?,
@@ -91,14 +85,9 @@ impl Local {
     /// Signs what is wanted, dated back by [`BACKDATED_BY`], with a random serial number.
     pub(crate) fn sign(&self, wanted: &Wanted, now: SystemTime) -> Result<Vec<u8>, AuthorityError> {
         let mut nonce = [0; 32];
-        SysRng
-            .try_fill_bytes(&mut nonce)
-            .map_err(|_| AuthorityError::Random)?;
+        SysRng.try_fill_bytes(&mut nonce).map_err(|_| AuthorityError::Random)?;
         // Serial numbers are random, so that they stay unique over restarts and replicas without any state.
-        let serial = SysRng
-            .try_next_u64()
-            .map_err(|_| AuthorityError::Random)?
-            .max(1);
+        let serial = SysRng.try_next_u64().map_err(|_| AuthorityError::Random)?.max(1);
         self.sign_built(wanted, now, nonce, serial)
             .map_err(AuthorityError::Sign)
     }
@@ -127,24 +116,13 @@ impl Local {
 impl fmt::Debug for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Local")
-            .field(
-                "user_ca",
-                &self.user.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
-            )
-            .field(
-                "host_ca",
-                &self.host.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
-            )
+            .field("user_ca", &self.user.fingerprint(ssh_key::HashAlg::Sha256).to_string())
+            .field("host_ca", &self.host.fingerprint(ssh_key::HashAlg::Sha256).to_string())
             .finish_non_exhaustive()
     }
 }
 
-pub(crate) fn build(
-    wanted: &Wanted,
-    now: SystemTime,
-    nonce: [u8; 32],
-    serial: u64,
-) -> Result<Builder, ssh_key::Error> {
+pub(crate) fn build(wanted: &Wanted, now: SystemTime, nonce: [u8; 32], serial: u64) -> Result<Builder, ssh_key::Error> {
     let now = unix_seconds(now);
     let mut builder = Builder::new(
         nonce,

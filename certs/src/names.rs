@@ -13,9 +13,7 @@ use crate::GATEWAY_PRINCIPAL;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not a login of the allowed form.
-    #[error(
-        "a login must be 1 to 32 characters of a-z, 0-9, '_', '.', '-' and begin with a letter or '_'"
-    )]
+    #[error("a login must be 1 to 32 characters of a-z, 0-9, '_', '.', '-' and begin with a letter or '_'")]
     Login,
     /// The login is the principal of link certificates.
     #[error("the login 'doorward-gateway' is reserved for the gateway's own certificates")]
@@ -137,8 +135,7 @@ fn check_login(text: &str) -> Result<(), NameError> {
 fn check_workspace_name(text: &str) -> Result<(), NameError> {
     let edge = |b: Option<&u8>| matches!(b, Some(b'a'..=b'z' | b'0'..=b'9'));
     let inner = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    let label_ok =
-        |label: &[u8]| edge(label.first()) && edge(label.last()) && label.iter().all(inner);
+    let label_ok = |label: &[u8]| edge(label.first()) && edge(label.last()) && label.iter().all(inner);
     if text.len() <= 253 && text.as_bytes().split(|b| *b == b'.').all(label_ok) {
         Ok(())
     } else {
@@ -209,31 +206,17 @@ mod tests {
     #[test]
     fn hostile_logins_are_refused() {
         for text in hostile() {
-            assert_eq!(
-                Login::try_from(text.as_str()),
-                Err(NameError::Login),
-                "{text:?}"
-            );
+            assert_eq!(Login::try_from(text.as_str()), Err(NameError::Login), "{text:?}");
         }
         for text in ["Root", "0a", "a".repeat(33).as_str()] {
             assert_eq!(Login::try_from(text), Err(NameError::Login), "{text:?}");
         }
-        assert_eq!(
-            Login::try_from("doorward-gateway"),
-            Err(NameError::ReservedLogin)
-        );
+        assert_eq!(Login::try_from("doorward-gateway"), Err(NameError::ReservedLogin));
     }
 
     #[test]
     fn plain_logins_are_taken() {
-        for text in [
-            "a",
-            "_",
-            "node",
-            "dev.ops-1_x",
-            "root",
-            "a".repeat(32).as_str(),
-        ] {
+        for text in ["a", "_", "node", "dev.ops-1_x", "root", "a".repeat(32).as_str()] {
             assert_eq!(Login::try_from(text).unwrap().as_str(), text);
         }
     }
@@ -250,11 +233,7 @@ mod tests {
         for text in [
             "a..b", "a.", ".", "a-", "a.-b", "a-.b", "Devenv", "a_b", "..", "../../x",
         ] {
-            assert_eq!(
-                WorkspaceName::try_from(text),
-                Err(NameError::WorkspaceName),
-                "{text:?}"
-            );
+            assert_eq!(WorkspaceName::try_from(text), Err(NameError::WorkspaceName), "{text:?}");
         }
     }
 
@@ -274,11 +253,7 @@ mod tests {
     #[test]
     fn hostile_uids_are_refused() {
         for text in hostile().iter().map(String::as_str).filter(|t| *t != "-a") {
-            assert_eq!(
-                WorkspaceUid::try_from(text),
-                Err(NameError::WorkspaceUid),
-                "{text:?}"
-            );
+            assert_eq!(WorkspaceUid::try_from(text), Err(NameError::WorkspaceUid), "{text:?}");
         }
         assert!(WorkspaceUid::try_from("0f9a-AB").is_ok());
         assert!(WorkspaceUid::try_from("a".repeat(65)).is_err());

@@ -31,9 +31,7 @@ pub enum Refusal {
     #[error("the certificate is signed by an RSA key that is not of 2048 to 8192 bits")]
     AuthorityKeySize,
     /// The signature's algorithm does not fit the key, or is RSA with SHA-1.
-    #[error(
-        "the certificate's signature algorithm does not fit its authority's key, or is obsolete"
-    )]
+    #[error("the certificate's signature algorithm does not fit its authority's key, or is obsolete")]
     SignatureAlgorithm,
     /// The key that signed is none of the trusted ones.
     #[error("the certificate is not signed by a trusted authority")]
@@ -157,12 +155,10 @@ impl Refusal {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NotYetValid | Self::Expired => Some(
-                "clock skew? compare the clocks of the gateway, the authority and the workspace",
-            ),
-            Self::UntrustedAuthority => {
-                Some("was the authority's key rotated? compare the trusted keys of both sides")
+            Self::NotYetValid | Self::Expired => {
+                Some("clock skew? compare the clocks of the gateway, the authority and the workspace")
             }
+            Self::UntrustedAuthority => Some("was the authority's key rotated? compare the trusted keys of both sides"),
             Self::WrongWorkspace => Some("was the workspace made anew under the same name?"),
             _ => None,
         }
@@ -171,8 +167,5 @@ impl Refusal {
 
 /// A name from a certificate, fit to be shown: printable ASCII, at most 64 characters.
 pub(crate) fn shown(name: &str) -> String {
-    name.chars()
-        .flat_map(char::escape_default)
-        .take(64)
-        .collect()
+    name.chars().flat_map(char::escape_default).take(64).collect()
 }

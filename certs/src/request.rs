@@ -8,8 +8,8 @@ use ssh_key::{PublicKey, certificate::CertType, public::KeyData};
 use uuid::Uuid;
 
 use crate::{
-    GATEWAY_PRINCIPAL, LONGEST_HOST_LIFE, LONGEST_LINK_LIFE, LONGEST_SESSION_LIFE, Terms,
-    TermsError, WorkspaceName, WorkspaceUid, extension as ext, key_id,
+    GATEWAY_PRINCIPAL, LONGEST_HOST_LIFE, LONGEST_LINK_LIFE, LONGEST_SESSION_LIFE, Terms, TermsError, WorkspaceName,
+    WorkspaceUid, extension as ext, key_id,
 };
 
 /// Asks for the certificate of one session: type user, over the gateway's link key.
@@ -140,10 +140,7 @@ impl HostRequest {
             subject: ed25519(&self.subject)?,
             key_id: format!("workspace={} uid={}", self.workspace, self.workspace_uid),
             principals,
-            extensions: BTreeMap::from([(
-                ext::WORKSPACE.to_owned(),
-                self.workspace_uid.to_string(),
-            )]),
+            extensions: BTreeMap::from([(ext::WORKSPACE.to_owned(), self.workspace_uid.to_string())]),
             valid_for: life(self.valid_for, LONGEST_HOST_LIFE)?,
             longest: LONGEST_HOST_LIFE,
         })
@@ -166,10 +163,7 @@ impl LinkRequest {
 
 /// A DNS name in lower case, an IPv4 or IPv6 address, or one of these as `[…]:port`: no pattern character.
 pub(crate) fn is_host_name(name: &str) -> bool {
-    let host = match name
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("]:"))
-    {
+    let host = match name.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
         Some((host, port)) if is_port(port) => host,
         Some(_) => return false,
         None => name,

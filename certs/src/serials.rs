@@ -140,9 +140,6 @@ mod tests {
 
     #[test]
     fn a_memory_of_nothing_takes_nothing() {
-        assert_eq!(
-            SerialsSeen::new(0).take(1, 100, 50),
-            Err(Refusal::TooManySerials)
-        );
+        assert_eq!(SerialsSeen::new(0).take(1, 100, 50), Err(Refusal::TooManySerials));
     }
 }

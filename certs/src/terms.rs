@@ -87,9 +87,7 @@ pub enum TermsError {
     #[error("the extension sftp@doorward is neither 'read' nor 'read-write'")]
     Sftp,
     /// `recording@doorward` is missing or not of the form `input=no,bulk=16777216`.
-    #[error(
-        "the extension recording@doorward is missing or not of the form input=no,bulk=16777216"
-    )]
+    #[error("the extension recording@doorward is missing or not of the form input=no,bulk=16777216")]
     Recording,
     /// The extensions contradict each other, or say the same in another spelling.
     #[error("the extension {0} does not fit the other extensions")]
@@ -145,9 +143,7 @@ impl Terms {
             Sftp::ReadWrite => put(ext::SFTP, "read-write".to_owned()),
         };
         if !may.local_forward.is_empty() {
-            if may.local_forward.len() > FORWARDS_AT_MOST
-                || !may.local_forward.iter().all(|p| is_destination(p))
-            {
+            if may.local_forward.len() > FORWARDS_AT_MOST || !may.local_forward.iter().all(|p| is_destination(p)) {
                 return Err(TermsError::ForwardTo);
             }
             let list = may.local_forward.join(",");
@@ -174,10 +170,7 @@ impl Terms {
     /// # Errors
     /// [`TermsError`] for a missing or malformed value, and for any set of values that [`Terms::extensions`] would not
     /// have written.
-    pub fn from_extensions(
-        login: Login,
-        extensions: &BTreeMap<String, String>,
-    ) -> Result<Self, TermsError> {
+    pub fn from_extensions(login: Login, extensions: &BTreeMap<String, String>) -> Result<Self, TermsError> {
         let has = |name: &str| extensions.contains_key(name);
         let value = |name: &str| extensions.get(name).map(String::as_str);
         let terms = Self {
@@ -195,12 +188,7 @@ impl Terms {
                 agent_forwarding: has(ext::PERMIT_AGENT),
                 x11_forwarding: has(ext::PERMIT_X11),
                 local_forward: value(ext::FORWARD_TO)
-                    .map(|list| {
-                        list.split(',')
-                            .take(FORWARDS_AT_MOST + 1)
-                            .map(str::to_owned)
-                            .collect()
-                    })
+                    .map(|list| list.split(',').take(FORWARDS_AT_MOST + 1).map(str::to_owned).collect())
                     .unwrap_or_default(),
                 remote_forward: has(ext::REMOTE_FORWARD),
             },
@@ -244,8 +232,7 @@ fn is_destination(text: &str) -> bool {
     let host_ok = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok() || v6 == "*",
         None => {
-            let ok =
-                |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*' | b'?');
+            let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*' | b'?');
             !host.is_empty() && host.bytes().all(ok)
         }
     };

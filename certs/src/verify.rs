@@ -12,9 +12,9 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use crate::{
-    BACKDATED_AT_MOST, CaKeys, GATEWAY_PRINCIPAL, LONGEST_HOST_LIFE, LONGEST_LINK_LIFE,
-    LONGEST_SESSION_LIFE, Login, Refusal, SerialsSeen, Terms, WorkspaceName, WorkspaceUid, blob,
-    extension as ext, key_id, refusal::shown, request::is_host_name,
+    BACKDATED_AT_MOST, CaKeys, GATEWAY_PRINCIPAL, LONGEST_HOST_LIFE, LONGEST_LINK_LIFE, LONGEST_SESSION_LIFE, Login,
+    Refusal, SerialsSeen, Terms, WorkspaceName, WorkspaceUid, blob, extension as ext, key_id, refusal::shown,
+    request::is_host_name,
 };
 
 /// What a session certificate is held against.
@@ -126,12 +126,7 @@ pub fn verify_session(
     seen: &mut SerialsSeen,
 ) -> Result<VerifiedSession, Refusal> {
     let certificate = blob::read(blob)?;
-    believe(
-        &certificate,
-        check.trusted,
-        CertType::User,
-        LONGEST_SESSION_LIFE,
-    )?;
+    believe(&certificate, check.trusted, CertType::User, LONGEST_SESSION_LIFE)?;
     in_time(&certificate, check.now)?;
     let login = match certificate.valid_principals() {
         [] => return Err(Refusal::NoPrincipal),
@@ -232,11 +227,7 @@ pub fn judge_link_at(text: &str, trusted: &CaKeys, at: SystemTime) -> Result<Pub
     judge_link(&blob::read_text(text)?, trusted, at)
 }
 
-fn judge_link(
-    certificate: &Certificate,
-    trusted: &CaKeys,
-    at: SystemTime,
-) -> Result<PublicKey, Refusal> {
+fn judge_link(certificate: &Certificate, trusted: &CaKeys, at: SystemTime) -> Result<PublicKey, Refusal> {
     believe(certificate, trusted, CertType::User, LONGEST_LINK_LIFE)?;
     in_time(certificate, at)?;
     match certificate.valid_principals() {
@@ -249,22 +240,14 @@ fn judge_link(
     Ok(subject(certificate))
 }
 
-fn judge_host(
-    certificate: &Certificate,
-    trusted: &CaKeys,
-    at: SystemTime,
-) -> Result<PublicKey, Refusal> {
+fn judge_host(certificate: &Certificate, trusted: &CaKeys, at: SystemTime) -> Result<PublicKey, Refusal> {
     believe(certificate, trusted, CertType::Host, LONGEST_HOST_LIFE)?;
     in_time(certificate, at)?;
     if certificate.valid_principals().is_empty() {
         return Err(Refusal::NoPrincipal);
     }
     // ssh takes a host certificate's principals for patterns, so `*` would be every host.
-    if !certificate
-        .valid_principals()
-        .iter()
-        .all(|name| is_host_name(name))
-    {
+    if !certificate.valid_principals().iter().all(|name| is_host_name(name)) {
         return Err(Refusal::PrincipalMalformed);
     }
     own_extensions(certificate, |name| name == ext::WORKSPACE)?;
@@ -282,9 +265,7 @@ pub(crate) fn believe(
     if !trusted.contains(certificate.signature_key()) {
         return Err(Refusal::UntrustedAuthority);
     }
-    let fingerprint = certificate
-        .signature_key()
-        .fingerprint(ssh_key::HashAlg::Sha256);
+    let fingerprint = certificate.signature_key().fingerprint(ssh_key::HashAlg::Sha256);
     let (after, before) = (certificate.valid_after(), certificate.valid_before());
     if before > LATEST_TIME || after > LATEST_TIME {
         return Err(Refusal::Everlasting);
@@ -323,10 +304,7 @@ fn in_time(certificate: &Certificate, at: SystemTime) -> Result<(), Refusal> {
 }
 
 /// Refuses names in our namespace that are unknown, or known and out of place. Other people's names are ignored.
-fn own_extensions(
-    certificate: &Certificate,
-    belongs: impl Fn(&str) -> bool,
-) -> Result<(), Refusal> {
+fn own_extensions(certificate: &Certificate, belongs: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     for name in certificate
         .extensions()
         .keys()
@@ -335,8 +313,7 @@ fn own_extensions(
         if belongs(name) {
             continue;
         }
-        let known =
-            ext::TERMS.contains(&name.as_str()) || name == ext::SESSION || name == ext::WORKSPACE;
+        let known = ext::TERMS.contains(&name.as_str()) || name == ext::SESSION || name == ext::WORKSPACE;
         let refusal = if known {
             Refusal::MisplacedExtension
         } else {

@@ -13,9 +13,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Authority, AuthorityError, BACKDATED_BY, Capabilities, HostKey, HostRequest, LinkRequest,
-    Local, Login, Recording, RequestError, SessionRequest, Sftp, Terms, TermsError, WorkspaceName,
-    WorkspaceUid,
+    Authority, AuthorityError, BACKDATED_BY, Capabilities, HostKey, HostRequest, LinkRequest, Local, Login, Recording,
+    RequestError, SessionRequest, Sftp, Terms, TermsError, WorkspaceName, WorkspaceUid,
 };
 
 type Answer = Box<dyn Fn(&Local, &Wanted, SystemTime) -> Vec<u8> + Send + Sync>;
@@ -86,9 +85,7 @@ fn host_request() -> HostRequest {
     }
 }
 
-fn lie(
-    answer: impl Fn(&Local, &Wanted, SystemTime) -> Vec<u8> + Send + Sync + 'static,
-) -> Result<(), Discrepancy> {
+fn lie(answer: impl Fn(&Local, &Wanted, SystemTime) -> Vec<u8> + Send + Sync + 'static) -> Result<(), Discrepancy> {
     let authority = Authority::Lying(Lying {
         honest: Local::generate().unwrap(),
         answer: Box::new(answer),
@@ -110,9 +107,7 @@ fn lie_about(change: impl Fn(&mut Wanted) + Send + Sync + 'static) -> Result<(),
 }
 
 /// The honest answer to the request at another time.
-fn lie_at(
-    shift: impl Fn(SystemTime) -> SystemTime + Send + Sync + 'static,
-) -> Result<(), Discrepancy> {
+fn lie_at(shift: impl Fn(SystemTime) -> SystemTime + Send + Sync + 'static) -> Result<(), Discrepancy> {
     lie(move |local, wanted, now| local.sign(wanted, shift(now)).unwrap())
 }
 
@@ -188,14 +183,8 @@ fn other_principals_are_noticed() {
 
 #[test]
 fn another_key_id_is_noticed() {
-    assert_eq!(
-        lie_about(|wanted| wanted.key_id.push(' ')),
-        Err(Discrepancy::KeyId)
-    );
-    assert_eq!(
-        lie_about(|wanted| wanted.key_id.clear()),
-        Err(Discrepancy::KeyId)
-    );
+    assert_eq!(lie_about(|wanted| wanted.key_id.push(' ')), Err(Discrepancy::KeyId));
+    assert_eq!(lie_about(|wanted| wanted.key_id.clear()), Err(Discrepancy::KeyId));
 }
 
 #[test]
@@ -205,19 +194,10 @@ fn other_extensions_are_noticed() {
             wanted.extensions.insert(name.to_owned(), value.to_owned());
         })
     };
-    assert_eq!(
-        add("permit-agent-forwarding", ""),
-        Err(Discrepancy::Extensions)
-    );
+    assert_eq!(add("permit-agent-forwarding", ""), Err(Discrepancy::Extensions));
     assert_eq!(add("permit-user-rc", ""), Err(Discrepancy::Extensions));
-    assert_eq!(
-        add("sftp@doorward", "read-write"),
-        Err(Discrepancy::Extensions)
-    );
-    assert_eq!(
-        add("anything@example.com", "x"),
-        Err(Discrepancy::Extensions)
-    );
+    assert_eq!(add("sftp@doorward", "read-write"), Err(Discrepancy::Extensions));
+    assert_eq!(add("anything@example.com", "x"), Err(Discrepancy::Extensions));
     let dropped = lie_about(|wanted| {
         wanted.extensions.remove("permit-pty");
     });
@@ -237,20 +217,13 @@ fn a_critical_option_is_noticed() {
                 .unwrap();
         })
     });
-    assert_eq!(
-        lied,
-        refused(Refusal::CriticalOption("force-command".to_owned()))
-    );
+    assert_eq!(lied, refused(Refusal::CriticalOption("force-command".to_owned())));
 }
 
 #[test]
 fn another_validity_is_noticed() {
     let life = |seconds| lie_about(move |wanted| wanted.valid_for = Duration::from_secs(seconds));
-    assert_eq!(
-        life(180 + 30),
-        Ok(()),
-        "half a minute of clock skew is allowed"
-    );
+    assert_eq!(life(180 + 30), Ok(()), "half a minute of clock skew is allowed");
     assert_eq!(life(180 + 31), Err(Discrepancy::ValidBefore));
     assert_eq!(life(3600), Err(Discrepancy::ValidBefore));
     assert_eq!(life(3631), refused(Refusal::LifeTooLong));
@@ -258,11 +231,7 @@ fn another_validity_is_noticed() {
     let at = |seconds: i64| {
         lie_at(move |now| {
             let shift = Duration::from_secs(seconds.unsigned_abs());
-            if seconds < 0 {
-                now - shift
-            } else {
-                now + shift
-            }
+            if seconds < 0 { now - shift } else { now + shift }
         })
     };
     assert_eq!(at(30), Ok(()));
@@ -314,18 +283,9 @@ fn a_self_signed_answer_is_noticed() {
 
 #[test]
 fn a_changed_blob_is_noticed() {
-    assert_eq!(
-        lie_in_blob(|blob| blob.push(0)),
-        refused(Refusal::Malformed("the end"))
-    );
-    assert_eq!(
-        lie_in_blob(Vec::clear),
-        refused(Refusal::Malformed("the type"))
-    );
-    assert_eq!(
-        lie_in_blob(|blob| blob.resize(17 * 1024, 0)),
-        refused(Refusal::TooLong)
-    );
+    assert_eq!(lie_in_blob(|blob| blob.push(0)), refused(Refusal::Malformed("the end")));
+    assert_eq!(lie_in_blob(Vec::clear), refused(Refusal::Malformed("the type")));
+    assert_eq!(lie_in_blob(|blob| blob.resize(17 * 1024, 0)), refused(Refusal::TooLong));
     let flipped = lie_in_blob(|blob| {
         if let Some(last) = blob.last_mut() {
             *last ^= 1;
@@ -337,26 +297,11 @@ fn a_changed_blob_is_noticed() {
 }
 
 /// What [`Local`] would have built, but for the type, which `finish` sets, and whatever else it does.
-fn rebuilt(
-    local: &Local,
-    wanted: &Wanted,
-    now: SystemTime,
-    finish: impl Fn(&mut Builder),
-) -> Vec<u8> {
+fn rebuilt(local: &Local, wanted: &Wanted, now: SystemTime, finish: impl Fn(&mut Builder)) -> Vec<u8> {
     let now = unix_seconds(now);
     let after = now - BACKDATED_BY.as_secs();
-    let mut builder = Builder::new(
-        [0; 32],
-        wanted.subject.clone(),
-        after,
-        now + wanted.valid_for.as_secs(),
-    )
-    .unwrap();
-    builder
-        .serial(7)
-        .unwrap()
-        .key_id(wanted.key_id.as_str())
-        .unwrap();
+    let mut builder = Builder::new([0; 32], wanted.subject.clone(), after, now + wanted.valid_for.as_secs()).unwrap();
+    builder.serial(7).unwrap().key_id(wanted.key_id.as_str()).unwrap();
     for principal in &wanted.principals {
         builder.valid_principal(principal.as_str()).unwrap();
     }
@@ -364,11 +309,7 @@ fn rebuilt(
         builder.extension(name.as_str(), value.as_str()).unwrap();
     }
     finish(&mut builder);
-    builder
-        .sign(local.key(CertType::User))
-        .unwrap()
-        .to_bytes()
-        .unwrap()
+    builder.sign(local.key(CertType::User)).unwrap().to_bytes().unwrap()
 }
 
 #[test]
@@ -395,14 +336,8 @@ fn a_lie_about_hosts_and_links_is_noticed() {
         Ok(cert) => Ok(cert.certificate().valid_principals().join(" ")),
         Err(error) => Err(error.code()),
     };
-    assert_eq!(
-        host(|_| ()),
-        Ok("devenv-0 devenv-0.example.com 10.0.0.1".to_owned())
-    );
-    assert_eq!(
-        host(|w| w.principals.push("*".to_owned())),
-        Err("answer-principals")
-    );
+    assert_eq!(host(|_| ()), Ok("devenv-0 devenv-0.example.com 10.0.0.1".to_owned()));
+    assert_eq!(host(|w| w.principals.push("*".to_owned())), Err("answer-principals"));
     assert_eq!(host(|w| w.extensions.clear()), Err("answer-extensions"));
     assert_eq!(
         host(|w| w.kind = CertType::User),
@@ -447,30 +382,21 @@ fn requests_that_cannot_be_signed_are_refused_before_anybody_is_asked() {
             Err(AuthorityError::Request(RequestError::User))
         ));
     }
-    assert_eq!(
-        session(|r| r.user = "a".repeat(64 * 1024)),
-        RequestError::User
-    );
+    assert_eq!(session(|r| r.user = "a".repeat(64 * 1024)), RequestError::User);
     let life = RequestError::Life {
         longest: crate::LONGEST_SESSION_LIFE,
     };
     assert_eq!(session(|r| r.valid_for = Duration::ZERO), life);
     assert_eq!(session(|r| r.valid_for = Duration::from_millis(999)), life);
-    assert_eq!(
-        session(|r| r.valid_for = Duration::from_millis(3_600_001)),
-        life
-    );
+    assert_eq!(session(|r| r.valid_for = Duration::from_millis(3_600_001)), life);
     assert_eq!(session(|r| r.valid_for = Duration::MAX), life);
     assert_eq!(
         session(|r| r.terms.longest = Duration::ZERO),
         RequestError::Terms(TermsError::Longest)
     );
-    let far =
-        |r: &mut SessionRequest| r.terms.capabilities.local_forward = vec!["host:0".to_owned()];
+    let far = |r: &mut SessionRequest| r.terms.capabilities.local_forward = vec!["host:0".to_owned()];
     assert_eq!(session(far), RequestError::Terms(TermsError::ForwardTo));
-    for name in [
-        "*", "dev*", "a b", "", "a,b", "!a", "[::1]:0", "[::1", "Upper",
-    ] {
+    for name in ["*", "dev*", "a b", "", "a,b", "!a", "[::1]:0", "[::1", "Upper"] {
         let mut request = host_request();
         request.names = vec![name.to_owned()];
         assert!(

@@ -22,10 +22,7 @@ fn a_seed_makes_the_same_key_again() {
     let key = HostKey::generate().unwrap();
     let pair = Ed25519Keypair::from_seed(&key.seed());
     assert_eq!(&pair.public.0, key.public_bytes());
-    assert_eq!(
-        key.public_key().key_data().ed25519().unwrap().0,
-        *key.public_bytes()
-    );
+    assert_eq!(key.public_key().key_data().ed25519().unwrap().0, *key.public_bytes());
 }
 
 #[test]
@@ -35,9 +32,7 @@ fn what_stands_there_is_not_overwritten() {
     fs::write(&path, "precious").unwrap();
     let error = create(&path, &generate("x").unwrap()).unwrap_err();
     assert_eq!(error.code(), "key-io");
-    assert!(
-        matches!(error, KeyError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
-    );
+    assert!(matches!(error, KeyError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     assert!(Local::create_files(&path, &folder.path().join("other")).is_err());
     assert!(
@@ -59,11 +54,7 @@ fn a_folder_that_is_missing_is_named() {
 fn debug_shows_no_private_key() {
     let key = HostKey::generate().unwrap();
     let shown = format!("{key:?} {:?}", Local::generate().unwrap());
-    let hex: String = key
-        .seed()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = key.seed().iter().map(|byte| format!("{byte:02x}")).collect();
     let list = format!("{:?}", key.seed().as_slice());
     assert!(shown.contains("SHA256:"));
     assert!(
@@ -85,10 +76,7 @@ fn files_that_hold_no_key_are_refused() {
     refuse(b"", "key-malformed");
     refuse(b"not a key", "key-malformed");
     refuse(&text.as_bytes()[..text.len() / 2], "key-malformed");
-    refuse(
-        &[text.as_bytes(), &[b'\n'; LONGEST_FILE]].concat(),
-        "key-malformed",
-    );
+    refuse(&[text.as_bytes(), &[b'\n'; LONGEST_FILE]].concat(), "key-malformed");
     refuse(&vec![b'A'; 4 << 20], "key-malformed");
 }
 
@@ -115,10 +103,7 @@ mod unix {
             format!("{made:?}"),
             format!("{:?}", Local::from_files(&user, &host).unwrap())
         );
-        assert_eq!(
-            Local::from_files(&user, &user).unwrap_err().code(),
-            "key-same"
-        );
+        assert_eq!(Local::from_files(&user, &user).unwrap_err().code(), "key-same");
     }
 
     #[test]
@@ -132,10 +117,7 @@ mod unix {
                 assert_eq!(error.code(), "key-mode", "{bad:o}");
                 let text = error.to_string();
                 assert!(text.contains(&format!("(mode 0{bad:o})")), "{text}");
-                assert!(
-                    text.ends_with(&format!("chmod 600 {}", path.display())),
-                    "{text}"
-                );
+                assert!(text.ends_with(&format!("chmod 600 {}", path.display())), "{text}");
             }
         }
         for good in [0o600, 0o400] {
@@ -156,12 +138,7 @@ mod unix {
         symlink(&key, &link).unwrap();
         symlink(folder.path().join("target"), &dangling).unwrap();
         for path in [&link, &dangling, &folder.path().to_owned()] {
-            assert_eq!(
-                load(path).unwrap_err().code(),
-                "key-not-regular",
-                "{}",
-                path.display()
-            );
+            assert_eq!(load(path).unwrap_err().code(), "key-not-regular", "{}", path.display());
             assert_eq!(
                 load_or_create(path).unwrap_err().code(),
                 "key-not-regular",
@@ -218,10 +195,7 @@ mod unix {
         );
         let pem = keygen("pem", &["-t", "ecdsa", "-m", "PEM", "-N", ""]).unwrap();
         assert_eq!(load(&pem).unwrap_err().code(), "key-malformed");
-        assert_eq!(
-            load(&ed25519.with_extension("pub")).unwrap_err().code(),
-            "key-mode"
-        );
+        assert_eq!(load(&ed25519.with_extension("pub")).unwrap_err().code(), "key-mode");
     }
 
     #[test]
@@ -229,11 +203,7 @@ mod unix {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let key = load_or_create(&path).unwrap();
-        let Ok(shown) = Command::new("ssh-keygen")
-            .args(["-y", "-f"])
-            .arg(&path)
-            .output()
-        else {
+        let Ok(shown) = Command::new("ssh-keygen").args(["-y", "-f"]).arg(&path).output() else {
             println!("skip: our_files_are_read_by_ssh_keygen: no ssh-keygen");
             return;
         };

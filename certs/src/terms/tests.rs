@@ -12,10 +12,7 @@ fn destination() -> impl Strategy<Value = String> {
         Just("[::1]".to_owned()),
         Just("[*]".to_owned())
     ];
-    let port = prop_oneof![
-        (1..=u16::MAX).prop_map(|p| p.to_string()),
-        Just("*".to_owned())
-    ];
+    let port = prop_oneof![(1..=u16::MAX).prop_map(|p| p.to_string()), Just("*".to_owned())];
     (host, port).prop_map(|(host, port)| format!("{host}:{port}"))
 }
 
@@ -63,10 +60,7 @@ proptest! {
 }
 
 fn base() -> BTreeMap<String, String> {
-    let extensions = [
-        (ext::RECORDING, "input=no,bulk=16777216"),
-        (ext::LONGEST, "3600"),
-    ];
+    let extensions = [(ext::RECORDING, "input=no,bulk=16777216"), (ext::LONGEST, "3600")];
     extensions
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
@@ -106,10 +100,7 @@ fn bad_values_are_refused() {
     ] {
         let error = with(&[(ext::LONGEST, text)]).unwrap_err();
         assert!(
-            matches!(
-                error,
-                TermsError::Longest | TermsError::Inconsistent(ext::LONGEST)
-            ),
+            matches!(error, TermsError::Longest | TermsError::Inconsistent(ext::LONGEST)),
             "{text}: {error}"
         );
     }
@@ -121,11 +112,7 @@ fn bad_values_are_refused() {
         "bulk=1,input=no",
         "input=no,bulk=1,x=1",
     ] {
-        assert_eq!(
-            with(&[(ext::RECORDING, text)]),
-            Err(TermsError::Recording),
-            "{text}"
-        );
+        assert_eq!(with(&[(ext::RECORDING, text)]), Err(TermsError::Recording), "{text}");
     }
     for text in ["input=no,bulk=01", "input=no,bulk=+1"] {
         assert_eq!(
@@ -135,11 +122,7 @@ fn bad_values_are_refused() {
         );
     }
     for text in ["", "write", "READ", "read,write", "read-write "] {
-        assert_eq!(
-            with(&[(ext::SFTP, text)]),
-            Err(TermsError::Sftp),
-            "{text:?}"
-        );
+        assert_eq!(with(&[(ext::SFTP, text)]), Err(TermsError::Sftp), "{text:?}");
     }
     for name in [ext::SHELL, ext::EXEC, ext::REMOTE_FORWARD, ext::PERMIT_PTY] {
         assert!(
@@ -149,16 +132,10 @@ fn bad_values_are_refused() {
     }
     let mut missing = base();
     missing.remove(ext::RECORDING);
-    assert_eq!(
-        Terms::from_extensions(login(), &missing),
-        Err(TermsError::Recording)
-    );
+    assert_eq!(Terms::from_extensions(login(), &missing), Err(TermsError::Recording));
     let mut missing = base();
     missing.remove(ext::LONGEST);
-    assert_eq!(
-        Terms::from_extensions(login(), &missing),
-        Err(TermsError::Longest)
-    );
+    assert_eq!(Terms::from_extensions(login(), &missing), Err(TermsError::Longest));
 }
 
 #[test]
@@ -226,11 +203,7 @@ fn bad_destinations_are_refused_both_ways() {
     terms.capabilities.local_forward.push("a:1".to_owned());
     assert_eq!(terms.extensions(), Err(TermsError::ForwardTo));
     terms.capabilities.local_forward = vec![format!("{}:1", "a".repeat(290)); FORWARDS_AT_MOST];
-    assert_eq!(
-        terms.extensions(),
-        Err(TermsError::ForwardTo),
-        "too long together"
-    );
+    assert_eq!(terms.extensions(), Err(TermsError::ForwardTo), "too long together");
 }
 
 #[test]
