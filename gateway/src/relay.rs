@@ -1,1 +1,197 @@
-//! Stub.
+//! One session's passage: bytes between client and agent, records from the agent to the store.
+//!
+//! A record reaches the recording before any byte that follows it in the agent's stream reaches the
+//! client. It is acknowledged once it is durable, and only then. Whatever ends the passage, what
+//! the agent sent is stored, and the agent is given a bounded time to send the rest.
+
+mod ending;
+mod nobody;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use doorward_wire::Carrier;
+use doorward_wire::relay::{Counters, Event, Relay, RelayLimits, Side};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use ending::Ending;
+pub(crate) use nobody::Nobody;
+
+use crate::record::{Progress, Recording};
+
+/// How a passage went.
+#[derive(Debug)]
+pub struct Passage {
+    /// What ended it, the first that did.
+    pub ending: Ending,
+    /// What passed.
+    pub counters: Counters,
+}
+
+/// What ends a passage from the gateway's side.
+#[derive(Debug)]
+pub struct Bounds {
+    /// The longest time from now.
+    pub longest: Duration,
+    /// The gateway is stopping.
+    pub ending: CancellationToken,
+    /// Somebody ended the session, with the sentence for its user.
+    pub killed: watch::Receiver<Option<String>>,
+}
+
+/// Passes a session until both sides are done with it.
+pub async fn pass<C: Carrier, A: Carrier>(client: C, agent: A, recording: &Recording, bounds: Bounds) -> Passage {
+    let mut passing = Passing {
+        relay: Relay::new(client, agent, RelayLimits::default()),
+        recording,
+        progress: recording.progress(),
+        acked: 0,
+        record_end: None,
+        agent_gone: false,
+        ending: None,
+        linger: Instant::now(),
+    };
+    let ending = passing.run(bounds).await;
+    let counters = passing.relay.counters();
+    passing.relay.close(CLOSE_WITHIN).await;
+    Passage { ending, counters }
+}
+
+struct Passing<'a, C, A> {
+    relay: Relay<C, A>,
+    recording: &'a Recording,
+    progress: watch::Receiver<Progress>,
+    acked: u64,
+    record_end: Option<u64>,
+    agent_gone: bool,
+    ending: Option<Ending>,
+    /// How long the last records are waited for, once there is an ending.
+    linger: Instant,
+}
+
+impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
+    async fn run(&mut self, mut bounds: Bounds) -> Ending {
+        let longest = tokio::time::sleep(bounds.longest);
+        tokio::pin!(longest);
+        loop {
+            if let Some(ending) = self.settled() {
+                return ending;
+            }
+            let open = self.ending.is_none();
+            let silent_at = self.relay.heard(Side::Client) + SILENCE;
+            tokio::select! {
+                event = self.relay.next() => self.hear(event),
+                changed = self.progress.changed() => match changed {
+                    Ok(()) => self.acknowledge(),
+                    Err(_) => self.end(Ending::RecordStopped),
+                },
+                () = tokio::time::sleep_until(silent_at), if open => {
+                    self.end(Ending::ClientSilent(SILENCE));
+                }
+                () = &mut longest, if open => self.end(Ending::TooLong(bounds.longest)),
+                () = bounds.ending.cancelled(), if open => self.end(Ending::GatewayStops),
+                text = killed(&mut bounds.killed), if open => self.end(Ending::Killed(text)),
+                () = tokio::time::sleep_until(self.linger), if !open => {
+                    return self.ending.take().unwrap_or(Ending::RecordStopped);
+                }
+            }
+        }
+    }
+
+    /// The ending, if nothing more is to be waited for.
+    fn settled(&mut self) -> Option<Ending> {
+        let ending = self.ending.as_ref()?;
+        let stored = self.record_end == Some(self.acked);
+        // The last acknowledgement, and what is queued for the client, leave when the relay is closed.
+        if self.agent_gone || ending.is_record_failure() || stored {
+            self.ending.take()
+        } else {
+            None
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Record { offset, bytes } => {
+                if let Err(failure) = self.recording.append(offset, bytes) {
+                    self.end(Ending::RecordFailed(failure));
+                }
+            }
+            Event::RecordEnd { offset } => {
+                self.record_end = Some(offset);
+                self.acknowledge();
+            }
+            Event::Ended { by: Side::Agent, end } => self.note(Ending::Finished(end)),
+            Event::Ended { by: Side::Client, end } => self.note(Ending::Left(end)),
+            Event::Gone {
+                side: Side::Client,
+                fault,
+            } => self.end(Ending::ClientGone(fault)),
+            Event::Gone {
+                side: Side::Agent,
+                fault,
+            } => {
+                self.agent_gone = true;
+                self.end(Ending::AgentGone(fault));
+            }
+            Event::Over => {
+                self.agent_gone = true;
+                self.note(Ending::AgentGone(None));
+            }
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let (durable, failure) = {
+            let now = self.progress.borrow_and_update();
+            (now.durable, now.failure.clone())
+        };
+        if durable > self.acked {
+            self.acked = durable;
+            self.relay.ack_records(durable);
+        }
+        if let Some(failure) = failure {
+            self.end(Ending::RecordFailed(failure));
+        }
+    }
+
+    /// Ends the passage and tells both sides, unless it has ended already.
+    fn end(&mut self, ending: Ending) {
+        if self.ending.is_none() {
+            self.relay.end(&ending.said());
+        }
+        self.note(ending);
+    }
+
+    /// Remembers the first ending, and the first failure of the recording above all others.
+    fn note(&mut self, ending: Ending) {
+        match &self.ending {
+            None => {
+                self.linger = Instant::now() + RECORDS_WITHIN;
+                self.ending = Some(ending);
+            }
+            Some(known) if ending.is_record_failure() && !known.is_record_failure() => {
+                self.ending = Some(ending);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// The sentence with which somebody ended the session; never, if nobody can any more.
+async fn killed(asked: &mut watch::Receiver<Option<String>>) -> String {
+    let text = asked.wait_for(Option::is_some).await.ok().and_then(|text| text.clone());
+    match text {
+        Some(text) => text,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long the agent may take to send the last records of a session that is over.
+const RECORDS_WITHIN: Duration = Duration::from_secs(10);
+/// So long after a client's last frame it counts as gone. Clients ping every thirty seconds.
+const SILENCE: Duration = Duration::from_secs(100);
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);

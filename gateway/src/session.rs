@@ -1,1 +1,281 @@
-//! Stub.
+//! One session, from the request for a tunnel to its end, in one straight line:
+//!
+//! `TunnelRequest → Identity → Grant → SessionCert → OpenSession → Ended`.
+//!
+//! Each value is made in one place and consumed by the next. Everything that the session owns ends
+//! inside [`run`]: its seat, its recording, its stream to the agent, its tunnel. A session that is
+//! refused is on record before its person reads why.
+
+mod registry;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use doorward_audit::{Denied, SessionEnded, SessionOpened, Signed};
+use doorward_certs::{SessionCert, SessionRequest};
+use doorward_wire::message::OpenSession;
+use uuid::Uuid;
+
+pub use registry::{Limits, Live, Sessions};
+
+use crate::Gateway;
+use crate::http::TunnelRequest;
+use crate::link::{AgentStream, OpenError};
+use crate::metrics;
+use crate::oidc::Identity;
+use crate::policy::Grant;
+use crate::record::{Closing, Counted, Recording, Start};
+use crate::refusal::{Dependency, Refusal, RefusalCode};
+use crate::relay::{self, Bounds, Ending, Nobody, Passage};
+use registry::Seat;
+
+/// How a session ended, or why there was none.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was refused.
+    Refused(RefusalCode),
+    /// It took place.
+    Passed {
+        /// The session.
+        session: Uuid,
+        /// What ended it.
+        ending: Ending,
+    },
+}
+
+/// A session to which its agent has agreed. Nothing was answered to the client yet.
+struct Opened {
+    session: Uuid,
+    grant: Grant,
+    seat: Seat,
+    agent: AgentStream,
+    recording: Recording,
+}
+
+/// Runs one session to its end.
+pub async fn run(gateway: Arc<Gateway>, mut request: TunnelRequest) -> Ended {
+    let opened = match open(&gateway, &mut request).await {
+        Ok(opened) => opened,
+        Err(refused) => return deny(&gateway, request, refused),
+    };
+    let Opened {
+        session,
+        grant,
+        seat,
+        agent,
+        recording,
+    } = opened;
+    let bounds = Bounds {
+        longest: grant.terms().longest,
+        ending: gateway.tasks.ending().clone(),
+        killed: seat.killed(),
+    };
+    let passage = match request.accept().await {
+        Ok(tunnel) => Box::pin(relay::pass(tunnel, agent.stream, &recording, bounds)).await,
+        Err(_gone) => Box::pin(relay::pass(Nobody, agent.stream, &recording, bounds)).await,
+    };
+    close(&gateway, session, recording, passage).await
+}
+
+/// Everything that must be true before the client gets its tunnel.
+async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, Refused> {
+    if gateway.tasks.stopping().is_cancelled() {
+        return Err(Refusal::new(RefusalCode::Stopping, "the gateway is stopping").into());
+    }
+    let identity = identify(gateway, request).await?;
+    request.authenticated();
+    let by = |refusal| Refused {
+        refusal,
+        user: Some(identity.user().to_owned()),
+    };
+    let workspace = gateway.workspaces.find(&request.workspace);
+    let grant = gateway.policy.decide(&identity, workspace.as_ref()).map_err(by)?;
+    let session = Uuid::now_v7();
+    let seat = gateway
+        .sessions
+        .enter(session, grant.user(), grant.workspace().name.as_str())
+        .map_err(by)?;
+    ready(gateway).map_err(by)?;
+    let certificate = sign(gateway, session, &grant).await.map_err(by)?;
+    let (agent, recording) = connect(gateway, session, &grant, certificate, request)
+        .await
+        .map_err(by)?;
+    recording.expect_key(agent.key.clone());
+    gateway.journal.append(SessionOpened {
+        session,
+        user: grant.user().to_owned(),
+        workspace: grant.workspace().name.to_string(),
+        workspace_uid: grant.workspace().uid.to_string(),
+        login: grant.terms().login.to_string(),
+        client_address: request.peer.to_string(),
+        client_version: request.user_agent.clone(),
+    });
+    Ok(Opened {
+        session,
+        grant,
+        seat,
+        agent,
+        recording,
+    })
+}
+
+async fn identify(gateway: &Gateway, request: &TunnelRequest) -> Result<Identity, Refusal> {
+    tokio::time::timeout(IDENTIFY_WITHIN, gateway.identities.identify(&request.token))
+        .await
+        .map_err(|_| late(Dependency::IdentityProvider, IDENTIFY_WITHIN))?
+}
+
+/// A session that could not be put on record is refused before anything is signed for it.
+fn ready(gateway: &Gateway) -> Result<(), Refusal> {
+    gateway
+        .journal
+        .ready()
+        .map_err(|why| Refusal::unavailable(Dependency::Journal, why))?;
+    gateway
+        .store
+        .ready()
+        .map_err(|why| Refusal::unavailable(Dependency::RecordStore, why))
+}
+
+async fn sign(gateway: &Gateway, session: Uuid, grant: &Grant) -> Result<SessionCert, Refusal> {
+    let request = SessionRequest {
+        subject: gateway.credential.public_key().clone(),
+        session,
+        workspace: grant.workspace().name.clone(),
+        workspace_uid: grant.workspace().uid.clone(),
+        user: grant.user().to_owned(),
+        terms: grant.terms().clone(),
+        valid_for: gateway.config.authority.certificate_life,
+    };
+    let signing = gateway.authority.sign_session(&request, SystemTime::now());
+    let signed = tokio::time::timeout(SIGN_WITHIN, signing)
+        .await
+        .map_err(|_| late(Dependency::Authority, SIGN_WITHIN))?
+        .map_err(|error| Refusal::unavailable(Dependency::Authority, format!("{}: {error}", error.code())))?;
+    let valid_before = signed.valid_before().duration_since(UNIX_EPOCH).unwrap_or_default();
+    gateway.journal.append(Signed {
+        session,
+        user: grant.user().to_owned(),
+        workspace: grant.workspace().name.to_string(),
+        serial: signed.serial(),
+        key_id: signed.key_id().to_owned(),
+        valid_before: valid_before.as_secs(),
+    });
+    Ok(signed)
+}
+
+/// Has the agent open the session and the store make its folder, both at once.
+async fn connect(
+    gateway: &Gateway,
+    session: Uuid,
+    grant: &Grant,
+    certificate: SessionCert,
+    request: &TunnelRequest,
+) -> Result<(AgentStream, Recording), Refusal> {
+    let message = OpenSession {
+        session,
+        certificate: certificate.blob().to_vec(),
+        client_address: request.peer.to_string(),
+        client_version: request.user_agent.clone(),
+    };
+    let start = Start {
+        session,
+        user: grant.user().to_owned(),
+        workspace: grant.workspace().name.to_string(),
+        workspace_uid: grant.workspace().uid.to_string(),
+        login: grant.terms().login.to_string(),
+        client_address: request.peer.to_string(),
+    };
+    let begin = tokio::time::timeout(BEGIN_WITHIN, gateway.store.begin(start));
+    let (agent, begun) = tokio::join!(gateway.links.open(&grant.workspace().name, message), begin);
+    let recording = begun
+        .map_err(|_| late(Dependency::RecordStore, BEGIN_WITHIN))?
+        .map_err(|failure| Refusal::unavailable(Dependency::RecordStore, failure.to_string()))?;
+    match agent {
+        Ok(agent) => Ok((agent, recording)),
+        Err(error) => {
+            gateway.store.forget(recording).await;
+            Err(unreachable(&error))
+        }
+    }
+}
+
+/// Puts the refusal on record, then answers it.
+fn deny(gateway: &Gateway, request: TunnelRequest, refused: Refused) -> Ended {
+    let Refused { refusal, user } = refused;
+    let code = refusal.code();
+    gateway.journal.append(Denied {
+        user,
+        workspace: request.workspace.to_string(),
+        code: code.as_str().to_owned(),
+        detail: refusal.detail().to_owned(),
+        client_address: request.peer.to_string(),
+    });
+    metrics::refused(code);
+    request.refuse(&refusal);
+    Ended::Refused(code)
+}
+
+/// Closes the recording and puts the end on record.
+async fn close(gateway: &Gateway, session: Uuid, recording: Recording, passage: Passage) -> Ended {
+    let Passage { ending, counters } = passage;
+    let counted = Counted {
+        client_bytes: counters.client_to_agent,
+        agent_bytes: counters.agent_to_client,
+    };
+    let closing = Closing {
+        reason: ending.reason(),
+        counted: Some(counted),
+    };
+    let record_bytes = match recording.finish(closing, CLOSE_WITHIN).await {
+        Ok(index) => index.record_bytes,
+        Err(failure) => {
+            tracing::error!(%session, %failure, "the recording is not closed yet");
+            0
+        }
+    };
+    gateway.journal.append(SessionEnded {
+        session,
+        reason: ending.reason(),
+        code: ending.code().to_owned(),
+        client_bytes: counted.client_bytes,
+        agent_bytes: counted.agent_bytes,
+        record_bytes,
+    });
+    tracing::info!(%session, code = ending.code(), record_bytes, "session ended");
+    Ended::Passed { session, ending }
+}
+
+/// A refusal and the person whom it meets, once they are known.
+struct Refused {
+    refusal: Refusal,
+    user: Option<String>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, user: None }
+    }
+}
+
+fn late(what: Dependency, after: Duration) -> Refusal {
+    Refusal::unavailable(what, format!("no answer within {after:?}"))
+}
+
+fn unreachable(error: &OpenError) -> Refusal {
+    match error {
+        OpenError::Refused { code, .. } => {
+            Refusal::new(RefusalCode::AgentRefused, "the workspace's agent refused the session")
+                .with_hint("tell your platform team; they find the reason in the gateway's journal")
+                .with_detail(format!("{error} ({code})"))
+        }
+        _ => Refusal::unavailable(Dependency::Agent, error.to_string()),
+    }
+}
+
+const IDENTIFY_WITHIN: Duration = Duration::from_secs(10);
+const SIGN_WITHIN: Duration = Duration::from_secs(10);
+const BEGIN_WITHIN: Duration = Duration::from_secs(5);
+const CLOSE_WITHIN: Duration = Duration::from_secs(15);

@@ -1,0 +1,185 @@
+//! One stream of the journal on disk: blocks, heads, segments. All calls block.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use doorward_audit::{ChainCheck, HEAD_NAMESPACE, Recorder, Stamped, hex, segment_name};
+use uuid::Uuid;
+
+use crate::link::Credential;
+
+/// A stream that is written.
+pub(super) struct Stream {
+    dir: PathBuf,
+    recorder: Recorder,
+    file: Option<File>,
+    segment: u32,
+    /// Reads along, for the number and the link of the last block.
+    check: ChainCheck,
+    last: Last,
+    unsigned: usize,
+    unsigned_since: Instant,
+}
+
+/// The last durable block of a stream, as the next stream names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Last {
+    stream: Uuid,
+    blocks: u64,
+    link: [u8; 32],
+}
+
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.stream, self.blocks, hex(&self.link))
+    }
+}
+
+impl Stream {
+    /// A new stream in a folder of its own.
+    pub(super) fn create(below: &Path) -> io::Result<Self> {
+        let stream = Uuid::now_v7();
+        DirBuilder::new().recursive(true).mode(0o700).create(below)?;
+        let dir = below.join(stream.hyphenated().to_string());
+        DirBuilder::new().mode(0o700).create(&dir)?;
+        File::open(below)?.sync_all()?;
+        let check = ChainCheck::new(stream);
+        let last = Last {
+            stream,
+            blocks: 0,
+            link: check.link(),
+        };
+        Ok(Self {
+            dir,
+            recorder: Recorder::new(stream),
+            file: None,
+            segment: 0,
+            check,
+            last,
+            unsigned: 0,
+            unsigned_since: Instant::now(),
+        })
+    }
+
+    /// The last durable block.
+    pub(super) fn last(&self) -> Last {
+        self.last
+    }
+
+    /// Writes events and makes them durable. After an error the stream is not to be used again.
+    pub(super) fn append(&mut self, events: &[Stamped]) -> io::Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.recorder.append(events);
+        self.store(&bytes)?;
+        if self.unsigned == 0 {
+            self.unsigned_since = Instant::now();
+        }
+        self.unsigned += events.len();
+        Ok(())
+    }
+
+    /// Whether it is time for a signed head.
+    pub(super) fn head_due(&self) -> bool {
+        self.unsigned >= HEAD_EVENTS
+            || (self.unsigned > 0 && self.unsigned_since.elapsed() >= HEAD_AGE)
+            || self.recorder.head_due()
+    }
+
+    /// Ends the segment with a signed head.
+    pub(super) fn head(&mut self, credential: &Credential, last: bool) -> io::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let head = self
+            .recorder
+            .head(now, last, |statement| credential.sign(HEAD_NAMESPACE, statement))
+            .map_err(io::Error::other)?;
+        self.store(&head)?;
+        self.unsigned = 0;
+        self.file = None;
+        self.segment += 1;
+        Ok(())
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let new = self.file.is_none();
+        if new {
+            let path = self.dir.join(segment_name(self.segment));
+            self.file = Some(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?);
+        }
+        let Some(file) = &mut self.file else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        if new {
+            File::open(&self.dir)?.sync_all()?;
+        }
+        self.check.push(bytes, &mut |_| {}).map_err(io::Error::other)?;
+        self.last = Last {
+            blocks: self.check.next_seq(),
+            link: self.check.link(),
+            ..self.last
+        };
+        Ok(())
+    }
+}
+
+/// The last whole block of the newest stream below `dir`, `None` if there is no stream.
+pub(super) fn last_below(dir: &Path) -> io::Result<Option<Last>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut newest = None;
+    for entry in entries {
+        let name = entry?.file_name();
+        newest = newest.max(name.to_str().and_then(|name| Uuid::parse_str(name).ok()));
+    }
+    newest
+        .map(|stream| read_last(&dir.join(stream.hyphenated().to_string()), stream))
+        .transpose()
+}
+
+fn read_last(dir: &Path, stream: Uuid) -> io::Result<Last> {
+    let mut check = ChainCheck::new(stream);
+    let mut segment = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    while let Some(mut file) = open(&dir.join(segment_name(segment)))? {
+        loop {
+            let len = file.read(&mut buffer)?;
+            if len == 0 {
+                break;
+            }
+            if let Err(fault) = check.push(&buffer[..len], &mut |_| {}) {
+                tracing::error!(%stream, %fault, "the journal before this one is damaged");
+                break;
+            }
+        }
+        segment += 1;
+    }
+    Ok(Last {
+        stream,
+        blocks: check.next_seq(),
+        link: check.link(),
+    })
+}
+
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Events after which a head is due.
+const HEAD_EVENTS: usize = 1000;
+/// Age of the oldest unsigned event at which a head is due.
+const HEAD_AGE: Duration = Duration::from_secs(300);

@@ -1,0 +1,122 @@
+//! The control stream of a link that is up: liveness, renewals, and news of leftovers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_wire::link::{MuxIncoming, MuxStream, read_message, write_message};
+use doorward_wire::message::{Enrolled, Message, MessageError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+use super::handshake::{self, printable};
+use super::leftover::{self, News};
+use super::standing::{Live, Standing};
+
+/// Serves the control stream until the link is no good any more; says why.
+pub(super) async fn serve(
+    standing: &Arc<Standing>,
+    live: &Arc<Live>,
+    control: MuxStream,
+    mut incoming: MuxIncoming,
+    certificate: Vec<u8>,
+) -> String {
+    let (reader, writer) = tokio::io::split(control);
+    let (heard, messages) = mpsc::channel(4);
+    let news = News::default();
+    tokio::select! {
+        reason = listen(reader, heard) => reason,
+        reason = answer(standing, live, writer, messages, &news, certificate) => reason,
+        () = leftover::fetch_all(standing, live, &news) => "the link is closed".to_owned(),
+        () = refuse_streams(&mut incoming) => "the link is closed".to_owned(),
+    }
+}
+
+/// Hands on what the agent says. Silence beyond [`SILENCE`] is a dead peer: it owes us an answer
+/// every [`PING_EVERY`].
+async fn listen<R: AsyncRead + Unpin>(mut from: R, heard: mpsc::Sender<Message>) -> String {
+    loop {
+        match read_message(&mut from, SILENCE).await {
+            Ok(message) => {
+                if heard.send(message).await.is_err() {
+                    return "the link is closed".to_owned();
+                }
+            }
+            Err(MessageError::Closed) => return "the agent closed the link".to_owned(),
+            Err(MessageError::Deadline(_)) => {
+                return format!("the agent was silent for {SILENCE:?}");
+            }
+            Err(error) => return handshake::chain(&error),
+        }
+    }
+}
+
+async fn answer<W: AsyncWrite + Unpin>(
+    standing: &Arc<Standing>,
+    live: &Arc<Live>,
+    mut to: W,
+    mut messages: mpsc::Receiver<Message>,
+    news: &News,
+    mut certificate: Vec<u8>,
+) -> String {
+    let mut pings = tokio::time::interval(PING_EVERY);
+    pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut number = 0;
+    loop {
+        let reply = tokio::select! {
+            _ = pings.tick() => {
+                number += 1;
+                Message::Ping(number)
+            }
+            message = messages.recv() => match message {
+                None => return "the link is closed".to_owned(),
+                Some(Message::Pong(_)) => continue,
+                Some(Message::Ping(number)) => Message::Pong(number),
+                Some(Message::Leftovers(list)) => {
+                    news.put(list);
+                    continue;
+                }
+                Some(Message::Renew(_)) => match renew(standing, live, &certificate).await {
+                    Ok(fresh) => {
+                        certificate.clone_from(&fresh);
+                        Message::Enrolled(Enrolled { host_certificate: fresh })
+                    }
+                    Err(reason) => {
+                        let workspace = standing.target.name.as_str();
+                        tracing::warn!(workspace, reason, "host certificate not renewed");
+                        continue;
+                    }
+                },
+                Some(Message::LinkRefused(refused)) => {
+                    return format!("the agent ended the link: {}", printable(&refused.text));
+                }
+                Some(_) => return "the agent sent a message that is not due".to_owned(),
+            },
+        };
+        if let Err(error) = write_message(&mut to, &reply, WRITE_WITHIN).await {
+            return handshake::chain(&error);
+        }
+    }
+}
+
+/// A fresh host certificate for an agent whose present one is still good.
+async fn renew(standing: &Arc<Standing>, live: &Arc<Live>, certificate: &[u8]) -> Result<Vec<u8>, String> {
+    let key = live.key.key_data().ed25519().ok_or("the agent's key is not ed25519")?;
+    handshake::judge(standing, certificate, &key.0)
+        .await
+        .map_err(|error| error.chain())?;
+    handshake::sign(standing, &live.key)
+        .await
+        .map_err(|error| error.chain())
+}
+
+/// The gateway alone opens streams: what an agent opens is dropped.
+async fn refuse_streams(incoming: &mut MuxIncoming) {
+    while incoming.accept().await.is_some() {
+        tracing::debug!("the agent opened a stream; dropped");
+    }
+}
+
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// So long after the last word of the agent the link counts as dead: two pings unanswered.
+const SILENCE: Duration = Duration::from_secs(25);
+const WRITE_WITHIN: Duration = Duration::from_secs(15);

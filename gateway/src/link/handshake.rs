@@ -1,0 +1,316 @@
+//! A new link, from the first TCP packet to `LinkReady`: each side knows the other, or it ends.
+//!
+//! TLS proves keys. The gateway shows its link certificate first; the agent, once satisfied, shows
+//! the host certificate over the key that it proved, or a join token to get one.
+
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use doorward_audit::Enrolled as EnrolledEvent;
+use doorward_certs::{HostRequest, Refusal as CertRefusal, verify_host};
+use doorward_wire::LINK_VERSION;
+use doorward_wire::link::{
+    LinkError, Mux, MuxError, MuxIncoming, MuxLimits, MuxStream, Side, connect, mux, read_message, write_message,
+};
+use doorward_wire::message::{
+    AgentHello, Enrolled, GatewayHello, LinkReady, Message, MessageError, Refused, StreamOpen,
+};
+use ssh_key::PublicKey;
+use ssh_key::public::{Ed25519PublicKey, KeyData};
+use tokio::net::TcpStream;
+
+use super::standing::Standing;
+use crate::enrol::EnrolError;
+
+type Driver = Pin<Box<dyn Future<Output = Result<(), MuxError>> + Send>>;
+
+/// A link that may be used.
+pub(super) struct Established {
+    pub(super) mux: Mux,
+    pub(super) key: PublicKey,
+    pub(super) agent_version: String,
+    pub(super) control: MuxStream,
+    pub(super) incoming: MuxIncoming,
+    pub(super) driver: Driver,
+    /// The host certificate that the agent has now.
+    pub(super) certificate: Vec<u8>,
+}
+
+/// Why a link was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The agent's port.
+    #[error("cannot connect")]
+    Connect(#[source] std::io::Error),
+    /// It did not answer the connection.
+    #[error("no connection within {CONNECT_WITHIN:?}")]
+    ConnectDeadline,
+    /// TLS.
+    #[error("no secure link")]
+    Tls(#[source] LinkError),
+    /// The streams on it.
+    #[error("the link broke")]
+    Mux(#[source] MuxError),
+    /// The messages on it.
+    #[error("the agent's answer cannot be used")]
+    Message(#[source] MessageError),
+    /// The agent does not trust us.
+    #[error("the agent refused the link: {0}: {1}")]
+    Refused(String, String),
+    /// The agent speaks another version.
+    #[error("the agent speaks version {0} of the link, this gateway version {LINK_VERSION}")]
+    Version(u16),
+    /// Somebody else answered at this address.
+    #[error("another workspace answered: {0:?}, uid {1:?}")]
+    OtherWorkspace(String, String),
+    /// Its host certificate is not good.
+    #[error("the agent's host certificate is refused")]
+    Certificate(#[source] CertRefusal),
+    /// It asks to be enrolled and may not.
+    #[error("the agent may not enrol")]
+    Enrol(#[source] EnrolError),
+    /// The host CA's keys cannot be had.
+    #[error("the host authority cannot be asked")]
+    Authority(#[source] doorward_certs::AuthorityError),
+}
+
+impl HandshakeError {
+    /// A word from a closed set.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Connect(_) | Self::ConnectDeadline => "link-connect",
+            Self::Tls(_) => "link-tls",
+            Self::Mux(_) => "link-mux",
+            Self::Message(_) => "link-message",
+            Self::Refused(..) => "link-refused",
+            Self::Version(_) => "link-version",
+            Self::OtherWorkspace(..) => "link-other-workspace",
+            Self::Certificate(_) => "link-certificate",
+            Self::Enrol(_) => "link-enrol",
+            Self::Authority(_) => "link-authority",
+        }
+    }
+
+    /// The error with its causes, for the operator.
+    pub(super) fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text += ": ";
+        text += &cause.to_string();
+        next = cause.source();
+    }
+    text
+}
+
+/// Makes a link to the target.
+pub(super) async fn establish(standing: &Standing) -> Result<Established, HandshakeError> {
+    let tcp = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&standing.target.address))
+        .await
+        .map_err(|_| HandshakeError::ConnectDeadline)?
+        .map_err(HandshakeError::Connect)?;
+    tcp.set_nodelay(true).map_err(HandshakeError::Connect)?;
+    let tls_key = standing.shared.credential.tls_key();
+    let (io, peer) = connect(tcp, tls_key, CONNECT_WITHIN)
+        .await
+        .map_err(HandshakeError::Tls)?;
+    let key = PublicKey::from(KeyData::Ed25519(Ed25519PublicKey(peer.0)));
+    let (mux, incoming, driver) = mux(io, Side::Gateway, MuxLimits::default());
+    let mut driver: Driver = Box::pin(driver);
+    let hello = greet(standing, &mux, &peer.0, &key);
+    let (control, hello, certificate) = tokio::select! {
+        greeted = hello => greeted?,
+        ended = &mut driver => {
+            return Err(HandshakeError::Mux(ended.err().unwrap_or(MuxError::Closed)));
+        }
+    };
+    let agent_version = printable(&hello.agent_version);
+    Ok(Established {
+        mux,
+        key,
+        agent_version,
+        control,
+        incoming,
+        driver,
+        certificate,
+    })
+}
+
+async fn greet(
+    standing: &Standing,
+    mux: &Mux,
+    tls_key: &[u8; 32],
+    key: &PublicKey,
+) -> Result<(MuxStream, AgentHello, Vec<u8>), HandshakeError> {
+    let mut control = mux.open().await.map_err(HandshakeError::Mux)?;
+    send(&mut control, Message::StreamOpen(StreamOpen::Control)).await?;
+    let hello = GatewayHello {
+        version: LINK_VERSION,
+        gateway_version: env!("CARGO_PKG_VERSION").to_owned(),
+        link_certificate: standing.shared.credential.certificate(),
+    };
+    send(&mut control, Message::GatewayHello(hello)).await?;
+    let hello = match receive(&mut control).await? {
+        Message::AgentHello(hello) => hello,
+        Message::LinkRefused(Refused { code, text }) => {
+            return Err(HandshakeError::Refused(printable(&code), printable(&text)));
+        }
+        _ => return Err(unexpected("AgentHello")),
+    };
+    match admit(standing, &hello, tls_key, key, &mut control).await {
+        Ok(certificate) => {
+            send(&mut control, Message::LinkReady(LinkReady {})).await?;
+            Ok((control, hello, certificate))
+        }
+        Err(error) => {
+            let refused = Refused {
+                code: error.code().to_owned(),
+                text: error.chain(),
+            };
+            // The refusal matters more than whether the agent still hears it.
+            let _ = send(&mut control, Message::LinkRefused(refused)).await;
+            Err(error)
+        }
+    }
+}
+
+/// Judges the agent's hello; gives out a certificate where one is due.
+async fn admit(
+    standing: &Standing,
+    hello: &AgentHello,
+    tls_key: &[u8; 32],
+    key: &PublicKey,
+    control: &mut MuxStream,
+) -> Result<Vec<u8>, HandshakeError> {
+    let target = &standing.target;
+    if hello.version != LINK_VERSION {
+        return Err(HandshakeError::Version(hello.version));
+    }
+    if hello.workspace != target.name.as_str() || hello.workspace_uid != target.uid.as_str() {
+        return Err(HandshakeError::OtherWorkspace(
+            printable(&hello.workspace),
+            printable(&hello.workspace_uid),
+        ));
+    }
+    let refused = match &hello.host_certificate {
+        Some(certificate) => match judge(standing, certificate, tls_key).await {
+            Ok(left) if left > HOST_LIFE / 2 => return Ok(certificate.clone()),
+            Ok(_) => return Ok(refresh(standing, key, certificate, control).await),
+            Err(error) => Some(error),
+        },
+        None => None,
+    };
+    match (&hello.enrol, refused) {
+        (Some(enrol), _) => {
+            standing
+                .shared
+                .enrolments
+                .redeem(target, &enrol.token, tls_key)
+                .await
+                .map_err(HandshakeError::Enrol)?;
+            let fresh = sign(standing, key).await?;
+            give(control, &fresh).await?;
+            Ok(fresh)
+        }
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(HandshakeError::Enrol(EnrolError::NoProof)),
+    }
+}
+
+/// How long a host certificate is still good, if it is.
+pub(super) async fn judge(
+    standing: &Standing,
+    certificate: &[u8],
+    tls_key: &[u8; 32],
+) -> Result<Duration, HandshakeError> {
+    let trusted = tokio::time::timeout(MESSAGE_WITHIN, standing.shared.authority.host_ca())
+        .await
+        .map_err(|_| HandshakeError::Enrol(EnrolError::AuthorityDeadline))?
+        .map_err(HandshakeError::Authority)?;
+    let now = SystemTime::now();
+    let target = &standing.target;
+    let verified = verify_host(certificate, &trusted, tls_key, &target.name, &target.uid, now)
+        .map_err(HandshakeError::Certificate)?;
+    Ok(verified.valid_before().duration_since(now).unwrap_or_default())
+}
+
+/// Gives a fresh certificate to an agent whose own is past half its life. If that fails the old
+/// one still stands.
+async fn refresh(standing: &Standing, key: &PublicKey, old: &[u8], control: &mut MuxStream) -> Vec<u8> {
+    let given = async {
+        let fresh = sign(standing, key).await?;
+        give(control, &fresh).await?;
+        Ok::<_, HandshakeError>(fresh)
+    };
+    given.await.unwrap_or_else(|error| {
+        let workspace = standing.target.name.as_str();
+        tracing::warn!(workspace, error = error.chain(), "host certificate not renewed");
+        old.to_vec()
+    })
+}
+
+/// Has the host authority sign for this workspace and this key.
+pub(super) async fn sign(standing: &Standing, key: &PublicKey) -> Result<Vec<u8>, HandshakeError> {
+    let target = &standing.target;
+    let request = HostRequest {
+        subject: key.clone(),
+        workspace: target.name.clone(),
+        workspace_uid: target.uid.clone(),
+        // The name under which the wildcard block of our ssh_config asks for it.
+        names: vec![format!("{}.doorward", target.name)],
+        valid_for: HOST_LIFE,
+    };
+    let signing = standing.shared.authority.sign_host(&request, SystemTime::now());
+    let signed = tokio::time::timeout(SIGN_WITHIN, signing)
+        .await
+        .map_err(|_| HandshakeError::Enrol(EnrolError::AuthorityDeadline))?
+        .map_err(HandshakeError::Authority)?;
+    standing.shared.journal.append(EnrolledEvent {
+        workspace: target.name.to_string(),
+        uid: target.uid.to_string(),
+    });
+    Ok(signed.blob().to_vec())
+}
+
+async fn give(control: &mut MuxStream, certificate: &[u8]) -> Result<(), HandshakeError> {
+    send(
+        control,
+        Message::Enrolled(Enrolled {
+            host_certificate: certificate.to_vec(),
+        }),
+    )
+    .await
+}
+
+async fn send(control: &mut MuxStream, message: Message) -> Result<(), HandshakeError> {
+    write_message(control, &message, MESSAGE_WITHIN)
+        .await
+        .map_err(HandshakeError::Message)
+}
+
+async fn receive(control: &mut MuxStream) -> Result<Message, HandshakeError> {
+    read_message(control, MESSAGE_WITHIN)
+        .await
+        .map_err(HandshakeError::Message)
+}
+
+fn unexpected(expected: &'static str) -> HandshakeError {
+    HandshakeError::Message(MessageError::Unexpected { expected })
+}
+
+/// What a peer calls itself, fit for logs: bounded, without control characters.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const MESSAGE_WITHIN: Duration = Duration::from_secs(5);
+const SIGN_WITHIN: Duration = Duration::from_secs(10);
+/// The life of a host certificate; it is renewed at half of it.
+pub(super) const HOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);

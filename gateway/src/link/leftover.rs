@@ -1,0 +1,191 @@
+//! Fetches what an agent still holds of recordings that broke off, one after the other.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_wire::link::{MuxStream, read_message, write_message};
+use doorward_wire::message::{Leftovers, Message, OpenRecords, StreamAnswer, StreamOpen};
+use doorward_wire::{Frame, FrameStream};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::handshake::{chain, printable};
+use super::standing::{Live, Standing};
+use crate::guarded::Guarded;
+use crate::record::{Closing, Recording, ResumeError};
+
+/// What the agent said it still holds, and nobody has fetched yet.
+#[derive(Default)]
+pub(super) struct News {
+    waiting: Guarded<BTreeMap<Uuid, u64>>,
+    came: Notify,
+}
+
+impl News {
+    pub(super) fn put(&self, list: Leftovers) {
+        self.waiting.with(|waiting| {
+            for one in list.sessions {
+                if waiting.len() < MOST_WAITING || waiting.contains_key(&one.session) {
+                    waiting.insert(one.session, one.first_unacked);
+                }
+            }
+        });
+        self.came.notify_one();
+    }
+
+    fn take(&self) -> Option<(Uuid, u64)> {
+        self.waiting.with(BTreeMap::pop_first)
+    }
+
+    fn sessions(&self) -> HashSet<Uuid> {
+        self.waiting.with(|waiting| waiting.keys().copied().collect())
+    }
+}
+
+/// Fetches until the link is gone.
+pub(super) async fn fetch_all(standing: &Arc<Standing>, live: &Arc<Live>, news: &News) {
+    news.came.notified().await;
+    // The first list is complete: what it does not name will never come.
+    let uid = standing.target.uid.as_str();
+    standing.shared.store.close_unclosed(uid, &news.sessions()).await;
+    loop {
+        while let Some((session, first_unacked)) = news.take() {
+            if let Err(reason) = fetch(standing, live, session, first_unacked).await {
+                let workspace = standing.target.name.as_str();
+                tracing::warn!(workspace, %session, reason, "leftover not fetched");
+            }
+        }
+        news.came.notified().await;
+    }
+}
+
+async fn fetch(standing: &Standing, live: &Live, session: Uuid, first_unacked: u64) -> Result<(), String> {
+    let give_up = Instant::now() + CLAIM_WITHIN;
+    let recording = loop {
+        match standing
+            .shared
+            .store
+            .resume(session, standing.target.uid.as_str())
+            .await
+        {
+            Ok(recording) => break recording,
+            // Its session is just ending.
+            Err(ResumeError::Open) if Instant::now() < give_up => {
+                tokio::time::sleep(CLAIM_EVERY).await;
+            }
+            Err(ResumeError::Complete { length }) => return release(live, session, length).await,
+            Err(error) => return Err(error.to_string()),
+        }
+    };
+    let from = recording.received();
+    if first_unacked > from {
+        let reason = format!("the record from byte {from} to {first_unacked} is missing: the agent has let go of it");
+        finish(recording, reason.clone()).await?;
+        return Err(reason);
+    }
+    recording.expect_key(live.key.clone());
+    let fetched = match open(live, session, from).await {
+        Ok(stream) => receive(&recording, stream).await,
+        Err(reason) => Err(reason),
+    };
+    let reason = match &fetched {
+        Ok(()) => "the rest of the record came later".to_owned(),
+        Err(reason) => format!("the rest of the record did not come: {reason}"),
+    };
+    finish(recording, reason).await?;
+    fetched
+}
+
+/// Tells an agent that holds on to a recording of which everything is stored.
+async fn release(live: &Live, session: Uuid, length: u64) -> Result<(), String> {
+    let mut frames = FrameStream::new(open(live, session, length).await?);
+    let told = async {
+        frames.send(&Frame::RecordAck { offset: length }).await?;
+        while frames.next().await?.is_some() {}
+        frames.close().await
+    };
+    tokio::time::timeout(STALLED, told)
+        .await
+        .map_err(|_| "the agent does not let go of it".to_owned())?
+        .map_err(|error| chain(&error))
+}
+
+async fn open(live: &Live, session: Uuid, from: u64) -> Result<MuxStream, String> {
+    let mut stream = live.mux.open().await.map_err(|error| chain(&error))?;
+    let message = Message::StreamOpen(StreamOpen::Records(OpenRecords { session, from }));
+    write_message(&mut stream, &message, OPEN_WITHIN)
+        .await
+        .map_err(|error| chain(&error))?;
+    match read_message(&mut stream, OPEN_WITHIN)
+        .await
+        .map_err(|error| chain(&error))?
+    {
+        Message::StreamAnswer(StreamAnswer::Opened(_)) => Ok(stream),
+        Message::StreamAnswer(StreamAnswer::Refused(refused)) => {
+            Err(format!("the agent refused: {}", printable(&refused.text)))
+        }
+        _ => Err("the agent sent a message that is not due".to_owned()),
+    }
+}
+
+/// Takes records until their end is durable and acknowledged.
+async fn receive(recording: &Recording, stream: MuxStream) -> Result<(), String> {
+    let mut frames = FrameStream::new(stream);
+    let mut progress = recording.progress();
+    let (mut end, mut acked) = (None, recording.received());
+    loop {
+        let due = {
+            let now = progress.borrow_and_update();
+            if let Some(failure) = &now.failure {
+                return Err(failure.to_string());
+            }
+            now.durable
+        };
+        if due > acked || end == Some(due) {
+            acked = due;
+            frames.queue(&Frame::RecordAck { offset: due });
+            let flushed = tokio::time::timeout(STALLED, frames.flush()).await;
+            flushed
+                .map_err(|_| "the agent takes nothing".to_owned())?
+                .map_err(|e| chain(&e))?;
+        }
+        if end == Some(acked) {
+            // Whether the agent hears the last word or asks again, all of it is stored.
+            let _ = tokio::time::timeout(STALLED, frames.close()).await;
+            return Ok(());
+        }
+        tokio::select! {
+            frame = frames.next(), if end.is_none() => match frame.map_err(|error| chain(&error))? {
+                Some(Frame::Record { offset, bytes }) => {
+                    recording.append(offset, bytes).map_err(|failure| failure.to_string())?;
+                }
+                Some(Frame::RecordEnd { offset }) if offset == recording.received() => {
+                    end = Some(offset);
+                }
+                Some(_) => return Err("the agent sent a frame that is not due".to_owned()),
+                None => return Err("the agent closed the stream".to_owned()),
+            },
+            changed = progress.changed() => {
+                changed.map_err(|_| "the record store stopped".to_owned())?;
+            }
+            () = tokio::time::sleep(STALLED) => return Err("nothing came for too long".to_owned()),
+        }
+    }
+}
+
+async fn finish(recording: Recording, reason: String) -> Result<(), String> {
+    let closing = Closing { reason, counted: None };
+    recording
+        .finish(closing, STALLED)
+        .await
+        .map(drop)
+        .map_err(|failure| failure.to_string())
+}
+
+const MOST_WAITING: usize = 4096;
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+const STALLED: Duration = Duration::from_secs(30);
+const CLAIM_WITHIN: Duration = Duration::from_secs(30);
+const CLAIM_EVERY: Duration = Duration::from_millis(500);

@@ -1,0 +1,223 @@
+//! One link: dialled, served, and dialled again, with pauses that grow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_audit::{LinkDown, LinkUp};
+use doorward_wire::link::Mux;
+use ssh_key::PublicKey;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::handshake::{self, Established};
+use super::{Shared, State, Target, control};
+
+/// The link to one workspace, up or not.
+pub(super) struct Standing {
+    pub(super) target: Target,
+    pub(super) shared: Arc<Shared>,
+    state: watch::Sender<Now>,
+    kick: Notify,
+}
+
+/// A link that is up.
+pub(super) struct Live {
+    pub(super) mux: Mux,
+    pub(super) key: PublicKey,
+    agent_version: String,
+}
+
+#[derive(Clone)]
+enum Now {
+    Up(Arc<Live>),
+    Down {
+        reason: Arc<str>,
+        /// Attempts that failed so far.
+        failed: u64,
+        /// Whether one is under way.
+        dialling: bool,
+    },
+}
+
+impl Standing {
+    pub(super) fn new(target: Target, shared: Arc<Shared>) -> Self {
+        let state = watch::Sender::new(Now::Down {
+            reason: "not dialled yet".into(),
+            failed: 0,
+            dialling: true,
+        });
+        Self {
+            target,
+            shared,
+            state,
+            kick: Notify::new(),
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match &*self.state.borrow() {
+            Now::Up(live) => State::Up {
+                agent_version: live.agent_version.clone(),
+            },
+            Now::Down { reason, .. } => State::Down {
+                reason: reason.to_string(),
+            },
+        }
+    }
+
+    /// The link, if it is up or comes up within `patience`; otherwise why not. An attempt that
+    /// begins after the call and fails is answer enough.
+    pub(super) async fn live(&self, patience: Duration) -> Result<Arc<Live>, String> {
+        let mut state = self.state.subscribe();
+        let enough = match &*state.borrow_and_update() {
+            Now::Up(live) => return Ok(Arc::clone(live)),
+            Now::Down { failed, dialling, .. } => failed + 1 + u64::from(*dialling),
+        };
+        self.kick.notify_one();
+        let settled = state.wait_for(|now| match now {
+            Now::Up(_) => true,
+            Now::Down { failed, .. } => *failed >= enough,
+        });
+        match tokio::time::timeout(patience, settled).await {
+            Ok(Ok(now)) => match &*now {
+                Now::Up(live) => Ok(Arc::clone(live)),
+                Now::Down { reason, .. } => Err(reason.to_string()),
+            },
+            Ok(Err(_)) => Err("the gateway is stopping".into()),
+            Err(_) => Err(format!("no link within {patience:?}")),
+        }
+    }
+
+    fn set_dialling(&self) {
+        self.state.send_modify(|now| {
+            if let Now::Down { dialling, .. } = now {
+                *dialling = true;
+            }
+        });
+    }
+
+    /// Notes that the link is down; whether the reason is a new one.
+    fn set_down(&self, text: &str) -> bool {
+        let mut changed = false;
+        self.state.send_modify(|now| {
+            let failed = match now {
+                Now::Up(_) => 1,
+                Now::Down { reason, failed, .. } => {
+                    changed = **reason != *text;
+                    *failed + 1
+                }
+            };
+            *now = Now::Down {
+                reason: text.into(),
+                failed,
+                dialling: false,
+            };
+        });
+        changed
+    }
+}
+
+/// Keeps the link up until `stop`.
+pub(super) async fn keep(standing: Arc<Standing>, stop: CancellationToken) {
+    let workspace = standing.target.name.to_string();
+    let mut pauses = Pauses::default();
+    loop {
+        standing.set_dialling();
+        let made = tokio::select! {
+            made = handshake::establish(&standing) => made,
+            () = stop.cancelled() => return,
+        };
+        match made {
+            Ok(established) => {
+                pauses = Pauses::default();
+                serve(&standing, established, &stop).await;
+            }
+            Err(error) => {
+                let reason = error.chain();
+                if standing.set_down(&reason) {
+                    tracing::warn!(workspace, reason, "no link to the workspace");
+                }
+            }
+        }
+        let earliest = Instant::now() + LEAST_PAUSE;
+        tokio::select! {
+            () = tokio::time::sleep(pauses.next()) => {}
+            () = standing.kick.notified() => tokio::time::sleep_until(earliest).await,
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn serve(standing: &Arc<Standing>, established: Established, stop: &CancellationToken) {
+    let Established {
+        mux,
+        key,
+        agent_version,
+        control,
+        incoming,
+        driver,
+        certificate,
+    } = established;
+    let shared = &standing.shared;
+    let workspace = standing.target.name.to_string();
+    shared.journal.append(LinkUp {
+        workspace: workspace.clone(),
+        uid: standing.target.uid.to_string(),
+        agent_version: agent_version.clone(),
+    });
+    tracing::info!(workspace, agent_version, "link is up");
+    let abandon = CancellationToken::new();
+    let driven = {
+        let abandon = abandon.clone();
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                ended = driver => ended.err().map_or_else(|| "the agent closed the link".to_owned(), |e| super::handshake::chain(&e)),
+                () = abandon.cancelled() => "the link was abandoned".to_owned(),
+            }
+        })
+    };
+    let live = Arc::new(Live {
+        mux: mux.clone(),
+        key,
+        agent_version,
+    });
+    standing.state.send_replace(Now::Up(Arc::clone(&live)));
+    let served = control::serve(standing, &live, control, incoming, certificate);
+    let mut driven = driven;
+    let reason = tokio::select! {
+        reason = served => reason,
+        reason = &mut driven => reason.unwrap_or_else(|_| "the link's driver failed".to_owned()),
+        () = stop.cancelled() => "the gateway stopped".to_owned(),
+    };
+    standing.set_down(&reason);
+    mux.close();
+    if !driven.is_finished() && tokio::time::timeout(CLOSE_WITHIN, &mut driven).await.is_err() {
+        abandon.cancel();
+    }
+    tracing::info!(workspace, reason, "link is down");
+    shared.journal.append(LinkDown { workspace, reason });
+}
+
+/// Pauses between attempts: they double, and are spread so that many links do not dial as one.
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pauses {
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause.mul_f64(rand::random_range(0.5..1.0))
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// However often sessions ask, dials are at least this far apart.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);

@@ -1,0 +1,108 @@
+//! What the store does by itself: notices that its disk works again, and closes what nobody closes.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::layout;
+use super::store::Inner;
+use crate::guarded::Guarded;
+
+/// Whether the disk takes bytes.
+#[derive(Default)]
+pub(super) struct Health {
+    failing: Guarded<Option<String>>,
+    changed: Notify,
+}
+
+impl Health {
+    /// The disk refused something. New sessions are refused until a probe succeeds.
+    pub(super) fn fail(&self, text: &str) {
+        let first = self.failing.with(|state| state.replace(text.to_owned()).is_none());
+        if first {
+            tracing::error!(fault = text, "the record store fails; new sessions are refused");
+        }
+        self.changed.notify_one();
+    }
+
+    fn recover(&self) {
+        if self.failing.with(Option::take).is_some() {
+            tracing::info!("the record store works again");
+        }
+    }
+
+    /// Why the disk refuses, `Ok` if it does not.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        self.failing.with(|state| state.clone().map_or(Ok(()), Err))
+    }
+}
+
+/// Watches the disk while it fails, and closes recordings that no agent comes back for.
+pub(super) async fn keep(store: Arc<Inner>, stop: CancellationToken) {
+    let give_up = Instant::now() + PATIENCE;
+    let mut given_up = false;
+    loop {
+        let failing = store.health.ready().is_err();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = store.health.changed.notified(), if !failing => {}
+            () = tokio::time::sleep(PROBE_EVERY), if failing => {}
+            () = tokio::time::sleep_until(give_up), if !given_up => {
+                given_up = true;
+                close_forgotten(&store).await;
+            }
+        }
+        if store.health.ready().is_err() {
+            look(&store).await;
+        }
+    }
+}
+
+/// Probes the disk, and if it works finishes what its failure left unfinished.
+async fn look(store: &Arc<Inner>) {
+    let owner = Arc::clone(store);
+    let probed = store.tasks.spawn_blocking(move || {
+        probe(&owner.root)?;
+        owner.close_broken()
+    });
+    match probed.await {
+        Ok(Ok(())) => store.health.recover(),
+        Ok(Err(error)) => tracing::debug!(%error, "the record store still fails"),
+        Err(error) => tracing::error!(%error, "probe of the record store"),
+    }
+}
+
+async fn close_forgotten(store: &Arc<Inner>) {
+    let owner = Arc::clone(store);
+    let closed = store.tasks.spawn_blocking(move || {
+        for session in owner.take_unclosed(None) {
+            owner.close_stopped(session);
+        }
+    });
+    if let Err(error) = closed.await {
+        tracing::error!(%error, "closing of old recordings");
+    }
+}
+
+/// Writes, syncs and removes a file that is large enough to show that there is room again.
+fn probe(root: &Path) -> io::Result<()> {
+    let path = root.join(".probe");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = layout::create_new(&path)?;
+    let written = file.write_all(&vec![0; PROBE_BYTES]).and_then(|()| file.sync_all());
+    let removed = std::fs::remove_file(&path);
+    written.and(removed)
+}
+
+/// How long after its start the gateway waits for agents to bring what is left of old sessions.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+const PROBE_BYTES: usize = 1024 * 1024;

@@ -1,0 +1,541 @@
+//! The store itself: who has which recording, and what stands in the index.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use doorward_audit::receipt::{self, Durable, Statement};
+use doorward_audit::{HeadCountersigned, Outcome, SessionIndex};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::commit::{self, Commits};
+use super::index::{self, Index};
+use super::keeper::{self, Health};
+use super::slot::{Recording, Slot};
+use super::writer::Writer;
+use super::{Closing, Disk, Failure, FileEntry, Filter, Options, Start, layout, receipts, recovery};
+use crate::guarded::Guarded;
+use crate::journal::Journal;
+use crate::link::Credential;
+
+/// All recordings of this gateway. Clones are the same store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) root: PathBuf,
+    pub(super) disk: Disk,
+    pub(super) commits: Commits,
+    pub(super) health: Health,
+    pub(super) tasks: TaskTracker,
+    credential: Arc<Credential>,
+    journal: Journal,
+    index: Guarded<Index>,
+    /// Sessions that somebody writes: a session, a fetch of leftovers, a repair.
+    claimed: Guarded<HashSet<Uuid>>,
+    /// Sessions of an earlier life of the gateway that have no closing yet.
+    unclosed: Guarded<HashSet<Uuid>>,
+    /// Sessions whose end the disk refused.
+    broken: Guarded<Vec<Broken>>,
+    stop: CancellationToken,
+}
+
+struct Broken {
+    session: Uuid,
+    durable: u64,
+    closing: Closing,
+}
+
+/// Why what is left over of a session is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// No such session here.
+    #[error("the session is not known here")]
+    Unknown,
+    /// It was a session of another workspace.
+    #[error("the session belongs to another workspace")]
+    OtherWorkspace,
+    /// Its recording is still being written.
+    #[error("the session's recording is still open")]
+    Open,
+    /// Nothing may follow the final head.
+    #[error("the session's recording is complete")]
+    Complete {
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] Failure),
+}
+
+impl Store {
+    /// Opens the store and begins to serve it. Recordings that an earlier life left open are found
+    /// here and closed later: when their agent has nothing left of them, or after two minutes.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read.
+    pub async fn open(options: Options, credential: Arc<Credential>, journal: Journal) -> io::Result<Self> {
+        Self::open_on(Disk::REAL, options, credential, journal).await
+    }
+
+    pub(super) async fn open_on(
+        disk: Disk,
+        options: Options,
+        credential: Arc<Credential>,
+        journal: Journal,
+    ) -> io::Result<Self> {
+        let root = options.directory;
+        let found = root.clone();
+        let index = tokio::task::spawn_blocking(move || {
+            layout::make_dir(&found)?;
+            Index::load(&found)
+        });
+        let index = index.await.map_err(io::Error::other)??;
+        let unclosed = index.all().filter(|s| s.ended.is_none()).map(|s| s.session).collect();
+        let inner = Arc::new(Inner {
+            root,
+            disk,
+            commits: Commits::new(options.commit_interval),
+            health: Health::default(),
+            tasks: TaskTracker::new(),
+            credential,
+            journal,
+            index: Guarded::new(index),
+            claimed: Guarded::default(),
+            unclosed: Guarded::new(unclosed),
+            broken: Guarded::default(),
+            stop: CancellationToken::new(),
+        });
+        inner.tasks.spawn(commit::serve(Arc::clone(&inner), inner.stop.clone()));
+        inner.tasks.spawn(keeper::keep(Arc::clone(&inner), inner.stop.clone()));
+        Ok(Self(inner))
+    }
+
+    /// Whether the disk takes bytes; otherwise why not.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn ready(&self) -> Result<(), String> {
+        self.0.health.ready()
+    }
+
+    /// Makes the durable folder of a new session.
+    ///
+    /// # Errors
+    /// When the disk refuses, or did lately.
+    pub async fn begin(&self, start: Start) -> Result<Recording, Failure> {
+        self.ready().map_err(Failure::Storage)?;
+        let inner = Arc::clone(&self.0);
+        let made = self.0.tasks.spawn_blocking(move || inner.make(start));
+        let slot = made.await.map_err(|_| Failure::Storage("make a folder".into()))??;
+        Ok(Recording::new(Arc::new(slot), Arc::downgrade(&self.0)))
+    }
+
+    /// Removes a recording into which nothing was written: its session never opened.
+    pub async fn forget(&self, recording: Recording) {
+        let session = recording.session();
+        let closing = Closing {
+            reason: "never opened".into(),
+            counted: None,
+        };
+        let closed = recording.finish(closing, FORGET_WITHIN).await;
+        if !closed.is_ok_and(|index| index.record_bytes == 0) {
+            return;
+        }
+        let inner = Arc::clone(&self.0);
+        let removed = self.0.tasks.spawn_blocking(move || {
+            if let Some(dir) = layout::session_dir(&inner.root, session) {
+                std::fs::remove_dir_all(dir)?;
+                inner.index.with(|index| index.remove(session));
+            }
+            io::Result::Ok(())
+        });
+        if !matches!(removed.await, Ok(Ok(()))) {
+            tracing::warn!(%session, "the folder of a session that never opened stays");
+        }
+    }
+
+    /// Goes on with a recording that broke off, for the agent of the workspace that it belongs to.
+    /// The next byte that is wanted is [`Recording::received`].
+    ///
+    /// # Errors
+    /// [`ResumeError`] says why not; nothing was changed then.
+    pub async fn resume(&self, session: Uuid, workspace_uid: &str) -> Result<Recording, ResumeError> {
+        let inner = Arc::clone(&self.0);
+        let uid = workspace_uid.to_owned();
+        let opened = self.0.tasks.spawn_blocking(move || inner.reopen(session, &uid));
+        let slot = opened
+            .await
+            .map_err(|_| ResumeError::Storage(Failure::Storage("read a recording".into())))??;
+        Ok(Recording::new(Arc::new(slot), Arc::downgrade(&self.0)))
+    }
+
+    /// Closes the recordings of one workspace that an earlier life of the gateway left open,
+    /// except those in `left_over`: its agent has nothing of them.
+    pub async fn close_unclosed(&self, workspace_uid: &str, left_over: &HashSet<Uuid>) {
+        let inner = Arc::clone(&self.0);
+        let mut sessions = inner.take_unclosed(Some(workspace_uid));
+        sessions.retain(|session| !left_over.contains(session));
+        if sessions.is_empty() {
+            return;
+        }
+        let closed = self.0.tasks.spawn_blocking(move || {
+            for session in sessions {
+                inner.close_stopped(session);
+            }
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "closing of old recordings");
+        }
+    }
+
+    /// The newest sessions that match, newest first.
+    pub fn list(&self, filter: &Filter) -> Vec<SessionIndex> {
+        self.0.index.with(|index| index.list(filter))
+    }
+
+    /// What is known of a session.
+    pub async fn session(&self, session: Uuid) -> Option<SessionIndex> {
+        if let Some(found) = self.0.index.with(|index| index.find(session)) {
+            return Some(found);
+        }
+        let root = self.0.root.clone();
+        let read = tokio::task::spawn_blocking(move || index::read(&root, session));
+        read.await.ok()?.ok()?
+    }
+
+    /// The files of a session, by name.
+    ///
+    /// # Errors
+    /// Those of the file system; a session without a folder has no files.
+    pub async fn files(&self, session: Uuid) -> io::Result<Vec<FileEntry>> {
+        let Some(dir) = layout::session_dir(&self.0.root, session) else {
+            return Ok(Vec::new());
+        };
+        let mut files = Vec::new();
+        let mut entries = match tokio::fs::read_dir(dir).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+            Err(error) => return Err(error),
+        };
+        while let Some(entry) = entries.next_entry().await? {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let about = entry.metadata().await?;
+            if layout::is_ours(&name) && about.is_file() {
+                files.push(FileEntry {
+                    name,
+                    size: about.len(),
+                });
+            }
+        }
+        files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+
+    /// Opens one file of a session; `None` for a name that is not ours or a file that is not there.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub async fn file(&self, session: Uuid, name: &str) -> io::Result<Option<tokio::fs::File>> {
+        let Some(dir) = layout::session_dir(&self.0.root, session) else {
+            return Ok(None);
+        };
+        if !layout::is_ours(name) {
+            return Ok(None);
+        }
+        match tokio::fs::File::open(dir.join(name)).await {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores what was handed in and stops. Recordings that are still open stay so on disk, and
+    /// the next start deals with them.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.0.root.display())
+    }
+}
+
+impl Inner {
+    /// Claims a session and makes its folder. Blocks.
+    fn make(self: &Arc<Self>, start: Start) -> Result<Slot, Failure> {
+        let session = start.session;
+        let dir = layout::session_dir(&self.root, session)
+            .ok_or_else(|| Failure::Storage("keep a session without a time in its id".into()))?;
+        let claim = Claim::take(self, session).ok_or_else(|| Failure::Storage("keep a session twice".into()))?;
+        let entry = SessionIndex {
+            session,
+            user: start.user,
+            workspace: start.workspace,
+            workspace_uid: start.workspace_uid,
+            login: start.login,
+            started: unix_ms(),
+            ended: None,
+            outcome: None,
+            reason: None,
+            record_bytes: 0,
+            client_address: Some(start.client_address),
+        };
+        let make = || -> io::Result<()> {
+            if let Some(day) = dir.parent() {
+                if !day.is_dir() {
+                    layout::make_dir(day)?;
+                    layout::sync_dir(&self.root)?;
+                }
+                layout::make_new_dir(&dir)?;
+                index::write(&dir, &entry)?;
+                layout::sync_dir(day)?;
+            }
+            Ok(())
+        };
+        make().map_err(|error| {
+            let failure = Failure::storage("make a session's folder", &error);
+            self.health.fail(&failure.to_string());
+            failure
+        })?;
+        self.index.with(|index| index.put(entry));
+        Ok(Slot::new(session, Writer::new(dir, session, self.disk), claim))
+    }
+
+    fn reopen(self: &Arc<Self>, session: Uuid, uid: &str) -> Result<Slot, ResumeError> {
+        let failed = |error: io::Error| Failure::storage("read a recording", &error);
+        let entry = match self.index.with(|index| index.find(session)) {
+            Some(found) => found,
+            None => index::read(&self.root, session)
+                .map_err(failed)?
+                .ok_or(ResumeError::Unknown)?,
+        };
+        if entry.workspace_uid != uid {
+            return Err(ResumeError::OtherWorkspace);
+        }
+        if entry.outcome == Some(Outcome::Complete) {
+            return Err(ResumeError::Complete {
+                length: entry.record_bytes,
+            });
+        }
+        let claim = Claim::take(self, session).ok_or(ResumeError::Open)?;
+        if self
+            .broken
+            .with(|broken| broken.iter().any(|known| known.session == session))
+        {
+            return Err(ResumeError::Open);
+        }
+        let mut writer = self.recover(session, None)?;
+        if writer.finished() {
+            let entry = self.close(session, &mut writer, &Closing::stopped())?;
+            self.unclosed.with(|unclosed| unclosed.remove(&session));
+            return Err(ResumeError::Complete {
+                length: entry.record_bytes,
+            });
+        }
+        self.unclosed.with(|unclosed| unclosed.remove(&session));
+        Ok(Slot::new(session, writer, claim))
+    }
+
+    /// Brings a recording back to its last whole block and makes up for receipts that are missing.
+    fn recover(&self, session: Uuid, durable: Option<u64>) -> Result<Writer, Failure> {
+        let dir = layout::session_dir(&self.root, session)
+            .ok_or_else(|| Failure::Storage("find a session without a time in its id".into()))?;
+        let now = unix_ms();
+        let failed = |error: io::Error| Failure::storage("recover a recording", &error);
+        let known = receipts::recover(&dir, self.disk, now).map_err(failed)?;
+        let recovered = recovery::recover(&dir, session, durable, self.disk, now).map_err(failed)?;
+        let missing: Vec<_> = recovered
+            .heads
+            .into_iter()
+            .filter(|head| !known.heads.contains(&head.seq))
+            .collect();
+        self.sign_heads(session, recovered.writer.dir(), missing)?;
+        Ok(recovered.writer)
+    }
+
+    /// Receipts for the heads that became durable.
+    pub(super) fn countersign(&self, slot: &Slot, writer: &mut Writer) -> Result<(), Failure> {
+        let heads = writer.take_heads();
+        self.sign_heads(slot.session, writer.dir(), heads)
+    }
+
+    fn sign_heads(&self, session: Uuid, dir: &std::path::Path, heads: Vec<Durable>) -> Result<(), Failure> {
+        if heads.is_empty() {
+            return Ok(());
+        }
+        let certificate = self.credential.certificate_text();
+        let now = unix_ms();
+        let statements = heads
+            .iter()
+            .map(|head| Statement::head(session, *head, now, &certificate));
+        receipts::append(dir, self.disk, &self.credential, statements)?;
+        for Durable { segment, seq, link, .. } in heads {
+            self.journal.append(HeadCountersigned {
+                session,
+                segment,
+                seq,
+                link,
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes the closing receipt and the index of a recording. Blocks.
+    pub(super) fn close(&self, session: Uuid, writer: &mut Writer, closing: &Closing) -> Result<SessionIndex, Failure> {
+        let now = unix_ms();
+        let torn = writer.set_torn_aside(now)?;
+        let mut reason = closing.reason.clone();
+        if torn > 0 {
+            reason += &format!(" ({torn} bytes of an unfinished block were set aside)");
+        }
+        let outcome = if writer.finished() {
+            Outcome::Complete
+        } else {
+            Outcome::Abnormal
+        };
+        // Of a recording without a block there is nothing to prove.
+        if let Some(end) = writer.last() {
+            let known = || receipts::last_counted(writer.dir());
+            let counted = closing.counted.or_else(known).unwrap_or_default();
+            let statement = Statement::closing(
+                session,
+                end,
+                receipt::Closing {
+                    outcome,
+                    reason: reason.clone(),
+                    client_bytes: counted.client_bytes,
+                    agent_bytes: counted.agent_bytes,
+                },
+                now,
+                &self.credential.certificate_text(),
+            );
+            receipts::append(writer.dir(), self.disk, &self.credential, [statement])?;
+        }
+        let failed = |error: io::Error| Failure::storage("write a session's index", &error);
+        let known = self.index.with(|index| index.find(session));
+        let mut entry = match known {
+            Some(entry) => entry,
+            None => index::read(&self.root, session)
+                .map_err(failed)?
+                .ok_or_else(|| Failure::Storage("find a session's index".into()))?,
+        };
+        entry.ended = Some(now);
+        entry.outcome = Some(outcome);
+        entry.reason = Some(reason);
+        entry.record_bytes = writer.durable();
+        index::write(writer.dir(), &entry).map_err(failed)?;
+        self.index.with(|index| index.put(entry.clone()));
+        Ok(entry)
+    }
+
+    /// Remembers a recording whose end the disk refused.
+    pub(super) fn broken(&self, session: Uuid, durable: u64, closing: &Closing) {
+        let closing = closing.clone();
+        self.broken.with(|broken| {
+            broken.push(Broken {
+                session,
+                durable,
+                closing,
+            })
+        });
+    }
+
+    /// Closes what the disk refused to close before. Blocks.
+    pub(super) fn close_broken(self: &Arc<Self>) -> io::Result<()> {
+        loop {
+            let Some((session, durable, closing)) = self.broken.with(|broken| {
+                broken
+                    .last()
+                    .map(|last| (last.session, last.durable, last.closing.clone()))
+            }) else {
+                return Ok(());
+            };
+            let _claim = Claim::take(self, session).ok_or_else(|| io::Error::other("the recording is in use"))?;
+            let mut writer = self.recover(session, Some(durable)).map_err(io::Error::other)?;
+            self.close(session, &mut writer, &closing).map_err(io::Error::other)?;
+            self.broken
+                .with(|broken| broken.retain(|known| known.session != session));
+        }
+    }
+
+    /// Takes the sessions that nobody has closed, of one workspace or of all.
+    pub(super) fn take_unclosed(&self, workspace_uid: Option<&str>) -> Vec<Uuid> {
+        let of_workspace = |session: &Uuid| {
+            workspace_uid.is_none_or(|uid| {
+                self.index
+                    .with(|index| index.find(*session))
+                    .is_some_and(|entry| entry.workspace_uid == uid)
+            })
+        };
+        let sessions: Vec<Uuid> = self.unclosed.with(|unclosed| unclosed.iter().copied().collect());
+        sessions.into_iter().filter(of_workspace).collect()
+    }
+
+    /// Closes a recording that an earlier life of the gateway left open. Blocks.
+    pub(super) fn close_stopped(self: &Arc<Self>, session: Uuid) {
+        let Some(_claim) = Claim::take(self, session) else {
+            return;
+        };
+        if !self.unclosed.with(|unclosed| unclosed.contains(&session)) {
+            return;
+        }
+        let closed = self
+            .recover(session, None)
+            .and_then(|mut writer| self.close(session, &mut writer, &Closing::stopped()));
+        match closed {
+            Ok(_) => {
+                self.unclosed.with(|unclosed| unclosed.remove(&session));
+            }
+            Err(error) => tracing::error!(%session, %error, "recording cannot be closed"),
+        }
+    }
+}
+
+impl Closing {
+    fn stopped() -> Self {
+        Self {
+            reason: "the gateway stopped".into(),
+            counted: None,
+        }
+    }
+}
+
+/// The sole right to write a session's folder.
+pub(super) struct Claim {
+    session: Uuid,
+    owner: Arc<Inner>,
+}
+
+impl Claim {
+    fn take(owner: &Arc<Inner>, session: Uuid) -> Option<Self> {
+        owner.claimed.with(|claimed| claimed.insert(session)).then(|| Self {
+            session,
+            owner: Arc::clone(owner),
+        })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.owner.claimed.with(|claimed| claimed.remove(&self.session));
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+const FORGET_WITHIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,136 @@
+//! Why a session ended: a closed set, each with what its user reads and what the record says.
+
+use std::time::Duration;
+
+use doorward_wire::End;
+use doorward_wire::relay::RelayFault;
+
+use crate::record::Failure;
+
+/// What ended a session.
+#[derive(Debug)]
+pub enum Ending {
+    /// The agent said so: the ordinary end.
+    Finished(End),
+    /// The client said so.
+    Left(End),
+    /// The client's tunnel closed or broke.
+    ClientGone(Option<RelayFault>),
+    /// Nothing came from the client for so long.
+    ClientSilent(Duration),
+    /// The agent's stream closed or broke before the agent ended the session.
+    AgentGone(Option<RelayFault>),
+    /// The recording failed.
+    RecordFailed(Failure),
+    /// The record store stopped.
+    RecordStopped,
+    /// The session reached the longest time that its grant allows.
+    TooLong(Duration),
+    /// The gateway is stopping.
+    GatewayStops,
+    /// Somebody with the right to do so ended it.
+    Killed(String),
+}
+
+impl Ending {
+    /// A word from a closed set, for metrics and the journal.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Finished(_) => "finished",
+            Self::Left(_) => "left",
+            Self::ClientGone(None | Some(RelayFault::Stream(_))) => "client-gone",
+            Self::ClientGone(Some(RelayFault::Forbidden(_))) => "client-protocol",
+            Self::ClientSilent(_) => "client-silent",
+            Self::AgentGone(None | Some(RelayFault::Stream(_))) => "agent-gone",
+            Self::AgentGone(Some(RelayFault::Forbidden(_))) => "agent-protocol",
+            Self::RecordFailed(failure) => failure.code(),
+            Self::RecordStopped => "record-store",
+            Self::TooLong(_) => "too-long",
+            Self::GatewayStops => "gateway-stops",
+            Self::Killed(_) => "killed",
+        }
+    }
+
+    /// A sentence for the record and the journal.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Finished(end) => said_by("the session ended", end),
+            Self::Left(end) => said_by("the client left", end),
+            Self::ClientGone(None) => "the client is gone".to_owned(),
+            Self::ClientGone(Some(fault)) => format!("the client is gone: {}", chain(fault)),
+            Self::ClientSilent(time) => format!("the client was silent for {}", human(*time)),
+            Self::AgentGone(None) => "the agent is gone".to_owned(),
+            Self::AgentGone(Some(fault)) => format!("the agent is gone: {}", chain(fault)),
+            Self::RecordFailed(failure) => failure.to_string(),
+            Self::RecordStopped => "the record store stopped".to_owned(),
+            Self::TooLong(longest) => {
+                format!("the session reached its longest time, {}", human(*longest))
+            }
+            Self::GatewayStops => "the gateway stopped".to_owned(),
+            Self::Killed(text) => format!("the session was ended: {text}"),
+        }
+    }
+
+    /// What both sides are told.
+    pub(super) fn said(&self) -> End {
+        let (exit, text) = match self {
+            Self::Finished(end) | Self::Left(end) => return end.clone(),
+            Self::RecordFailed(_) | Self::RecordStopped => (
+                RECORDING_UNAVAILABLE,
+                "the recording of this session cannot be kept, so the session was ended; \
+                 tell your platform team"
+                    .to_owned(),
+            ),
+            Self::ClientGone(_) | Self::ClientSilent(_) => (TRANSPORT, "the client is gone".to_owned()),
+            Self::AgentGone(_) => (TRANSPORT, "the connection to the workspace was lost".to_owned()),
+            Self::TooLong(longest) => (
+                TRANSPORT,
+                format!(
+                    "the session was ended: it reached the longest time that your role allows, {}",
+                    human(*longest)
+                ),
+            ),
+            Self::GatewayStops => (
+                TRANSPORT,
+                "the gateway is stopping; connect again in a moment".to_owned(),
+            ),
+            Self::Killed(text) => (TRANSPORT, format!("the session was ended: {text}")),
+        };
+        End::new(exit, self.code(), text)
+    }
+
+    /// Whether the recording cannot go on.
+    pub(super) fn is_record_failure(&self) -> bool {
+        matches!(self, Self::RecordFailed(_) | Self::RecordStopped)
+    }
+}
+
+fn said_by(what: &str, end: &End) -> String {
+    // The text is the peer's: bounded, and without what could disturb a terminal or a log.
+    let text: String = end.text.chars().filter(|c| !c.is_control()).take(500).collect();
+    if text.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what}: {text}")
+    }
+}
+
+fn chain(fault: &RelayFault) -> String {
+    let mut text = fault.to_string();
+    let mut next = std::error::Error::source(fault);
+    while let Some(cause) = next {
+        text += ": ";
+        text += &cause.to_string();
+        next = cause.source();
+    }
+    text
+}
+
+fn human(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
+
+/// Exit code for a session whose recording is required and not available.
+const RECORDING_UNAVAILABLE: u8 = 254;
+/// Exit code for everything that cut the connection.
+const TRANSPORT: u8 = 255;

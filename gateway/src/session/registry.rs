@@ -1,0 +1,203 @@
+//! The sessions that are open now: how many there may be, whose they are, and how one is ended.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::guarded::Guarded;
+use crate::metrics;
+use crate::refusal::{Refusal, RefusalCode};
+
+/// How many sessions there may be at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of all people together.
+    pub all: usize,
+    /// Of one person.
+    pub per_user: usize,
+}
+
+/// A session that is open.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The session.
+    pub session: Uuid,
+    /// Who.
+    pub user: String,
+    /// Where.
+    pub workspace: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// All open sessions. Clones are the same list.
+#[derive(Clone)]
+pub struct Sessions(Arc<Inner>);
+
+struct Inner {
+    limits: Limits,
+    table: Guarded<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    live: BTreeMap<Uuid, Entry>,
+    of_user: HashMap<String, usize>,
+}
+
+struct Entry {
+    about: Live,
+    kill: watch::Sender<Option<String>>,
+}
+
+impl Sessions {
+    /// An empty list with these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Inner {
+            limits,
+            table: Guarded::default(),
+        }))
+    }
+
+    /// The open sessions, oldest first.
+    pub fn live(&self) -> Vec<Live> {
+        self.0
+            .table
+            .with(|table| table.live.values().map(|entry| entry.about.clone()).collect())
+    }
+
+    /// Ends a session with a sentence for its user; whether it was open.
+    pub fn kill(&self, session: Uuid, reason: &str) -> bool {
+        self.0.table.with(|table| match table.live.get(&session) {
+            Some(entry) => {
+                entry.kill.send_replace(Some(reason.to_owned()));
+                true
+            }
+            None => false,
+        })
+    }
+
+    /// Takes a seat for a session of a person in a workspace.
+    ///
+    /// # Errors
+    /// When all seats, or all of this person's, are taken.
+    pub(super) fn enter(&self, session: Uuid, user: &str, workspace: &str) -> Result<Seat, Refusal> {
+        let limits = self.0.limits;
+        let killed = self.0.table.with(|table| {
+            if table.live.len() >= limits.all {
+                return Err(Refusal::new(
+                    RefusalCode::Overloaded,
+                    "the gateway has as many sessions as it may have",
+                )
+                .with_detail(format!("limit of all sessions: {}", limits.all)));
+            }
+            let mine = table.of_user.entry(user.to_owned()).or_default();
+            if *mine >= limits.per_user {
+                return Err(Refusal::too_many(format!(
+                    "you have {mine} sessions open, and may have no more"
+                )));
+            }
+            *mine += 1;
+            let about = Live {
+                session,
+                user: user.to_owned(),
+                workspace: workspace.to_owned(),
+                since: SystemTime::now(),
+            };
+            let (kill, killed) = watch::channel(None);
+            table.live.insert(session, Entry { about, kill });
+            metrics::sessions(table.live.len());
+            Ok(killed)
+        })?;
+        Ok(Seat {
+            session,
+            sessions: self.clone(),
+            killed,
+        })
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sessions({})", self.0.table.with(|table| table.live.len()))
+    }
+}
+
+/// A session's place in the list, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    session: Uuid,
+    sessions: Sessions,
+    killed: watch::Receiver<Option<String>>,
+}
+
+impl Seat {
+    /// Tells when somebody ends the session.
+    pub(super) fn killed(&self) -> watch::Receiver<Option<String>> {
+        self.killed.clone()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.sessions.0.table.with(|table| {
+            let Some(entry) = table.live.remove(&self.session) else {
+                return;
+            };
+            if let Some(mine) = table.of_user.get_mut(&entry.about.user) {
+                *mine -= 1;
+                if *mine == 0 {
+                    table.of_user.remove(&entry.about.user);
+                }
+            }
+            metrics::sessions(table.live.len());
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_are_bounded_per_person_and_in_all_and_come_back() {
+        let sessions = Sessions::new(Limits { all: 3, per_user: 2 });
+        let enter = |user: &str| sessions.enter(Uuid::now_v7(), user, "devenv-0");
+        let first = enter("bob").unwrap();
+        let _second = enter("bob").unwrap();
+        assert_eq!(enter("bob").unwrap_err().code(), RefusalCode::TooMany);
+        let _third = enter("alice").unwrap();
+        assert_eq!(enter("carol").unwrap_err().code(), RefusalCode::Overloaded);
+        drop(first);
+        assert_eq!(sessions.live().len(), 2);
+        let _fourth = enter("bob").unwrap();
+        assert_eq!(sessions.live().len(), 3);
+    }
+
+    #[test]
+    fn a_refused_person_leaves_no_trace() {
+        let sessions = Sessions::new(Limits { all: 9, per_user: 0 });
+        assert!(sessions.enter(Uuid::now_v7(), "bob", "devenv-0").is_err());
+        assert!(sessions.live().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_kill_reaches_its_session_alone() {
+        let sessions = Sessions::new(Limits { all: 9, per_user: 9 });
+        let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
+        let first = sessions.enter(one, "bob", "devenv-0").unwrap();
+        let second = sessions.enter(two, "bob", "devenv-0").unwrap();
+        assert!(sessions.kill(one, "because"));
+        assert_eq!(
+            first.killed().wait_for(Option::is_some).await.unwrap().as_deref(),
+            Some("because")
+        );
+        assert_eq!(*second.killed().borrow(), None);
+        drop(first);
+        assert!(!sessions.kill(one, "again"));
+    }
+}
