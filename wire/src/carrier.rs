@@ -125,8 +125,7 @@ impl Outbox {
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
-            self.chunks
-                .push_back(std::mem::take(&mut self.tail).freeze());
+            self.chunks.push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 

@@ -368,9 +368,7 @@ fn check(kind: u8, length: u32) -> Result<(), FrameError> {
     let size = length as usize;
     let (least, most) = match kind {
         kind::DATA | kind::RECORD => (8, MAX_PAYLOAD),
-        kind::ACK | kind::FIN | kind::PING | kind::PONG | kind::RECORD_ACK | kind::RECORD_END => {
-            (8, 8)
-        }
+        kind::ACK | kind::FIN | kind::PING | kind::PONG | kind::RECORD_ACK | kind::RECORD_END => (8, 8),
         kind::END => (2, 2 + MAX_CODE + MAX_TEXT),
         kind::NOTICE => (0, MAX_TEXT),
         _ => return Err(FrameError::UnknownKind(kind)),
@@ -434,15 +432,9 @@ fn decode(kind: u8, mut payload: Bytes) -> Result<Frame, FrameError> {
                 return Err(FrameError::Overflow(kind));
             }
             if kind == kind::DATA {
-                Frame::Data {
-                    offset: number,
-                    bytes,
-                }
+                Frame::Data { offset: number, bytes }
             } else {
-                Frame::Record {
-                    offset: number,
-                    bytes,
-                }
+                Frame::Record { offset: number, bytes }
             }
         }
         _ => return Err(FrameError::UnknownKind(kind)),

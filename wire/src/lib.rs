@@ -17,12 +17,13 @@ pub mod tunnel;
 
 pub use carrier::{Carrier, Outbox, Plain};
 pub use driver::{
-    Closed, DriverError, Incoming, Leftover, RecordLost, RecordSink, SessionHandle, SshReader,
-    SshStream, SshWriter, agent_end, client_end, send_leftover,
+    Closed, DriverError, Incoming, Leftover, RecordLost, RecordSink, SessionHandle, SshReader, SshStream, SshWriter,
+    agent_end, client_end, send_leftover,
 };
-pub use endpoint::Limits;
+pub use endpoint::{Endpoint, Limits, ProtocolFault, Said};
 pub use frame::{End, Frame, FrameDecoder, FrameError};
 pub use frames::{FrameStream, StreamError};
+pub use link::provider as tls_provider;
 
 /// What every Doorward SSH server says first, without the line end. It may never change: a client may have been
 /// shown it before the server that it then meets was awake, and it is part of what both sides sign.

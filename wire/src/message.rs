@@ -300,7 +300,6 @@ mod uuid_bytes {
     }
 
     pub(super) fn decode<C>(from: &mut Decoder<'_>, _: &mut C) -> Result<Uuid, DecodeError> {
-        Uuid::from_slice(from.bytes()?)
-            .map_err(|_| DecodeError::message("a session id has 16 bytes"))
+        Uuid::from_slice(from.bytes()?).map_err(|_| DecodeError::message("a session id has 16 bytes"))
     }
 }

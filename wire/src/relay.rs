@@ -1,27 +1,34 @@
 //! Passes a session through the gateway: SSH frames from one carrier to the other, record frames to the caller.
 //!
-//! It reads headers alone. What a side may not send (records from a client, acknowledgements of records from
-//! anybody) is that side's fault and ends its stream.
+//! It reads headers alone. A frame that its side may not send (records from a client, acknowledgements of records
+//! from anybody) is that side's fault and ends its stream. Offsets and windows are judged by the two ends; what the
+//! relay itself holds is bounded by [`RelayLimits`].
 
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::carrier::Carrier;
-use crate::frame::End;
-use crate::frames::StreamError;
+use crate::frame::{End, Frame};
+use crate::frames::{FrameStream, StreamError};
 
 /// A session in passage. One task owns it; [`Relay::next`] drives everything.
 #[derive(Debug)]
 pub struct Relay<C, A> {
-    client: C,
-    agent: A,
+    client: Port<C>,
+    agent: Port<A>,
+    events: VecDeque<Event>,
+    counters: Counters,
+    limits: RelayLimits,
 }
 
 /// What the caller of a relay has to know or do.
 #[derive(Debug)]
 pub enum Event {
-    /// Record bytes from the agent.
+    /// Record bytes from the agent. They are to be stored and then acknowledged by [`Relay::ack_records`].
     Record {
         /// Offset of the first byte in the session's recording.
         offset: u64,
@@ -33,22 +40,22 @@ pub enum Event {
         /// The length of the recording.
         offset: u64,
     },
-    /// A side said that the session is over. If the agent said it, the client gets it too, in order; if the
-    /// client said it, the agent does, and its last records still follow.
+    /// A side said that the session is over. The other side gets it too, in order, unless the caller has said
+    /// an end already. After the client's the agent's last records still follow.
     Ended {
         /// Who said it.
         by: Side,
         /// What it said.
         end: End,
     },
-    /// A side's stream closed or broke; with an error if it broke.
+    /// A side's stream closed, or broke if there is a fault.
     Gone {
         /// Which side.
         side: Side,
         /// Why, if not in order.
-        error: Option<RelayFault>,
+        fault: Option<RelayFault>,
     },
-    /// Both sides are gone: there is nothing more to come.
+    /// Both sides are gone: nothing more will come.
     Over,
 }
 
@@ -66,16 +73,13 @@ pub enum Side {
 pub enum RelayFault {
     /// Its stream broke, or carried what is no frame.
     #[error("stream broke")]
-    Stream(#[source] StreamError),
+    Stream(#[from] StreamError),
     /// It sent a frame that its side may not send.
     #[error("frame of kind {0} is not this side's to send")]
     Forbidden(u8),
-    /// It took nothing for too long while the other side had bytes for it.
-    #[error("took nothing for too long")]
-    Stalled,
 }
 
-/// How many SSH bytes passed: ciphertext as the gateway counted it.
+/// How many bytes passed: SSH ciphertext as the gateway counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// From the client to the agent.
@@ -89,54 +93,319 @@ pub struct Counters {
 /// The bounds of a relay.
 #[derive(Clone, Copy, Debug)]
 pub struct RelayLimits {
-    /// How many bytes may wait for a side before the other is read no further. At least twice the ends' window, so
-    /// that records are never held up by a client that does not read.
+    /// How many bytes may wait for a side before the other is read no further. More than the ends' window, so that
+    /// a client that does not read holds up no records.
     pub queue: usize,
 }
 
 impl Default for RelayLimits {
     fn default() -> Self {
+        Self { queue: 3 * 1024 * 1024 }
+    }
+}
+
+/// How many bytes are gathered for a side before they are sent.
+const BATCH: usize = 128 * 1024;
+/// How many turns are taken before other tasks get theirs.
+const TURNS: usize = 16;
+
+#[derive(Debug)]
+struct Port<C> {
+    stream: FrameStream<C>,
+    /// It still sends.
+    receiving: bool,
+    /// It still takes.
+    sending: bool,
+    /// An end was queued for it: nothing may follow.
+    ended: bool,
+    heard: Instant,
+}
+
+impl<C: Carrier> Port<C> {
+    fn new(carrier: C) -> Self {
         Self {
-            queue: 6 * 1024 * 1024,
+            stream: FrameStream::new(carrier),
+            receiving: true,
+            sending: true,
+            ended: false,
+            heard: Instant::now(),
         }
+    }
+
+    fn queue(&mut self, frame: &Frame) {
+        if self.sending {
+            self.stream.queue(frame);
+        }
+    }
+
+    /// Answers a ping, unless the side asks without reading.
+    fn pong(&mut self, number: u64) {
+        if self.stream.queued() < BATCH {
+            self.queue(&Frame::Pong(number));
+        }
+    }
+
+    fn end(&mut self, end: &End) {
+        if !self.ended {
+            self.ended = true;
+            self.queue(&Frame::End(end.clone()));
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), StreamError> {
+        if self.sending
+            && let Poll::Ready(Err(error)) = self.stream.poll_flush(cx)
+        {
+            self.sending = false;
+            return Err(error);
+        }
+        Ok(())
     }
 }
 
 impl<C: Carrier, A: Carrier> Relay<C, A> {
     /// Relays between these two.
     pub fn new(client: C, agent: A, limits: RelayLimits) -> Self {
-        let _ = limits;
-        Self { client, agent }
+        Self {
+            client: Port::new(client),
+            agent: Port::new(agent),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            limits,
+        }
     }
 
     /// Moves bytes until there is something for the caller. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Event {
-        Event::Over
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Moves bytes until there is something for the caller.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        for _ in 0..TURNS {
+            let mut more = false;
+            if self.events.is_empty() {
+                more |= self.read_agent(cx);
+                more |= self.read_client(cx);
+            }
+            let full = (!self.client_has_room(), !self.agent_has_room());
+            self.flush(cx);
+            // what was not read for want of room is read now: nothing else would wake us for it
+            more |= full.0 && self.client_has_room() || full.1 && self.agent_has_room();
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            if !self.client.receiving && !self.agent.receiving {
+                return Poll::Ready(Event::Over);
+            }
+            if !more {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Tells the agent that its recording is durable up to this offset; goes out with the next call of `next`.
     pub fn ack_records(&mut self, offset: u64) {
-        let _ = offset;
+        self.agent.queue(&Frame::RecordAck { offset });
     }
 
     /// Tells the user a sentence.
     pub fn notice(&mut self, text: impl Into<String>) {
-        let _: String = text.into();
+        if !self.client.ended {
+            self.client.queue(&Frame::Notice { text: text.into() });
+        }
     }
 
-    /// Ends the session towards both sides, after what is queued. The agent's last records still follow.
+    /// Ends the session towards both sides, after what is queued; only the first end counts for each. The agent's
+    /// last records still follow.
     pub fn end(&mut self, end: &End) {
-        let _ = end;
+        self.client.end(end);
+        self.agent.end(end);
     }
 
     /// What has passed so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters::default()
+        self.counters
     }
 
-    /// Flushes and closes both sides, each within the deadline.
+    /// When a side was last heard of.
+    #[must_use]
+    pub fn heard(&self, side: Side) -> Instant {
+        match side {
+            Side::Client => self.client.heard,
+            Side::Agent => self.agent.heard,
+        }
+    }
+
+    /// Flushes and closes both sides at once, each at the latest when `deadline` has passed. What a side still
+    /// sends is read and dropped until it closes too, so that nothing on its way to it is lost.
     pub async fn close(self, deadline: Duration) {
-        let _ = deadline;
+        let until = Instant::now() + deadline;
+        let (client, agent) = (finish(self.client), finish(self.agent));
+        // too late is as good as closed
+        let _ = tokio::time::timeout_at(until, async { tokio::join!(client, agent) }).await;
+    }
+
+    /// Reads frames from the agent; says whether there may be more.
+    fn read_agent(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut got = 0;
+        while self.agent.receiving && self.events.is_empty() && got < BATCH && self.client_has_room() {
+            let frame = match self.agent.stream.poll_next(cx) {
+                Poll::Pending => {
+                    note(&mut self.agent.heard, got);
+                    return false;
+                }
+                Poll::Ready(next) => match self.taken(next, Side::Agent) {
+                    Some(frame) => frame,
+                    None => return true,
+                },
+            };
+            got += 1;
+            match frame {
+                Frame::Data { ref bytes, .. } => {
+                    got += bytes.len();
+                    self.counters.agent_to_client += bytes.len() as u64;
+                    self.pass_to_client(&frame);
+                }
+                Frame::Ack { .. } | Frame::Fin { .. } | Frame::Notice { .. } => self.pass_to_client(&frame),
+                Frame::Record { offset, bytes } => {
+                    self.counters.records += bytes.len() as u64;
+                    self.events.push_back(Event::Record { offset, bytes });
+                }
+                Frame::RecordEnd { offset } => self.events.push_back(Event::RecordEnd { offset }),
+                Frame::End(end) => {
+                    self.client.end(&end);
+                    self.events.push_back(Event::Ended { by: Side::Agent, end });
+                }
+                Frame::Ping(number) => self.agent.pong(number),
+                Frame::Pong(_) => {}
+                Frame::RecordAck { .. } => self.fault(Side::Agent, RelayFault::Forbidden(frame.kind())),
+            }
+        }
+        note(&mut self.agent.heard, got);
+        self.agent.receiving && self.client_has_room()
+    }
+
+    /// Reads frames from the client; says whether there may be more.
+    fn read_client(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut got = 0;
+        while self.client.receiving && self.events.is_empty() && got < BATCH && self.agent_has_room() {
+            let frame = match self.client.stream.poll_next(cx) {
+                Poll::Pending => {
+                    note(&mut self.client.heard, got);
+                    return false;
+                }
+                Poll::Ready(next) => match self.taken(next, Side::Client) {
+                    Some(frame) => frame,
+                    None => return true,
+                },
+            };
+            got += 1;
+            match frame {
+                Frame::Data { ref bytes, .. } => {
+                    got += bytes.len();
+                    self.counters.client_to_agent += bytes.len() as u64;
+                    self.pass_to_agent(&frame);
+                }
+                Frame::Ack { .. } | Frame::Fin { .. } => self.pass_to_agent(&frame),
+                Frame::End(end) => {
+                    self.agent.end(&end);
+                    self.events.push_back(Event::Ended { by: Side::Client, end });
+                }
+                Frame::Ping(number) => self.client.pong(number),
+                Frame::Pong(_) => {}
+                Frame::Notice { .. } | Frame::Record { .. } | Frame::RecordAck { .. } | Frame::RecordEnd { .. } => {
+                    self.fault(Side::Client, RelayFault::Forbidden(frame.kind()))
+                }
+            }
+        }
+        note(&mut self.client.heard, got);
+        self.client.receiving && self.agent_has_room()
+    }
+
+    fn client_has_room(&self) -> bool {
+        !self.client.sending || self.client.stream.queued() < self.limits.queue
+    }
+
+    fn agent_has_room(&self) -> bool {
+        !self.agent.sending || self.agent.stream.queued() < self.limits.queue
+    }
+
+    fn pass_to_client(&mut self, frame: &Frame) {
+        if !self.client.ended {
+            self.client.queue(frame);
+        }
+    }
+
+    fn pass_to_agent(&mut self, frame: &Frame) {
+        if !self.agent.ended {
+            self.agent.queue(frame);
+        }
+    }
+
+    /// The frame, or `None` with an event if there will be no more.
+    fn taken(&mut self, next: Result<Option<Frame>, StreamError>, side: Side) -> Option<Frame> {
+        match next {
+            Ok(Some(frame)) => Some(frame),
+            Ok(None) => {
+                self.gone(side, None);
+                None
+            }
+            Err(error) => {
+                self.fault(side, error.into());
+                None
+            }
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        if let Err(error) = self.client.flush(cx) {
+            self.fault(Side::Client, error.into());
+        }
+        if let Err(error) = self.agent.flush(cx) {
+            self.fault(Side::Agent, error.into());
+        }
+    }
+
+    fn fault(&mut self, side: Side, fault: RelayFault) {
+        match side {
+            Side::Client => self.client.sending = false,
+            Side::Agent => self.agent.sending = false,
+        }
+        self.gone(side, Some(fault));
+    }
+
+    fn gone(&mut self, side: Side, fault: Option<RelayFault>) {
+        let receiving = match side {
+            Side::Client => &mut self.client.receiving,
+            Side::Agent => &mut self.agent.receiving,
+        };
+        if std::mem::take(receiving) {
+            self.events.push_back(Event::Gone { side, fault });
+        }
     }
 }
+
+fn note(heard: &mut Instant, got: usize) {
+    if got > 0 {
+        *heard = Instant::now();
+    }
+}
+
+async fn finish<C: Carrier>(mut port: Port<C>) {
+    if !port.sending || port.stream.close().await.is_err() {
+        return;
+    }
+    while port.receiving {
+        match port.stream.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The link between gateway and agent: TLS 1.3 with raw public keys, messages, and many streams over it.
 
+mod gather;
 mod mux;
 mod tls;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub use mux::{Mux, MuxError, MuxIncoming, MuxLimits, MuxStream, Side, mux};
-pub use tls::{LINK_ALPN, LinkError, LinkIo, LinkKey, PeerKey, accept, connect};
+pub use tls::{LINK_ALPN, LinkError, LinkIo, LinkKey, PeerKey, accept, connect, provider};
 
 use crate::message::{MAX_MESSAGE, Message, MessageError};
 
@@ -16,10 +17,7 @@ use crate::message::{MAX_MESSAGE, Message, MessageError};
 ///
 /// # Errors
 /// [`MessageError`]; [`MessageError::Closed`] if the peer closed the stream instead.
-pub async fn read_message<R: AsyncRead + Unpin>(
-    from: &mut R,
-    deadline: Duration,
-) -> Result<Message, MessageError> {
+pub async fn read_message<R: AsyncRead + Unpin>(from: &mut R, deadline: Duration) -> Result<Message, MessageError> {
     tokio::time::timeout(deadline, read(from))
         .await
         .map_err(|_| MessageError::Deadline(deadline))?
@@ -29,11 +27,7 @@ async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<Message, MessageErro
     let mut header = [0; 4];
     let mut got = 0;
     while got < header.len() {
-        match from
-            .read(&mut header[got..])
-            .await
-            .map_err(MessageError::Io)?
-        {
+        match from.read(&mut header[got..]).await.map_err(MessageError::Io)? {
             0 if got == 0 => return Err(MessageError::Closed),
             0 => return Err(MessageError::Truncated),
             count => got += count,
@@ -44,12 +38,10 @@ async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<Message, MessageErro
         return Err(MessageError::Oversized(length));
     }
     let mut body = vec![0; length];
-    from.read_exact(&mut body)
-        .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => MessageError::Truncated,
-            _ => MessageError::Io(error),
-        })?;
+    from.read_exact(&mut body).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => MessageError::Truncated,
+        _ => MessageError::Io(error),
+    })?;
     Message::decode(&body)
 }
 

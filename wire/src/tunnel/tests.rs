@@ -1,0 +1,1 @@
+//! Tunnels over a pipe.
