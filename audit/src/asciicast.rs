@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::{
     event::{Event, Stamped},
     fault::{Error, Fault},
+    session::Exit,
 };
 use text::Streams;
 
@@ -160,18 +161,14 @@ impl<'a, W: Write> Cast<'a, W> {
             }),
             Event::Shell(shell) => self.begin(shell.channel)?,
             Event::Exec(exec) => {
-                self.before(exec.channel, |before| {
-                    before.command = Some(lossy(&exec.command))
-                });
+                self.before(exec.channel, |before| before.command = Some(lossy(&exec.command)));
                 self.begin(exec.channel)?;
             }
             Event::Resized(size) if self.is_current(size.channel) => {
                 self.line(at, "r", &format!("{}x{}", size.cols, size.rows))?;
             }
             Event::Resized(size) => {
-                self.before(size.channel, |before| {
-                    before.size = Some((size.cols, size.rows))
-                });
+                self.before(size.channel, |before| before.size = Some((size.cols, size.rows)));
             }
             Event::Output(output) => {
                 self.begin(output.channel)?;
@@ -179,11 +176,7 @@ impl<'a, W: Write> Cast<'a, W> {
             }
             Event::Input(input) => self.bytes(at, input.channel, 0, &input.bytes)?,
             Event::Gap(gap) if gap.channel.is_none_or(|channel| self.is_current(channel)) => {
-                self.line(
-                    at,
-                    "m",
-                    &format!("{} bytes are missing: {}", gap.bytes, gap.why),
-                )?;
+                self.line(at, "m", &format!("{} bytes are missing: {}", gap.bytes, gap.why))?;
             }
             Event::DigestStarted(digest) if self.is_current(digest.channel) => {
                 let text = format!("stream {} goes on as a digest", digest.stream);
@@ -202,9 +195,7 @@ impl<'a, W: Write> Cast<'a, W> {
     }
 
     fn is_current(&self, channel: u32) -> bool {
-        self.current
-            .as_ref()
-            .is_some_and(|current| current.channel == channel)
+        self.current.as_ref().is_some_and(|current| current.channel == channel)
     }
 
     /// Notes something about a channel of which nothing is written yet.
@@ -231,14 +222,8 @@ impl<'a, W: Write> Cast<'a, W> {
     fn header(&mut self, channel: u32) -> Result<(), Error> {
         let before = self.before.remove(&channel).unwrap_or_default();
         self.before.clear();
-        let (cols, rows) = before
-            .size
-            .filter(|size| *size != (0, 0))
-            .unwrap_or(DEFAULT_SIZE);
-        let timestamp = self
-            .started_unix_ms
-            .saturating_add(before.opened_at / 1_000_000)
-            / 1000;
+        let (cols, rows) = before.size.filter(|size| *size != (0, 0)).unwrap_or(DEFAULT_SIZE);
+        let timestamp = self.started_unix_ms.saturating_add(before.opened_at / 1_000_000) / 1000;
         let term = before.env.get("TERM").cloned();
         let (env, command) = (before.env, before.command);
         let header = match self.version {
@@ -252,11 +237,7 @@ impl<'a, W: Write> Cast<'a, W> {
             }),
             Version::V3 => json(&HeaderV3 {
                 version: 3,
-                term: Term {
-                    cols,
-                    rows,
-                    kind: term,
-                },
+                term: Term { cols, rows, kind: term },
                 timestamp,
                 command,
                 env,
@@ -322,7 +303,7 @@ fn lossy(bytes: &[u8]) -> String {
 }
 
 /// A shell's view of how a process ended.
-fn status(exit: &crate::event::Exit) -> Option<u32> {
+fn status(exit: &Exit) -> Option<u32> {
     let signal = |name: &str| match name {
         "HUP" => Some(1),
         "INT" => Some(2),
@@ -339,8 +320,7 @@ fn status(exit: &crate::event::Exit) -> Option<u32> {
         "TERM" => Some(15),
         _ => None,
     };
-    exit.status
-        .or_else(|| Some(128 + signal(exit.signal.as_deref()?)?))
+    exit.status.or_else(|| Some(128 + signal(exit.signal.as_deref()?)?))
 }
 
 #[derive(Serialize)]

@@ -139,9 +139,7 @@ impl Start {
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
-        let bytes: &[u8; START_LEN] = bytes
-            .try_into()
-            .map_err(|_| "segment start has a wrong length")?;
+        let bytes: &[u8; START_LEN] = bytes.try_into().map_err(|_| "segment start has a wrong length")?;
         if bytes[..5] != *MAGIC {
             return Err("not a recording");
         }
@@ -170,10 +168,7 @@ pub fn first_link(stream: Uuid) -> [u8; 32] {
 
 /// The link after a block.
 pub(crate) fn next_link(link: &[u8; 32], hashed: &[u8; HASHED_LEN], stored: &[u8]) -> [u8; 32] {
-    begin_link(link, hashed)
-        .chain_update(stored)
-        .finalize()
-        .into()
+    begin_link(link, hashed).chain_update(stored).finalize().into()
 }
 
 /// A hash to which only the stored bytes are missing.
@@ -196,11 +191,6 @@ pub fn segment_name(segment: u32) -> String {
 pub fn hex(link: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     link.iter()
-        .flat_map(|b| {
-            [
-                DIGITS[usize::from(b >> 4)] as char,
-                DIGITS[usize::from(b & 15)] as char,
-            ]
-        })
+        .flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char])
         .collect()
 }

@@ -22,10 +22,7 @@ pub(crate) mod shared {
         e.bytes(value)?.ok()
     }
 
-    pub(crate) fn decode<C>(
-        d: &mut Decoder<'_>,
-        _: &mut C,
-    ) -> Result<Bytes, minicbor::decode::Error> {
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Bytes, minicbor::decode::Error> {
         d.bytes().map(Bytes::copy_from_slice)
     }
 
@@ -47,12 +44,8 @@ pub(crate) mod uuid {
         e.bytes(value.as_bytes())?.ok()
     }
 
-    pub(crate) fn decode<C>(
-        d: &mut Decoder<'_>,
-        _: &mut C,
-    ) -> Result<Uuid, minicbor::decode::Error> {
-        Uuid::from_slice(d.bytes()?)
-            .map_err(|_| minicbor::decode::Error::message("a UUID has 16 bytes"))
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Uuid, minicbor::decode::Error> {
+        Uuid::from_slice(d.bytes()?).map_err(|_| minicbor::decode::Error::message("a UUID has 16 bytes"))
     }
 
     pub(crate) fn cbor_len<C>(_: &Uuid, _: &mut C) -> usize {

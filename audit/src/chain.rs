@@ -79,16 +79,11 @@ impl Chain {
         }
         let header = Header::parse(bytes).map_err(|text| self.fault(Class::Malformed, text))?;
         if header.seq != self.seq {
-            let text = format!(
-                "block {} stands where block {} belongs",
-                header.seq, self.seq
-            );
+            let text = format!("block {} stands where block {} belongs", header.seq, self.seq);
             return Err(self.fault(Class::Spliced, text));
         }
         match (self.open, header.kind) {
-            (true, BlockKind::Start) => {
-                Err(self.fault(Class::Spliced, "segment starts inside another"))
-            }
+            (true, BlockKind::Start) => Err(self.fault(Class::Spliced, "segment starts inside another")),
             (false, BlockKind::Events | BlockKind::Head) => {
                 Err(self.fault(Class::Spliced, "segment does not begin with its start"))
             }
@@ -97,12 +92,7 @@ impl Chain {
     }
 
     /// Moves on past a block. `small` is the payload of a start or a head, empty for events.
-    pub(crate) fn advance(
-        &mut self,
-        header: &Header,
-        link: [u8; 32],
-        small: &[u8],
-    ) -> Result<BlockSeen, Fault> {
+    pub(crate) fn advance(&mut self, header: &Header, link: [u8; 32], small: &[u8]) -> Result<BlockSeen, Fault> {
         if tag(&link) != header.tag {
             if header.kind == BlockKind::Start
                 && let Ok(start) = Start::parse(small)
@@ -154,10 +144,7 @@ impl Chain {
             return Err(self.foreign(&start));
         }
         if start.segment != self.segment {
-            let text = format!(
-                "segment {} stands where {} belongs",
-                start.segment, self.segment
-            );
+            let text = format!("segment {} stands where {} belongs", start.segment, self.segment);
             return Err(self.fault(Class::Spliced, text));
         }
         if start.link != self.link {
@@ -167,10 +154,7 @@ impl Chain {
     }
 
     fn foreign(&self, start: &Start) -> Fault {
-        let text = format!(
-            "segment belongs to stream {}, not to {}",
-            start.stream, self.stream
-        );
+        let text = format!("segment belongs to stream {}, not to {}", start.stream, self.stream);
         self.fault(Class::Spliced, text)
     }
 
@@ -250,10 +234,7 @@ impl ChainCheck {
 
     fn step(&mut self, bytes: &mut &[u8], on: &mut dyn FnMut(BlockSeen)) -> Result<(), Fault> {
         match &mut self.partial {
-            Partial::Header {
-                bytes: buffer,
-                have,
-            } => {
+            Partial::Header { bytes: buffer, have } => {
                 let taken = take(bytes, HEADER_LEN - *have);
                 buffer[*have..*have + taken.len()].copy_from_slice(taken);
                 *have += taken.len();

@@ -105,8 +105,7 @@ impl Head {
 
     /// Whether this key made the signature.
     pub fn verify(&self, key: &PublicKey) -> bool {
-        key.verify(HEAD_NAMESPACE, &self.signed, &self.signature)
-            .is_ok()
+        key.verify(HEAD_NAMESPACE, &self.signed, &self.signature).is_ok()
     }
 
     /// The payload of a head block, from a statement and who signs it.
@@ -145,8 +144,7 @@ impl Head {
         if statement.version != VERSION {
             return Err("statement has an unknown version");
         }
-        let signature = SshSig::decode(&mut &parts.signature[..])
-            .map_err(|_| "signature is not in the format")?;
+        let signature = SshSig::decode(&mut &parts.signature[..]).map_err(|_| "signature is not in the format")?;
         if signature.encode_vec().ok().as_deref() != Some(&parts.signature[..]) {
             return Err("signature is not in its canonical form");
         }

@@ -32,11 +32,7 @@ pub struct SessionIndex {
     #[serde(with = "crate::time")]
     pub started: u64,
     /// End, Unix milliseconds; RFC 3339 in the file. Missing while the session is open.
-    #[serde(
-        with = "crate::time::optional",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(with = "crate::time::optional", default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
     /// How the recording ended. Missing while the session is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -120,3 +120,64 @@ pub(crate) fn unpack(stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> Result
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of a hundred blocks are tried.
+    fn tries(block: impl Fn(u32) -> Vec<u8>) -> u32 {
+        let mut payoff = Payoff::default();
+        (0..100)
+            .filter(|&n| {
+                let block = block(n);
+                let tried = payoff.worth_a_try(block.len());
+                if tried {
+                    let fill = |raw: &mut Vec<u8>| raw.extend_from_slice(&block);
+                    pack(&mut payoff, block.len(), fill, |_, _| ());
+                }
+                tried
+            })
+            .count() as u32
+    }
+
+    fn noise(seed: u32) -> Vec<u8> {
+        let mut state = u64::from(seed) + 1;
+        let step = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..32 * 1024).map(step).collect()
+    }
+
+    #[test]
+    fn noise_costs_few_tries_and_text_all() {
+        assert_eq!(tries(|_| b"text ".repeat(1000)), 100);
+        assert!(tries(noise) < 8);
+        assert_eq!(tries(|_| vec![0; MIN_RAW - 1]), 0);
+        // Text among noise is found again.
+        let mixed = tries(|n| if n < 10 { noise(n) } else { b"text ".repeat(1000) });
+        assert!(mixed > 70, "{mixed}");
+    }
+
+    #[test]
+    fn only_one_frame_of_the_right_length_is_read() {
+        let raw = b"frame ".repeat(100);
+        let frame = zstd::bulk::compress(&raw, 1).unwrap();
+        let mut out = Vec::new();
+        unpack(&frame, raw.len(), &mut out).unwrap();
+        assert_eq!(out, raw);
+        assert!(unpack(&frame, raw.len() - 1, &mut out).is_err());
+        assert!(unpack(&frame, raw.len() + 1, &mut out).is_err());
+        assert!(unpack(&frame[..frame.len() - 1], raw.len(), &mut out).is_err());
+        assert!(unpack(&[&frame[..], &frame].concat(), raw.len() * 2, &mut out).is_err());
+        let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9], &frame[..]].concat();
+        assert!(unpack(&skippable, raw.len(), &mut out).is_err());
+        assert!(unpack(&[], 1, &mut out).is_err());
+        // A frame that promises much gets no more room than the header's length.
+        let bomb = zstd::bulk::compress(&vec![0; 100 << 20], 1).unwrap();
+        assert!(bomb.len() < 20_000);
+        assert!(unpack(&bomb, 256 * 1024, &mut out).is_err());
+        assert!(out.capacity() < 1 << 20);
+    }
+}

@@ -60,3 +60,44 @@ fn hidden(c: char) -> bool {
         | '\u{e0000}'..='\u{10ffff}'
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hostile_text_is_shown_and_does_nothing() {
+        for (bytes, shown) in [
+            (&b"make all"[..], "make all"),
+            (b"gr\xc3\xbcn \xe2\x82\xac", "grün €"),
+            (b"\x1b]52;c;AAAA\x07", r"\x1b]52;c;AAAA\x07"),
+            (b"a\nb\r\tc", r"a\nb\r\tc"),
+            (b"C:\\x", r"C:\\x"),
+            (b"\x9b31m", r"\x9b31m"),
+            (b"\xc2\x9b31m", r"\u{9b}31m"),
+            ("a\u{202e}b\u{2066}".as_bytes(), r"a\u{202e}b\u{2066}"),
+            ("\u{feff}\u{200d}\u{e0041}".as_bytes(), r"\u{feff}\u{200d}\u{e0041}"),
+            (b"\x7f\0", r"\x7f\x00"),
+            (b"\xe2\x82", r"\xe2\x82"),
+        ] {
+            assert_eq!(printable(bytes), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hidden_comes_through(bytes in any::<Vec<u8>>(), text in any::<String>()) {
+            for bytes in [&bytes[..], text.as_bytes()] {
+                let shown = printable(bytes);
+                prop_assert!(shown.chars().all(|c| !c.is_control() && !hidden(c)));
+            }
+        }
+
+        #[test]
+        fn different_bytes_look_different(a in any::<Vec<u8>>(), b in any::<Vec<u8>>()) {
+            prop_assert_eq!(a == b, printable(&a) == printable(&b));
+        }
+    }
+}

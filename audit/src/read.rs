@@ -35,9 +35,11 @@ impl Block {
                     seq: self.seen.seq,
                     offset: self.seen.offset,
                 };
-                out.push(decoder.decode().map_err(|_| {
-                    Fault::new(Class::Malformed, place, "event is not in the format")
-                })?);
+                out.push(
+                    decoder
+                        .decode()
+                        .map_err(|_| Fault::new(Class::Malformed, place, "event is not in the format"))?,
+                );
             }
         }
         Ok(out)
@@ -46,10 +48,7 @@ impl Block {
 
 /// Reads the next block of a chain; nothing at the end of `from`. Without a chain the first block
 /// names the stream.
-pub(crate) fn next_block(
-    chain: &mut Option<Chain>,
-    from: &mut impl Read,
-) -> Result<Option<Block>, Fault> {
+pub(crate) fn next_block(chain: &mut Option<Chain>, from: &mut impl Read) -> Result<Option<Block>, Fault> {
     let nil = Chain::new(uuid::Uuid::nil());
     let before = chain.as_ref().unwrap_or(&nil);
     let mut bytes = [0; HEADER_LEN];

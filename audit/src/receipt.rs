@@ -133,13 +133,7 @@ impl Statement {
     }
 
     /// For the end of a recording.
-    pub fn closing(
-        session: Uuid,
-        end: Durable,
-        closing: Closing,
-        unix_ms: u64,
-        gateway_certificate: &str,
-    ) -> Self {
+    pub fn closing(session: Uuid, end: Durable, closing: Closing, unix_ms: u64, gateway_certificate: &str) -> Self {
         Self {
             kind: Kind::Closing,
             outcome: Some(closing.outcome),
@@ -191,8 +185,7 @@ impl Receipt {
             statement: self.text.clone(),
             signature,
         };
-        let mut line =
-            serde_json::to_string(&line).map_err(|_| Error::Receipt("cannot be encoded"))?;
+        let mut line = serde_json::to_string(&line).map_err(|_| Error::Receipt("cannot be encoded"))?;
         line.push('\n');
         Ok(line)
     }
@@ -206,8 +199,7 @@ pub fn sign(
     statement: Statement,
     sign: impl FnOnce(&[u8]) -> Result<SshSig, ssh_key::Error>,
 ) -> Result<Receipt, Error> {
-    let text =
-        serde_json::to_string(&statement).map_err(|_| Error::Receipt("cannot be encoded"))?;
+    let text = serde_json::to_string(&statement).map_err(|_| Error::Receipt("cannot be encoded"))?;
     let signature = sign(text.as_bytes()).map_err(Error::Sign)?;
     if signature.namespace() != RECEIPT_NAMESPACE {
         return Err(Error::Signature("it was made for another namespace"));
@@ -229,10 +221,9 @@ pub fn parse(line: &str) -> Result<Receipt, Error> {
     if line.len() > MAX_RECEIPT {
         return Err(Error::Receipt("too long"));
     }
-    let parts: Line =
-        serde_json::from_str(line).map_err(|_| Error::Receipt("not in the format"))?;
-    let statement: Statement = serde_json::from_str(&parts.statement)
-        .map_err(|_| Error::Receipt("its statement is not in the format"))?;
+    let parts: Line = serde_json::from_str(line).map_err(|_| Error::Receipt("not in the format"))?;
+    let statement: Statement =
+        serde_json::from_str(&parts.statement).map_err(|_| Error::Receipt("its statement is not in the format"))?;
     if statement.v != VERSION {
         return Err(Error::Receipt("its version is unknown"));
     }
@@ -245,8 +236,8 @@ pub fn parse(line: &str) -> Result<Receipt, Error> {
     {
         return Err(Error::Receipt("its statement does not fit its kind"));
     }
-    let signature = SshSig::from_pem(&parts.signature)
-        .map_err(|_| Error::Receipt("its signature is not in the format"))?;
+    let signature =
+        SshSig::from_pem(&parts.signature).map_err(|_| Error::Receipt("its signature is not in the format"))?;
     let receipt = Receipt {
         statement,
         text: parts.statement,

@@ -24,10 +24,7 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
     if year < 1970 || !(1..=12).contains(&month) || day == 0 {
         return None;
     }
-    let in_day = number(11..13)? * 3_600_000
-        + number(14..16)? * 60_000
-        + number(17..19)? * 1_000
-        + number(20..23)?;
+    let in_day = number(11..13)? * 3_600_000 + number(14..16)? * 60_000 + number(17..19)? * 1_000 + number(20..23)?;
     let unix_ms = days(year, month, day) * 86_400_000 + in_day;
     // Whatever is out of range or of another form does not come back as it was.
     (format(unix_ms) == text).then_some(unix_ms)
@@ -47,8 +44,8 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
 
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
-    // A first guess that is at most one year too late.
-    let mut year = days * 400 / 146_097;
+    // A first guess that is never too early.
+    let mut year = days * 400 / 146_097 + 1;
     let first = |year: u64| year * 365 + year / 4 - year / 100 + year / 400;
     while first(year) > days {
         year -= 1;

@@ -1,6 +1,8 @@
 //! Verification of a recording that lies in a directory, offline: files and public keys alone.
 
+mod ending;
 mod receipts;
+mod tally;
 mod walk;
 
 use std::path::Path;

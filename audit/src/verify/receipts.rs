@@ -34,10 +34,7 @@ impl<'a> Receipts<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
             Err(error) => {
                 let text = format!("{RECEIPTS_NAME}: {}", error.kind());
-                (
-                    None,
-                    Some(Fault::new(Class::Unreadable, Place::default(), text)),
-                )
+                (None, Some(Fault::new(Class::Unreadable, Place::default(), text)))
             }
         };
         let receipts = Self {
@@ -82,9 +79,7 @@ impl<'a> Receipts<'a> {
             return Ok(None);
         };
         let mut line = Vec::new();
-        let read = file
-            .take(MAX_RECEIPT as u64 + 1)
-            .read_until(b'\n', &mut line);
+        let read = file.take(MAX_RECEIPT as u64 + 1).read_until(b'\n', &mut line);
         self.line += 1;
         match read {
             Ok(0) => return Ok(None),
@@ -95,11 +90,7 @@ impl<'a> Receipts<'a> {
         }
         if line.last() != Some(&b'\n') {
             let long = line.len() > MAX_RECEIPT;
-            let class = if long {
-                Class::Malformed
-            } else {
-                Class::Truncated
-            };
+            let class = if long { Class::Malformed } else { Class::Truncated };
             return Err(self.fault(class, "line has no end"));
         }
         let receipt = std::str::from_utf8(&line)
@@ -127,14 +118,12 @@ impl<'a> Receipts<'a> {
 
     fn judged(&mut self, receipt: &Receipt) -> Result<(), Fault> {
         let said = receipt.statement();
-        let known = self
-            .judged
-            .take()
-            .filter(|(text, _)| *text == said.gateway_certificate);
+        let known = self.judged.take().filter(|(text, _)| *text == said.gateway_certificate);
         let key = match known {
             Some((_, key)) => key,
-            None => (self.judge)(&said.gateway_certificate, said.at)
-                .map_err(|why| self.fault(Class::UntrustedKey, &why))?,
+            None => {
+                (self.judge)(&said.gateway_certificate, said.at).map_err(|why| self.fault(Class::UntrustedKey, &why))?
+            }
         };
         let good = receipt.verify(&key);
         self.judged = Some((said.gateway_certificate.clone(), key));
