@@ -1,1 +1,168 @@
-//! Stub.
+//! Probes and metrics, on a listener of their own: plain HTTP, loopback unless configured otherwise.
+//!
+//! `/healthz` says that the process lives, `/readyz` whether new sessions can be had and what is missing if not, `/metrics` the
+//! numbers. Nothing here names a person, and nothing here changes anything.
+
+use std::{convert::Infallible, fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Map, Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use crate::{
+    Gateway,
+    config::Admin,
+    link, metrics,
+    problem::{self, Body},
+};
+
+/// The bound listener.
+pub(crate) struct Listener {
+    listener: TcpListener,
+    /// A file descriptor kept back, so that probes are answered when there are none left.
+    reserve: Option<File>,
+    places: Arc<Semaphore>,
+}
+
+impl Listener {
+    pub(crate) async fn bind(admin: &Admin) -> io::Result<Self> {
+        let listener = TcpListener::bind(admin.address).await?;
+        Ok(Self {
+            listener,
+            reserve: reserve(),
+            places: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        })
+    }
+
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until the last session is over: a stopping gateway still says that it is stopping.
+    pub(crate) async fn serve(mut self, gateway: Arc<Gateway>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = gateway.tasks.closing().cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, _)) => {
+                    let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                        continue;
+                    };
+                    let served = Arc::clone(&gateway);
+                    gateway.tasks.spawn(async move {
+                        let closing = served.tasks.closing().clone();
+                        tokio::select! {
+                            () = connection(tcp, served) => {}
+                            () = closing.cancelled() => {}
+                        }
+                        drop(place);
+                    });
+                    if self.reserve.is_none() {
+                        self.reserve = reserve();
+                    }
+                }
+                Err(error) => {
+                    // The one kept back lets the next accept succeed.
+                    if self.reserve.take().is_none() {
+                        tracing::warn!("cannot take a connection for probes: {error}");
+                        tokio::time::sleep(PAUSE).await;
+                        self.reserve = reserve();
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+async fn connection(tcp: TcpStream, gateway: Arc<Gateway>) {
+    let service = service_fn(move |request| {
+        let response = answer(&gateway, &request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let serve = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_headers(64)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(tcp), service);
+    // A scraper comes back on the same connection, but not for ever.
+    if let Ok(Err(error)) = tokio::time::timeout(LONGEST, serve).await {
+        tracing::debug!("a connection for probes broke: {error}");
+    }
+}
+
+fn answer<B>(gateway: &Gateway, request: &Request<B>) -> Response<Body> {
+    if request.method() != Method::GET {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+    }
+    match request.uri().path() {
+        "/healthz" => plain(StatusCode::OK, "alive\n"),
+        "/readyz" => ready(gateway),
+        "/metrics" => numbers(gateway),
+        _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics here\n"),
+    }
+}
+
+fn ready(gateway: &Gateway) -> Response<Body> {
+    let checks = gateway.readiness();
+    let all = checks.iter().all(|(_, state)| state.is_ok());
+    let checks: Map<String, Value> = checks
+        .into_iter()
+        .map(|(name, state)| (name.to_owned(), state.map_or_else(Value::String, |()| json!("ok"))))
+        .collect();
+    let mut response = problem::json(&json!({ "ready": all, "checks": checks }));
+    if !all {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+fn numbers(gateway: &Gateway) -> Response<Body> {
+    // Gauges that are read rather than kept.
+    let stands = |name| matches!(gateway.links.state(name), link::State::Up { .. });
+    metrics::links(
+        gateway
+            .workspaces
+            .iter()
+            .filter(|workspace| stands(&workspace.name))
+            .count(),
+    );
+    let _ = gateway.identities.ready();
+    let Some(numbers) = metrics::install() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "no numbers are kept\n");
+    };
+    numbers.run_upkeep();
+    let mut response = Response::new(problem::full(numbers.render()));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(problem::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// How many connections there may be at once.
+const MOST_CONNECTIONS: usize = 64;
+/// How long a connection may be idle, and how long it may last.
+const IDLE: Duration = Duration::from_secs(90);
+const LONGEST: Duration = Duration::from_secs(3600);
+const PAUSE: Duration = Duration::from_millis(200);

@@ -1,1 +1,324 @@
-//! Stub.
+//! The JSON API for people's programs: what this gateway is, which workspaces they may enter, which recordings they may see.
+//!
+//! Everything but `/.well-known/doorward` and `/v1/trust` needs a token. What somebody may not see looks like what is not there.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use bytes::Bytes;
+use doorward_audit::{Denied, RecordingViewed, SessionIndex};
+use doorward_certs::{CaKeys, Capabilities, Sftp, Terms};
+use futures_util::TryStreamExt as _;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use serde::Serialize;
+use serde_json::json;
+use tokio_util::io::ReaderStream;
+use uuid::Uuid;
+
+use crate::{
+    Gateway,
+    guarded::Guarded,
+    http::{Route, not_found, token},
+    link,
+    listen::Permit,
+    oidc::Identity,
+    problem::{self, Body},
+    record::{FileEntry, Filter},
+    refusal::{Dependency, Refusal, RefusalCode},
+};
+
+/// Answers a request that is no tunnel.
+pub(crate) async fn answer<B>(
+    gateway: &Gateway,
+    request: &Request<B>,
+    route: Route,
+    peer: SocketAddr,
+    permit: &Guarded<Option<Permit>>,
+) -> Result<Response<Body>, Refusal> {
+    match route {
+        Route::WellKnown => return Ok(well_known(gateway)),
+        Route::Trust => return trust(gateway).await,
+        _ => {}
+    }
+    let who = async { gateway.identities.identify(&token(request.headers())?).await };
+    let who = who
+        .await
+        .inspect_err(|refusal| journal_denial(gateway, None, "", refusal, peer))?;
+    // From here on the connection is somebody's.
+    permit.with(Option::take);
+    match route {
+        Route::Workspaces => Ok(workspaces(gateway, &who)),
+        Route::Sessions => sessions(gateway, &who, request.uri().query().unwrap_or_default()),
+        Route::Session(id) => session(gateway, &who, id, peer).await,
+        Route::File(id, name) => file(gateway, &who, id, &name, peer).await,
+        Route::WellKnown | Route::Trust | Route::Connect { .. } => Err(not_found()),
+    }
+}
+
+/// Puts a refusal on record.
+pub(crate) fn journal_denial(
+    gateway: &Gateway,
+    user: Option<&str>,
+    workspace: &str,
+    refusal: &Refusal,
+    peer: SocketAddr,
+) {
+    gateway.journal.append(Denied {
+        user: user.map(str::to_owned),
+        workspace: workspace.to_owned(),
+        code: refusal.code().as_str().to_owned(),
+        detail: refusal.detail().to_owned(),
+        client_address: peer.to_string(),
+    });
+}
+
+/// What the laptop's program must know before it can log in.
+fn well_known(gateway: &Gateway) -> Response<Body> {
+    let oidc = &gateway.config.oidc;
+    problem::json(&json!({
+        "version": 1,
+        "issuer": oidc.issuer,
+        "client-id": oidc.client_id,
+        "audience": oidc.audience,
+        "scopes": oidc.scopes,
+        "ssh-identification": doorward_wire::SSH_IDENTIFICATION,
+    }))
+}
+
+/// The public keys of the CAs: what a laptop's known_hosts trusts, and what verifies recordings.
+async fn trust(gateway: &Gateway) -> Result<Response<Body>, Refusal> {
+    let lines = |keys: &CaKeys| -> Result<Vec<String>, Refusal> {
+        keys.iter()
+            .map(|key| key.to_openssh())
+            .collect::<Result<_, _>>()
+            .map_err(|error| {
+                Refusal::new(RefusalCode::Internal, "a CA key cannot be written").with_detail(error.to_string())
+            })
+    };
+    let down = |error: doorward_certs::AuthorityError| Refusal::unavailable(Dependency::Authority, error.to_string());
+    let hosts = gateway.authority.host_ca().await.map_err(down)?;
+    let users = gateway.authority.user_ca().await.map_err(down)?;
+    Ok(problem::json(
+        &json!({ "host-ca": lines(&hosts)?, "user-ca": lines(&users)? }),
+    ))
+}
+
+/// A workspace in the list.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Listed<'a> {
+    name: &'a str,
+    login: String,
+    owner: Option<&'a str>,
+    state: &'static str,
+    capabilities: Vec<String>,
+}
+
+fn workspaces(gateway: &Gateway, who: &Identity) -> Response<Body> {
+    let listed: Vec<Listed<'_>> = gateway
+        .workspaces
+        .iter()
+        .filter_map(|workspace| {
+            let grant = gateway.policy.decide(who, Some(workspace)).ok()?;
+            let state = match gateway.links.state(&workspace.name) {
+                link::State::Up { .. } => "running",
+                link::State::Down { .. } => "unreachable",
+            };
+            Some(Listed {
+                name: workspace.name.as_str(),
+                login: grant.terms().login.to_string(),
+                owner: workspace.owner.as_deref(),
+                state,
+                capabilities: words(grant.terms()),
+            })
+        })
+        .collect();
+    problem::json(&json!({ "workspaces": listed }))
+}
+
+/// Capabilities in the words of the policy file.
+fn words(terms: &Terms) -> Vec<String> {
+    let Capabilities {
+        shell,
+        exec,
+        pty,
+        sftp,
+        agent_forwarding,
+        x11_forwarding,
+        local_forward,
+        remote_forward,
+    } = &terms.capabilities;
+    let flags = [
+        (*shell, "shell"),
+        (*exec, "exec"),
+        (*pty, "pty"),
+        (*sftp == Sftp::ReadOnly, "sftp:read"),
+        (*sftp == Sftp::ReadWrite, "sftp:read-write"),
+        (*agent_forwarding, "agent-forwarding"),
+        (*x11_forwarding, "x11-forwarding"),
+        (*remote_forward, "remote-forward"),
+    ];
+    let flags = flags
+        .into_iter()
+        .filter(|(held, _)| *held)
+        .map(|(_, word)| word.to_owned());
+    flags
+        .chain(
+            local_forward
+                .iter()
+                .map(|destination| format!("forward-to:{destination}")),
+        )
+        .collect()
+}
+
+/// The sessions that the caller may see, newest first.
+fn sessions(gateway: &Gateway, who: &Identity, query: &str) -> Result<Response<Body>, Refusal> {
+    let asked = asked(query)?;
+    let list = |user: Option<String>| {
+        gateway.store.list(&Filter {
+            user,
+            workspace: asked.workspace.clone(),
+            limit: Filter::MOST,
+        })
+    };
+    // One's own are asked for by name, so that the newest of everybody else cannot push them out of the list.
+    let mut seen = BTreeMap::new();
+    if asked.user.as_deref().is_none_or(|user| user == who.user()) {
+        seen.extend(
+            list(Some(who.user().to_owned()))
+                .into_iter()
+                .map(|one| (one.session, one)),
+        );
+    }
+    if asked.user.as_deref() != Some(who.user()) {
+        seen.extend(list(asked.user.clone()).into_iter().map(|one| (one.session, one)));
+    }
+    let visible: Vec<SessionIndex> = seen
+        .into_values()
+        .rev()
+        .filter(|one| may_view(gateway, who, one))
+        .take(asked.limit)
+        .collect();
+    Ok(problem::json(&json!({ "sessions": visible })))
+}
+
+/// What a list of sessions is narrowed to.
+struct Asked {
+    user: Option<String>,
+    workspace: Option<String>,
+    limit: usize,
+}
+
+fn asked(query: &str) -> Result<Asked, Refusal> {
+    let bad = |text: &'static str| Refusal::new(RefusalCode::BadRequest, text);
+    let mut asked = Asked {
+        user: None,
+        workspace: None,
+        limit: USUAL_LIMIT,
+    };
+    let mut keys = Vec::new();
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if keys.contains(&key) {
+            return Err(bad("the query says one thing twice"));
+        }
+        match key.as_ref() {
+            "user" => asked.user = Some(value.into_owned()),
+            "workspace" => asked.workspace = Some(value.into_owned()),
+            "limit" => {
+                asked.limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=Filter::MOST).contains(limit))
+                    .ok_or_else(|| bad("`limit` must be a number from 1 to 1000"))?;
+            }
+            _ => return Err(bad("a query may have `user`, `workspace` and `limit`")),
+        }
+        keys.push(key);
+    }
+    Ok(asked)
+}
+
+fn may_view(gateway: &Gateway, who: &Identity, one: &SessionIndex) -> bool {
+    let workspace = doorward_certs::WorkspaceName::try_from(one.workspace.as_str()).ok();
+    // Whose workspace it is now says nothing of a recording from an earlier life of that name.
+    let workspace = workspace.and_then(|name| gateway.workspaces.find(&name));
+    let same = workspace.filter(|workspace| workspace.uid.as_str() == one.workspace_uid);
+    gateway.policy.may_view(
+        who,
+        &one.user,
+        &one.workspace,
+        same.as_ref().and_then(|workspace| workspace.owner.as_deref()),
+    )
+}
+
+/// A session that the caller may see, or the same answer as for none.
+async fn visible(gateway: &Gateway, who: &Identity, id: Uuid, peer: SocketAddr) -> Result<SessionIndex, Refusal> {
+    let one = gateway.store.session(id).await.ok_or_else(not_found)?;
+    if may_view(gateway, who, &one) {
+        return Ok(one);
+    }
+    let refusal = not_found().with_detail(format!("no right to see the recording {id}"));
+    journal_denial(gateway, Some(who.user()), &one.workspace, &refusal, peer);
+    Err(refusal)
+}
+
+async fn session(gateway: &Gateway, who: &Identity, id: Uuid, peer: SocketAddr) -> Result<Response<Body>, Refusal> {
+    /// A session with its files.
+    #[derive(Serialize)]
+    struct Whole {
+        #[serde(flatten)]
+        index: SessionIndex,
+        files: Vec<FileEntry>,
+    }
+    let index = visible(gateway, who, id, peer).await?;
+    let files = gateway.store.files(id).await.map_err(|error| unreadable(&error))?;
+    Ok(problem::json(&Whole { index, files }))
+}
+
+async fn file(
+    gateway: &Gateway,
+    who: &Identity,
+    id: Uuid,
+    name: &str,
+    peer: SocketAddr,
+) -> Result<Response<Body>, Refusal> {
+    visible(gateway, who, id, peer).await?;
+    let file = gateway
+        .store
+        .file(id, name)
+        .await
+        .map_err(|error| unreadable(&error))?
+        .ok_or_else(not_found)?;
+    let size = file.metadata().await.map_err(|error| unreadable(&error))?.len();
+    gateway.journal.append(RecordingViewed {
+        session: id,
+        user: who.user().to_owned(),
+        what: name.to_owned(),
+    });
+    // Of a recording that is still written, only what stood there when we looked: the length is promised.
+    let bytes = ReaderStream::with_capacity(tokio::io::AsyncReadExt::take(file, size), CHUNK);
+    let body = StreamBody::new(bytes.map_ok(Frame::<Bytes>::data)).boxed_unsync();
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    Ok(response)
+}
+
+fn unreadable(error: &std::io::Error) -> Refusal {
+    Refusal::new(
+        RefusalCode::RecordStoreDown,
+        "the recording cannot be read at the moment",
+    )
+    .with_detail(error.to_string())
+}
+
+/// How many sessions a list has if the query does not say.
+const USUAL_LIMIT: usize = 50;
+/// How much of a file is read at once, in bytes.
+const CHUNK: usize = 64 * 1024;

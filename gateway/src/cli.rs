@@ -1,1 +1,171 @@
-//! Stub.
+//! The command line of the gateway, and its exit codes: 0 stopped, 1 failed, 64 usage, 78 configuration.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::{Error, config::Config, tasks::Drained};
+
+/// The gateway of Doorward: people enter their workspaces through it.
+#[derive(Debug, Parser)]
+#[command(name = "doorward-gateway", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT; a second signal ends open sessions at once.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Write the bound addresses to this file as JSON, once they are bound.
+        #[arg(long, value_name = "FILE")]
+        announce: Option<PathBuf>,
+        /// The form of the log on stderr. RUST_LOG chooses what is logged.
+        #[arg(long, value_enum, default_value = "text")]
+        log_format: LogFormat,
+    },
+    /// Check a configuration file and every file that it names; print all faults and exit with 78 if there are any.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Acts as `doorward-gateway` with these arguments, the program's name first. The process's TLS provider must be installed.
+pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap exits with 2 for usage; ours is 64. Help and version are no errors.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match cli.command {
+        Command::CheckConfig { config } => check(&config),
+        Command::Run {
+            config,
+            announce,
+            log_format,
+        } => {
+            log(log_format);
+            serve(&config, announce.as_deref())
+        }
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match Config::load(file) {
+        Ok(_) => {
+            println!("{}: no fault", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            ExitCode::from(CONFIG)
+        }
+    }
+}
+
+/// The life of the process: read, build, serve, drain, say how it ended.
+fn serve(file: &Path, announce: Option<&Path>) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(CONFIG);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("no runtime: {error}"), FAILED),
+    };
+    let ended = runtime.block_on(async {
+        let (stop, hurry) = signals()?;
+        Ok::<_, std::io::Error>(crate::run(config, announce, stop, hurry).await)
+    });
+    // What was abandoned must not keep the process.
+    runtime.shutdown_background();
+    match ended {
+        Err(error) => failed(&format!("signals cannot be received: {error}"), FAILED),
+        Ok(Err(error)) => failed(&error.to_string(), exit_code(&error)),
+        Ok(Ok(drained)) => {
+            match drained {
+                Drained::Quietly => tracing::info!("stopped: every session had ended"),
+                Drained::Told => tracing::info!("stopped: the sessions that were left were told to end"),
+                Drained::Abandoned => tracing::warn!("stopped: something did not end in time and was abandoned"),
+            }
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn failed(text: &str, code: u8) -> ExitCode {
+    tracing::error!("{text}");
+    ExitCode::from(code)
+}
+
+fn exit_code(error: &Error) -> u8 {
+    if error.is_config() { CONFIG } else { FAILED }
+}
+
+/// The first SIGTERM or SIGINT cancels the first token, the second the other.
+fn signals() -> std::io::Result<(CancellationToken, CancellationToken)> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+    let tokens = [stop.clone(), hurry.clone()];
+    let listen = async move {
+        for token in tokens {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
+        }
+    };
+    // Owned by the process: it ends with the runtime.
+    tokio_util::task::TaskTracker::new().spawn(listen);
+    Ok((stop, hurry))
+}
+
+/// Logs to stderr. Control characters in what others say are escaped by the subscriber.
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // Fails only if the process logs already, as in tests.
+    let _ = match format {
+        LogFormat::Text => log
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 64;
+const CONFIG: u8 = 78;

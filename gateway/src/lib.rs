@@ -7,6 +7,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod enrol;
+mod guarded;
 pub mod http;
 pub mod journal;
 pub mod link;
@@ -18,6 +19,62 @@ pub mod problem;
 pub mod record;
 pub mod refusal;
 pub mod relay;
+mod run;
 pub mod session;
+mod stamp;
 pub mod tasks;
 pub mod workspace;
+
+pub use run::{Error, Running, run};
+
+use std::sync::Arc;
+
+use doorward_certs::Authority;
+
+/// One gateway: everything that a session needs, each made once at the start.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The configuration, checked.
+    pub config: config::Config,
+    /// The check of tokens.
+    pub identities: oidc::Identities,
+    /// The roles.
+    pub policy: policy::Policy,
+    /// The workspaces.
+    pub workspaces: workspace::Directory,
+    /// Who signs SSH certificates.
+    pub authority: Arc<Authority>,
+    /// The gateway's own key and link certificate.
+    pub credential: Arc<link::Credential>,
+    /// The links to agents.
+    pub links: link::Links,
+    /// The recordings.
+    pub store: record::Store,
+    /// The gateway's own facts.
+    pub journal: journal::Journal,
+    /// The sessions that are open.
+    pub sessions: session::Sessions,
+    /// Connections and sessions, and how they are told to end.
+    pub tasks: tasks::Tasks,
+}
+
+impl Gateway {
+    /// What a new session needs, each with its name and, if it is missing, why (for operators).
+    #[must_use]
+    pub fn readiness(&self) -> [(&'static str, Result<(), String>); 4] {
+        let stopping = self.tasks.stopping().is_cancelled();
+        [
+            ("identity-provider", self.identities.ready()),
+            ("journal", self.journal.ready()),
+            ("records", self.store.ready()),
+            (
+                "running",
+                if stopping {
+                    Err("the gateway is stopping".to_owned())
+                } else {
+                    Ok(())
+                },
+            ),
+        ]
+    }
+}

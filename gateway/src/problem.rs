@@ -1,1 +1,93 @@
-//! Stub.
+//! Problem bodies (RFC 9457) and the few other bodies that an answer may have.
+
+use std::io;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::refusal::{Refusal, RefusalCode};
+
+/// The body of every answer.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A problem body: the members of RFC 9457 plus `code` (closed set) and `hint`.
+#[derive(Debug, Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    instance: String,
+}
+
+/// No body.
+#[must_use]
+pub fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that is whole.
+#[must_use]
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The answer for a refusal. Two refusals with one code and text differ in `instance` alone.
+#[must_use]
+pub fn response(refusal: &Refusal, request: Uuid) -> Response<Body> {
+    let code = refusal.code();
+    let problem = Problem {
+        kind: format!("urn:doorward:problem:{code}"),
+        title: code.title(),
+        status: code.status().as_u16(),
+        detail: refusal.text(),
+        code: code.as_str(),
+        hint: refusal.hint(),
+        instance: format!("urn:uuid:{request}"),
+    };
+    let mut response = Response::new(full(serde_json::to_vec(&problem).unwrap_or_default()));
+    *response.status_mut() = code.status();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if code.status() == http::StatusCode::UNAUTHORIZED {
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"doorward\""),
+        );
+    }
+    match code {
+        RefusalCode::UpgradeRequired => {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        RefusalCode::MethodNotAllowed => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+        }
+        _ => {}
+    }
+    if let Some(after) = refusal.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    response
+}
+
+/// A JSON answer.
+#[must_use]
+pub fn json(value: &impl Serialize) -> Response<Body> {
+    let mut response = Response::new(full(serde_json::to_vec(value).unwrap_or_default()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,370 @@
+//! From the file's text to [`Config`]: each section read in full, each fault kept.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
+use jsonwebtoken::Algorithm;
+use toml::de::DeValue;
+use url::{Host, Url};
+
+use super::{
+    Admin, Authority, AuthorityKind, ClaimPath, Config, GroupsForm, Limits, Link, Listen, Oidc, PolicyFile, Records,
+    TokenKind,
+    document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
+    secret_file,
+};
+use crate::{listen, policy, workspace::Workspace};
+
+impl Config {
+    /// Reads and checks the file, and the files that it names: keys, certificates, the policy.
+    ///
+    /// # Errors
+    /// Every fault, each with its file and line.
+    pub fn load(file: &Path) -> Result<Self, Faults> {
+        let text = fs::read_to_string(file)
+            .map_err(|error| Faults(vec![Fault::of_file(file, format!("cannot be read: {error}"))]))?;
+        let base = file.parent().unwrap_or(Path::new(""));
+        let mut faults = Vec::new();
+        let config = match Document::new(file, &text).read(|top| read(top, base, &mut faults)) {
+            Ok(config) => Some(config),
+            Err(Faults(own)) => {
+                faults.splice(0..0, own);
+                None
+            }
+        };
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(Faults(faults)),
+        }
+    }
+}
+
+/// Reads the whole; `others` takes the faults of the files that it names.
+fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Config> {
+    let state_directory = top.required("state-directory", path(base));
+    let listen = top.required_section("listen", |section| read_listen(section, base, others));
+    let admin = top.section("admin", read_admin);
+    let oidc = top.required_section("oidc", |section| read_oidc(section, base));
+    let authority = top.required_section("authority", |section| read_authority(section, base));
+    let link = top.required_section("link", |section| read_link(section, base));
+    let records = top.required_section("records", |section| read_records(section, base));
+    let policy = top.required_section("policy", |section| read_policy(section, base, others));
+    let limits = match top.has("limits") {
+        true => top.section("limits", |section| Some(read_limits(section))),
+        false => Some(Limits::default()),
+    };
+    let workspaces = top.sections("workspace", |section| read_workspace(section, base));
+    for twice in repeated(workspaces.iter().map(|one| one.name.as_str())) {
+        top.fault_at("workspace", format!("the workspace `{twice}` is there more than once"));
+    }
+    for twice in repeated(workspaces.iter().map(|one| one.uid.as_str())) {
+        top.fault_at(
+            "workspace",
+            format!("the uid `{twice}` belongs to more than one workspace"),
+        );
+    }
+    Some(Config {
+        state_directory: state_directory?,
+        listen: listen?,
+        admin: match top.has("admin") {
+            true => admin?,
+            false => Admin {
+                address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9443),
+            },
+        },
+        oidc: oidc?,
+        authority: authority?,
+        link: link?,
+        records: records?,
+        policy: policy?,
+        limits: limits?,
+        workspaces,
+    })
+}
+
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
+fn read_listen(section: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Listen> {
+    let address = section.required("address", parsed::<SocketAddr>);
+    let certificate = section.required("certificate", existing(base));
+    let key = section.required("key", secret(base));
+    let reload_interval = section.or("reload-interval", RELOAD, duration(MOMENT, HOUR));
+    if let (Some(certificate), Some(key)) = (&certificate, &key)
+        && let Err(error) = listen::certificate::load(certificate, key)
+    {
+        others.push(Fault::of_file(error.file(), error.to_string()));
+    }
+    Some(Listen {
+        address: address?,
+        certificate: certificate?,
+        key: key?,
+        reload_interval,
+    })
+}
+
+fn read_admin(section: &Section<'_>) -> Option<Admin> {
+    Some(Admin {
+        address: section.required("address", parsed::<SocketAddr>)?,
+    })
+}
+
+fn read_oidc(section: &Section<'_>, base: &Path) -> Option<Oidc> {
+    let issuer = section.required("issuer", issuer);
+    let client_id = section.required("client-id", text);
+    let audience = section.required("audience", text);
+    let scopes = section.or("scopes", vec!["openid".to_owned()], list(text));
+    if !scopes.iter().any(|scope| scope == "openid") {
+        section.fault_at("scopes", "`scopes` must contain \"openid\"");
+    }
+    let algorithms = section.or(
+        "algorithms",
+        vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
+        list(algorithm),
+    );
+    if algorithms.is_empty() {
+        section.fault_at("algorithms", "`algorithms` must name at least one");
+    }
+    let user_claim = section.optional("user-claim", claim_path);
+    let groups_claim = section.optional("groups-claim", claim_path);
+    let groups_form = section.or("groups-form", GroupsForm::Array, |value| match text(value)?.as_str() {
+        "array" => Ok(GroupsForm::Array),
+        "string" => Ok(GroupsForm::String),
+        _ => Err("must be \"array\" or \"string\"".to_owned()),
+    });
+    let token_kind = section.or("token", TokenKind::Access, |value| match text(value)?.as_str() {
+        "access" => Ok(TokenKind::Access),
+        "id" => Ok(TokenKind::Id),
+        _ => Err("must be \"access\" or \"id\"".to_owned()),
+    });
+    let authorized_parties = section.optional("authorized-parties", list(text));
+    if authorized_parties.as_ref().is_some_and(Vec::is_empty) {
+        section.fault_at("authorized-parties", "`authorized-parties` must name at least one");
+    }
+    let ca = section.optional("ca", existing(base));
+    let keys_cool_down = section.or("keys-cool-down", Duration::from_secs(10), duration(MOMENT, HOUR));
+    let keys_refresh = section.or("keys-refresh", Duration::from_secs(300), duration(MOMENT, DAY));
+    let keys_max_age = section.or("keys-max-age", DAY, duration(MOMENT, 7 * DAY));
+    if keys_max_age < keys_refresh {
+        section.fault_at("keys-max-age", "`keys-max-age` must not be shorter than `keys-refresh`");
+    }
+    let client_id = client_id?;
+    Some(Oidc {
+        issuer: issuer?,
+        authorized_parties: authorized_parties.unwrap_or_else(|| vec![client_id.clone()]),
+        client_id,
+        audience: audience?,
+        scopes,
+        algorithms,
+        user_claim: claim_or(section, "user-claim", user_claim, "preferred_username")?,
+        groups_claim: claim_or(section, "groups-claim", groups_claim, "groups")?,
+        groups_form,
+        token_kind,
+        ca: if section.has("ca") { Some(ca?) } else { None },
+        keys_cool_down,
+        keys_refresh,
+        keys_max_age,
+    })
+}
+
+fn claim_or(section: &Section<'_>, key: &'static str, read: Option<ClaimPath>, otherwise: &str) -> Option<ClaimPath> {
+    if section.has(key) {
+        read
+    } else {
+        ClaimPath::parse(otherwise).ok()
+    }
+}
+
+fn read_authority(section: &Section<'_>, base: &Path) -> Option<Authority> {
+    let certificate_life = section.or(
+        "certificate-life",
+        Duration::from_secs(180),
+        duration(Duration::from_secs(10), HOUR),
+    );
+    let kind = section.required_section("local", |local| {
+        let certificate_life = local.optional("certificate-life", duration(Duration::from_secs(10), HOUR));
+        let user_ca = local.required("user-ca", secret(base));
+        let host_ca = local.required("host-ca", secret(base));
+        Some((
+            certificate_life,
+            AuthorityKind::Local {
+                user_ca: user_ca?,
+                host_ca: host_ca?,
+            },
+        ))
+    });
+    let (own_life, kind) = kind?;
+    Some(Authority {
+        certificate_life: own_life.unwrap_or(certificate_life),
+        kind,
+    })
+}
+
+fn read_link(section: &Section<'_>, base: &Path) -> Option<Link> {
+    let key = section.required("key", |value| {
+        let file = path(base)(value)?;
+        // The key is made at the first start.
+        if file.exists() {
+            secret_file::check(&file).map_err(|sentence| format!("{} {sentence}", file.display()))?;
+        }
+        Ok(file)
+    });
+    Some(Link { key: key? })
+}
+
+fn read_records(section: &Section<'_>, base: &Path) -> Option<Records> {
+    let directory = section.required("directory", path(base));
+    let commit_interval = section.or(
+        "commit-interval",
+        Duration::from_millis(20),
+        duration(Duration::from_millis(1), Duration::from_secs(5)),
+    );
+    Some(Records {
+        directory: directory?,
+        commit_interval,
+    })
+}
+
+fn read_policy(section: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<PolicyFile> {
+    let file = section.required("file", existing(base));
+    let reload_interval = section.or("reload-interval", RELOAD, duration(MOMENT, HOUR));
+    if let Some(file) = &file
+        && let Err(Faults(faults)) = policy::Roles::load(file)
+    {
+        others.extend(faults);
+    }
+    Some(PolicyFile {
+        file: file?,
+        reload_interval,
+    })
+}
+
+fn read_limits(section: &Section<'_>) -> Limits {
+    let usual = Limits::default();
+    let limits = Limits {
+        unauthenticated: section.or("unauthenticated", usual.unauthenticated, count(1_000_000)),
+        unauthenticated_per_address: section.or(
+            "unauthenticated-per-address",
+            usual.unauthenticated_per_address,
+            count(1_000_000),
+        ),
+        sessions: section.or("sessions", usual.sessions, count(1_000_000)),
+        sessions_per_user: section.or("sessions-per-user", usual.sessions_per_user, count(1_000_000)),
+        drain: section.or("drain", usual.drain, duration(Duration::ZERO, DAY)),
+        tls_handshake: section.or("tls-handshake", usual.tls_handshake, duration(MOMENT, MINUTE)),
+        request_header: section.or("request-header", usual.request_header, duration(MOMENT, MINUTE)),
+    };
+    if limits.unauthenticated_per_address > limits.unauthenticated {
+        section.fault_at(
+            "unauthenticated-per-address",
+            "`unauthenticated-per-address` must not exceed `unauthenticated`",
+        );
+    }
+    limits
+}
+
+fn read_workspace(section: &Section<'_>, base: &Path) -> Option<Workspace> {
+    let name = section.required("name", name::<WorkspaceName>);
+    let uid = section.required("uid", self::name::<WorkspaceUid>);
+    let address = section.required("address", host_and_port);
+    let login = section.required("login", self::name::<Login>);
+    let owner = section.optional("owner", text);
+    // The file goes away once the agent is enrolled, so that it may be missing.
+    let join_token_file = section.optional("join-token-file", |value| {
+        let file = path(base)(value)?;
+        if file.exists() {
+            secret_file::check(&file).map_err(|sentence| format!("{} {sentence}", file.display()))?;
+        }
+        Ok(file)
+    });
+    Some(Workspace {
+        name: name?,
+        uid: uid?,
+        address: address?,
+        login: login?,
+        owner,
+        join_token_file,
+    })
+}
+
+fn path(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
+    move |value| text(value).map(|text| base.join(text))
+}
+
+fn existing(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
+    move |value| {
+        let file = path(base)(value)?;
+        fs::File::open(&file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+        Ok(file)
+    }
+}
+
+fn secret(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
+    move |value| {
+        let file = path(base)(value)?;
+        secret_file::check(&file).map_err(|sentence| format!("{} {sentence}", file.display()))?;
+        Ok(file)
+    }
+}
+
+fn claim_path(value: &DeValue<'_>) -> Result<ClaimPath, String> {
+    ClaimPath::parse(&text(value)?).map_err(|error| error.to_string())
+}
+
+fn algorithm(value: &DeValue<'_>) -> Result<Algorithm, String> {
+    match text(value)?.as_str() {
+        "RS256" => Ok(Algorithm::RS256),
+        "RS384" => Ok(Algorithm::RS384),
+        "RS512" => Ok(Algorithm::RS512),
+        "PS256" => Ok(Algorithm::PS256),
+        "PS384" => Ok(Algorithm::PS384),
+        "PS512" => Ok(Algorithm::PS512),
+        "ES256" => Ok(Algorithm::ES256),
+        "ES384" => Ok(Algorithm::ES384),
+        "EdDSA" => Ok(Algorithm::EdDSA),
+        "HS256" | "HS384" | "HS512" | "none" => Err("a symmetric algorithm, or none, is never accepted".to_owned()),
+        other => Err(format!(
+            "`{}` is no signature algorithm that is known",
+            other.escape_debug()
+        )),
+    }
+}
+
+fn host_and_port(value: &DeValue<'_>) -> Result<String, String> {
+    let text = text(value)?;
+    let good = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| port.parse::<u16>().is_ok_and(|port| port != 0) && Host::parse(host).is_ok());
+    if good {
+        Ok(text)
+    } else {
+        Err(format!("`{}` is not of the form host:port", text.escape_debug()))
+    }
+}
+
+/// An issuer's URL: https, or http on loopback; without query, fragment or user.
+fn issuer(value: &DeValue<'_>) -> Result<String, String> {
+    let text = text(value)?;
+    let url = Url::parse(&text).map_err(|error| format!("`{}` is no URL: {error}", text.escape_debug()))?;
+    if !super::trustworthy(&url) {
+        return Err("must be https (http only on loopback)".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+        return Err("must have no query, no fragment and no user (OpenID Connect Discovery 1.0, section 3)".to_owned());
+    }
+    Ok(text)
+}
+
+const MOMENT: Duration = Duration::from_millis(10);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const RELOAD: Duration = Duration::from_secs(5);

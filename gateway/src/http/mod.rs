@@ -1,0 +1,179 @@
+//! HTTP/1.1 for people: one strict request per connection, then an answer, or a tunnel.
+//!
+//! A connection carries one request. What follows a request on its connection is the tunnel's, or nobody's: so a proxy
+//! that takes a refused upgrade for an accepted one has nothing to smuggle into.
+
+mod edge;
+mod request;
+mod tunnel;
+
+pub use edge::EdgeIo;
+pub use tunnel::{EdgeStream, Gone, Tunnel, TunnelRequest, UPGRADE};
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::oneshot,
+};
+use tokio_rustls::server::TlsStream;
+use uuid::Uuid;
+
+use crate::{
+    Gateway, api,
+    guarded::Guarded,
+    listen::Permit,
+    metrics,
+    oidc::BearerToken,
+    problem::{self, Body},
+    refusal::{Refusal, RefusalCode},
+    session,
+};
+pub(crate) use request::{Route, not_found, token};
+use tunnel::Answer;
+
+/// Serves the one request of a connection, until its answer is out or the tunnel is somebody else's.
+pub(crate) async fn serve(gateway: Arc<Gateway>, stream: TlsStream<TcpStream>, peer: SocketAddr, permit: Permit) {
+    let (io, mut returned) = EdgeIo::new(stream);
+    let limit = gateway.config.limits.request_header;
+    let permit = Arc::new(Guarded::new(Some(permit)));
+    let service = service_fn(move |request| {
+        let (gateway, permit) = (Arc::clone(&gateway), Arc::clone(&permit));
+        async move { Ok::<_, Infallible>(answer(gateway, request, peer, &permit).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limit)
+        .keep_alive(false)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(LARGEST_HEADER)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%peer, "the connection broke: {error}");
+    }
+    if let Ok(stream) = returned.try_recv() {
+        linger(stream).await;
+    }
+}
+
+/// Closes a connection so that the answer arrives: what the peer still sends is read and dropped for a moment, because a
+/// close with unread bytes would reset the connection and may destroy the answer on its way.
+async fn linger(mut stream: TlsStream<TcpStream>) {
+    let close = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut dropped = [0; 4096];
+        let mut left = LINGER_BYTES;
+        while let Ok(read @ 1..) = stream.read(&mut dropped).await {
+            match left.checked_sub(read) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Whoever goes on sending past the deadline is reset, and may be.
+    let _ = tokio::time::timeout(LINGER, close).await;
+}
+
+async fn answer(
+    gateway: Arc<Gateway>,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    permit: &Guarded<Option<Permit>>,
+) -> Response<Body> {
+    let id = Uuid::now_v7();
+    let (route, response) = match request::check(&request) {
+        Err(refusal) => ("refused", refuse(&refusal, peer, id)),
+        Ok(route @ Route::Connect { .. }) => ("connect", connect(gateway, &mut request, route, peer, permit, id).await),
+        Ok(route) => {
+            let name = route.name();
+            let answering = api::answer(&gateway, &request, route, peer, permit);
+            let response = match tokio::time::timeout(ANSWER, answering).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(refusal)) => refuse(&refusal, peer, id),
+                Err(_) => refuse(
+                    &Refusal::new(RefusalCode::Overloaded, "the answer took too long"),
+                    peer,
+                    id,
+                ),
+            };
+            (name, response)
+        }
+    };
+    metrics::answered(route, response.status().as_u16());
+    response
+}
+
+/// Hands the request to a session of its own and waits for what it answers.
+async fn connect(
+    gateway: Arc<Gateway>,
+    request: &mut Request<Incoming>,
+    route: Route,
+    peer: SocketAddr,
+    permit: &Guarded<Option<Permit>>,
+    id: Uuid,
+) -> Response<Body> {
+    let asked = match route {
+        Route::Connect { workspace, accept_key } => {
+            request::token(request.headers()).map(|token| (workspace, accept_key, token))
+        }
+        _ => Err(Refusal::new(RefusalCode::Internal, "the request took a wrong way")),
+    };
+    let (workspace, accept_key, token) = match asked {
+        Ok(asked) => asked,
+        Err(refusal) => {
+            api::journal_denial(&gateway, None, "", &refusal, peer);
+            return refuse(&refusal, peer, id);
+        }
+    };
+    let (respond, answered) = oneshot::channel();
+    let tunnel = TunnelRequest {
+        workspace,
+        token,
+        peer,
+        user_agent: request::user_agent(request.headers()),
+        id,
+        answer: Answer {
+            respond,
+            upgrade: hyper::upgrade::on(request),
+            accept_key,
+            permit: permit.with(Option::take),
+        },
+    };
+    let sessions = gateway.tasks.clone();
+    sessions.spawn_session(async move {
+        Box::pin(session::run(gateway, tunnel)).await;
+    });
+    match answered.await {
+        Ok(response) => response,
+        // The session ended without a word: a defect, contained in its task.
+        Err(_) => refuse(
+            &Refusal::new(RefusalCode::Internal, "the gateway failed to answer"),
+            peer,
+            id,
+        ),
+    }
+}
+
+/// A refusal that no session has counted and logged.
+fn refuse(refusal: &Refusal, peer: SocketAddr, id: Uuid) -> Response<Body> {
+    metrics::refused(refusal.code());
+    tracing::info!(%peer, request = %id, "refused: {refusal}");
+    problem::response(refusal, id)
+}
+
+/// The most header fields that are read.
+const MOST_HEADERS: usize = 64;
+/// The largest header, in bytes: the longest token and room for the rest.
+const LARGEST_HEADER: usize = BearerToken::LONGEST + 24 * 1024;
+/// How long an answer other than a tunnel may take to begin.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long, and how much, is read after an answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;

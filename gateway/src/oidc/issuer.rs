@@ -1,0 +1,148 @@
+//! The issuer's published documents: discovery and keys, fetched within bounds.
+//!
+//! No redirect is followed, nothing large is read, nothing is waited for longer than [`FETCH`], and nothing is believed that
+//! another issuer wrote.
+
+use std::{fs, time::Duration};
+
+use reqwest::{Certificate, Client, redirect};
+use serde::Deserialize;
+use url::Url;
+
+use super::key_set::KeySet;
+use crate::config::{Oidc, trustworthy};
+
+/// Where the issuer's documents come from.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    client: Client,
+    name: String,
+}
+
+/// Why the issuer's keys could not be had. The text is for operators.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error("{0} cannot be asked: {1}")]
+    Ask(Url, String),
+    #[error("{0} answered {1}")]
+    Status(Url, u16),
+    #[error("{0} answered with more than {LARGEST} bytes")]
+    Large(Url),
+    #[error("{0} answered with something else than a discovery document: {1}")]
+    Discovery(Url, serde_json::Error),
+    #[error("the discovery document is of the issuer `{}`", .0.escape_debug())]
+    Foreign(String),
+    #[error("the discovery document names keys at a place that is not to be trusted: `{}`", .0.escape_debug())]
+    Place(String),
+    #[error("{0}: {1}")]
+    Keys(Url, String),
+    #[error("no answer within {} s", FETCH.as_secs())]
+    Late,
+}
+
+/// What is used of a discovery document (OpenID Connect Discovery 1.0, section 3).
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Why the client for the issuer cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The CA file cannot be read, or holds no certificate.
+    #[error("the CA file {0} cannot be used: {1}")]
+    Ca(std::path::PathBuf, String),
+    /// The HTTP client cannot be made.
+    #[error("the HTTP client for the identity provider cannot be made: {0}")]
+    Client(#[source] reqwest::Error),
+}
+
+impl Issuer {
+    pub(super) fn new(settings: &Oidc) -> Result<Self, ClientError> {
+        let mut builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(FETCH)
+            .timeout(FETCH)
+            .pool_max_idle_per_host(1)
+            .user_agent(concat!("doorward-gateway/", env!("CARGO_PKG_VERSION")));
+        if settings.issuer.starts_with("http:") {
+            // Loopback: no proxy can reach it.
+            builder = builder.no_proxy();
+        }
+        if let Some(file) = &settings.ca {
+            let unusable = |text: String| ClientError::Ca(file.clone(), text);
+            let pem = fs::read(file).map_err(|error| unusable(error.to_string()))?;
+            let all = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
+            if all.is_empty() {
+                return Err(unusable("it holds no certificate".to_owned()));
+            }
+            builder = builder.tls_certs_only(all);
+        }
+        Ok(Self {
+            client: builder.build().map_err(ClientError::Client)?,
+            name: settings.issuer.clone(),
+        })
+    }
+
+    /// Fetches the discovery document, then the keys.
+    pub(super) async fn keys(&self) -> Result<KeySet, FetchError> {
+        tokio::time::timeout(FETCH, self.keys_unhurried())
+            .await
+            .map_err(|_| FetchError::Late)?
+    }
+
+    async fn keys_unhurried(&self) -> Result<KeySet, FetchError> {
+        let place = format!("{}/.well-known/openid-configuration", self.name.trim_end_matches('/'));
+        let place = Url::parse(&place).map_err(|_| FetchError::Place(place))?;
+        let body = self.fetch(place.clone()).await?;
+        let discovery: Discovery =
+            serde_json::from_slice(&body).map_err(|error| FetchError::Discovery(place, error))?;
+        if discovery.issuer != self.name {
+            return Err(FetchError::Foreign(discovery.issuer));
+        }
+        let place = Url::parse(&discovery.jwks_uri)
+            .ok()
+            .filter(trustworthy)
+            .ok_or(FetchError::Place(discovery.jwks_uri))?;
+        let body = self.fetch(place.clone()).await?;
+        KeySet::parse(&body).map_err(|text| FetchError::Keys(place, text))
+    }
+
+    async fn fetch(&self, place: Url) -> Result<Vec<u8>, FetchError> {
+        let failed = |error: &reqwest::Error| FetchError::Ask(place.clone(), chain(error));
+        let request = self
+            .client
+            .get(place.clone())
+            .header(http::header::ACCEPT, "application/json");
+        let mut response = request.send().await.map_err(|error| failed(&error))?;
+        if response.status() != http::StatusCode::OK {
+            return Err(FetchError::Status(place, response.status().as_u16()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
+            if body.len() + chunk.len() > LARGEST {
+                return Err(FetchError::Large(place));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// An error with what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// How long both documents together may take.
+pub(super) const FETCH: Duration = Duration::from_secs(5);
+/// The largest document that is read, in bytes.
+const LARGEST: usize = 256 * 1024;

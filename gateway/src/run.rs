@@ -1,0 +1,251 @@
+//! The life of a gateway: everything is made, in the order in which it is needed, then served, then ended in reverse.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use doorward_certs::{Authority, KeyError, Local};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Gateway, admin,
+    config::{AuthorityKind, Config, Faults},
+    enrol, journal, link, listen, metrics, oidc, policy, record, session,
+    tasks::{Drained, Tasks},
+    workspace,
+};
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Running {
+    gateway: Arc<Gateway>,
+    addresses: Addresses,
+}
+
+/// What was bound, as `--announce` writes it.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Addresses {
+    listen: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// Serves until `stop` is cancelled, then drains; `hurry` ends the draining. Writes the bound addresses to the file `announce`.
+///
+/// # Errors
+/// The gateway cannot start.
+pub async fn run(
+    config: Config,
+    announce: Option<&Path>,
+    stop: CancellationToken,
+    hurry: CancellationToken,
+) -> Result<Drained, Error> {
+    let running = Running::start(config, stop).await?;
+    if let Some(file) = announce {
+        running.announce(file)?;
+    }
+    running.gateway.tasks.stopping().cancelled().await;
+    tracing::info!(sessions = running.gateway.sessions.live().len(), "stopping");
+    Ok(running.finish(&hurry).await)
+}
+
+impl Running {
+    /// Makes everything, binds both addresses and begins to serve.
+    ///
+    /// # Errors
+    /// Something cannot be made; nothing is served then.
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, Error> {
+        let tasks = Tasks::new(stop);
+        metrics::install();
+        let door = listen::Door::bind(&config, &tasks).await?;
+        let admin = admin::Listener::bind(&config.admin)
+            .await
+            .map_err(|error| Error::Admin(config.admin.address, error))?;
+        let addresses = Addresses {
+            listen: door.address().map_err(Error::Address)?,
+            admin: admin.address().map_err(Error::Address)?,
+        };
+
+        let state = &config.state_directory;
+        make_private(state).map_err(|error| Error::State(state.clone(), error))?;
+        let authority = Arc::new(authority(&config)?);
+        let key = doorward_certs::key::load_or_create(&config.link.key).map_err(Error::Key)?;
+        let credential = link::Credential::start(key, Arc::clone(&authority))
+            .await
+            .map_err(Error::Credential)?;
+        let journal = journal::Journal::open(&state.join("journal"), Arc::clone(&credential))
+            .await
+            .map_err(Error::Journal)?;
+        let records = record::Options {
+            directory: config.records.directory.clone(),
+            commit_interval: config.records.commit_interval,
+        };
+        let store = record::Store::open(records, Arc::clone(&credential), journal.clone())
+            .await
+            .map_err(Error::Records)?;
+        let enrolments = enrol::Enrolments::open(state).map_err(Error::Enrolments)?;
+        let links = link::Links::start(
+            config.workspaces.iter().map(target).collect(),
+            Arc::clone(&authority),
+            Arc::clone(&credential),
+            enrolments,
+            store.clone(),
+            journal.clone(),
+        );
+        let limits = session::Limits {
+            all: config.limits.sessions,
+            per_user: config.limits.sessions_per_user,
+        };
+        let gateway = Arc::new(Gateway {
+            identities: oidc::Identities::start(config.oidc.clone(), &tasks)?,
+            policy: policy::Policy::follow(config.policy.file.clone(), config.policy.reload_interval, &tasks)
+                .map_err(Error::Policy)?,
+            workspaces: workspace::Directory::new(config.workspaces.iter().cloned()),
+            sessions: session::Sessions::new(limits),
+            authority,
+            credential,
+            links,
+            store,
+            journal,
+            tasks,
+            config,
+        });
+        gateway.tasks.spawn(door.serve(Arc::clone(&gateway)));
+        gateway.tasks.spawn(admin.serve(Arc::clone(&gateway)));
+        tracing::info!(address = %addresses.listen, "listening for people (TLS)");
+        tracing::info!(address = %addresses.admin, "listening for probes and metrics (plain HTTP)");
+        Ok(Self { gateway, addresses })
+    }
+
+    /// Where people are served.
+    #[must_use]
+    pub fn listen_address(&self) -> SocketAddr {
+        self.addresses.listen
+    }
+
+    /// Where probes and metrics are served.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.addresses.admin
+    }
+
+    /// The gateway itself.
+    #[must_use]
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Writes the bound addresses as JSON, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn announce(&self, file: &Path) -> Result<(), Error> {
+        let write = || {
+            let mut beside = file.as_os_str().to_owned();
+            beside.push(".new");
+            let beside = PathBuf::from(beside);
+            fs::write(&beside, serde_json::to_vec(&self.addresses)?)?;
+            fs::rename(&beside, file)
+        };
+        write().map_err(|error| Error::Announce(file.to_owned(), error))
+    }
+
+    /// Stops taking connections, drains the sessions, then ends what served them.
+    pub async fn finish(self, hurry: &CancellationToken) -> Drained {
+        let gateway = self.gateway;
+        let drained = gateway.tasks.drain(gateway.config.limits.drain, GRACE, hurry).await;
+        let close = async {
+            gateway.links.close().await;
+            gateway.store.close().await;
+            gateway.journal.close().await;
+            gateway.credential.close().await;
+        };
+        match tokio::time::timeout(GRACE, close).await {
+            Ok(()) => drained,
+            Err(_) => Drained::Abandoned,
+        }
+    }
+}
+
+fn authority(config: &Config) -> Result<Authority, Error> {
+    match &config.authority.kind {
+        AuthorityKind::Local { user_ca, host_ca } => Ok(Authority::Local(
+            Local::from_files(user_ca, host_ca).map_err(Error::Key)?,
+        )),
+    }
+}
+
+fn target(workspace: &workspace::Workspace) -> link::Target {
+    link::Target {
+        name: workspace.name.clone(),
+        uid: workspace.uid.clone(),
+        address: workspace.address.clone(),
+        join_token_file: workspace.join_token_file.clone(),
+    }
+}
+
+/// Makes a folder that nobody else may read. One that is there already stays as it is.
+fn make_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The listener for people.
+    #[error(transparent)]
+    Door(#[from] listen::DoorError),
+    /// The listener for probes.
+    #[error("cannot listen on {0}: {1}")]
+    Admin(SocketAddr, #[source] io::Error),
+    /// A bound address cannot be told.
+    #[error("a bound address cannot be told: {0}")]
+    Address(#[source] io::Error),
+    /// The folder for the gateway's state.
+    #[error("the state folder {0} cannot be made: {1}")]
+    State(PathBuf, #[source] io::Error),
+    /// A key file.
+    #[error("a key cannot be used: {0}")]
+    Key(#[source] KeyError),
+    /// The gateway's own certificate.
+    #[error("the gateway gets no link certificate: {0}")]
+    Credential(#[source] link::CredentialError),
+    /// The journal.
+    #[error("the journal cannot be opened: {0}")]
+    Journal(#[source] io::Error),
+    /// The recordings.
+    #[error("the recording store cannot be opened: {0}")]
+    Records(#[source] io::Error),
+    /// The list of enrolments.
+    #[error("the list of enrolments cannot be opened: {0}")]
+    Enrolments(#[source] io::Error),
+    /// The client for the identity provider.
+    #[error(transparent)]
+    Client(#[from] oidc::ClientError),
+    /// The policy.
+    #[error("the policy cannot be used:\n{0}")]
+    Policy(#[source] Faults),
+    /// The file for the bound addresses.
+    #[error("the addresses cannot be written to {0}: {1}")]
+    Announce(PathBuf, #[source] io::Error),
+}
+
+impl Error {
+    /// Whether the configuration is at fault, rather than what is around.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        match self {
+            Self::Key(_) | Self::Client(_) | Self::Policy(_) | Self::State(..) => true,
+            Self::Door(error) => matches!(error, listen::DoorError::Certificate(_)),
+            _ => false,
+        }
+    }
+}
+
+/// How long sessions may take to end once they are told to, and the rest after them.
+const GRACE: Duration = Duration::from_secs(5);
