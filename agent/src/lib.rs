@@ -1,1 +1,24 @@
-//! stub
+//! The agent: an SSH server in the workspace that only an authorised stream can reach, and that records.
+//!
+//! A gateway's link (`link`) brings streams; each session stream is judged by its certificate, then served
+//! (`session`) by an SSH server (`ssh`) whose channels (`channel`) run processes (`process`). Nothing passes a channel
+//! but through a `tap`.
+
+mod channel;
+pub mod cli;
+pub mod config;
+mod error;
+mod identity;
+mod leftover;
+mod link;
+mod process;
+mod serve;
+mod session;
+mod ssh;
+mod tap;
+mod workspace;
+
+pub use config::Config;
+pub use error::Error;
+pub use process::Ending;
+pub use serve::{Ended, run, run_announced};

@@ -1,0 +1,8 @@
+//! Channels: what was granted in one is done here, by one task per channel that always drains its reader.
+
+mod inlet;
+mod pump;
+mod run;
+mod shell;
+
+pub(crate) use shell::{Act, Opening, serve};

@@ -1,0 +1,62 @@
+//! Why the agent cannot start or go on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::Faults;
+
+/// Why the agent cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is refused; nothing was bound.
+    #[error("{0}")]
+    Config(#[from] Faults),
+    /// A host key cannot be used.
+    #[error("workspace '{workspace}': cannot use its host key")]
+    Key {
+        /// The workspace.
+        workspace: String,
+        /// Why not.
+        source: doorward_certs::KeyError,
+    },
+    /// The host key does not serve as a TLS key.
+    #[error("workspace '{workspace}': its host key cannot be the key of its link")]
+    LinkKey {
+        /// The workspace.
+        workspace: String,
+        /// Why not.
+        source: doorward_wire::link::LinkError,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The bound addresses cannot be announced.
+    #[error("cannot write {}", .path.display())]
+    Announce {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// A word from a closed set.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "config",
+            Self::Key { .. } => "host-key",
+            Self::LinkKey { .. } => "link-key",
+            Self::Bind { .. } => "bind",
+            Self::Announce { .. } => "announce",
+        }
+    }
+}

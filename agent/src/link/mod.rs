@@ -1,0 +1,176 @@
+//! Links from gateways: TLS, who is who, then many streams.
+//!
+//! Nothing is said to a peer that has not shown a link certificate of a trusted authority for the very key that it
+//! proved in the TLS handshake.
+
+mod control;
+mod hello;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward_wire::link::{Mux, MuxIncoming, MuxLimits, MuxStream, Side, accept, mux, read_message, write_message};
+use doorward_wire::message::{self, Message, OpenRecords, Refused, StreamAnswer, StreamOpen};
+use doorward_wire::send_leftover;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::session;
+use crate::workspace::Workspace;
+
+/// Accepts links for a workspace until the agent stops.
+pub(crate) async fn listen(workspace: Arc<Workspace>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(LINKS));
+    loop {
+        // A place first: who comes beyond the bound waits in the kernel's queue, not in our memory.
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = workspace.shared.stop.cancelled() => return,
+        };
+        let Ok(place) = place else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = workspace.shared.stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                workspace
+                    .shared
+                    .tasks
+                    .spawn(serve(Arc::clone(&workspace), tcp, peer, place));
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: trying again at once would only spin.
+                tracing::warn!(%error, "cannot accept a link");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn serve(workspace: Arc<Workspace>, tcp: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    let _place = place;
+    let name = workspace.config.name.clone();
+    match link(&workspace, tcp).await {
+        Ok(why) => tracing::info!(workspace = %name, %peer, why, "link closed"),
+        Err(why) => tracing::info!(workspace = %name, %peer, why, "link refused or broken"),
+    }
+}
+
+/// One link from its handshake to its end; says why it ended.
+async fn link(workspace: &Arc<Workspace>, tcp: TcpStream) -> Result<String, String> {
+    let agent = tcp.local_addr().map_err(|error| error.to_string())?;
+    tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+    let (io, gateway) = accept(tcp, workspace.identity.link_key(), HANDSHAKE_WITHIN)
+        .await
+        .map_err(|error| chain(&error))?;
+    let (mux, mut incoming, driver) = mux(io, Side::Agent, MuxLimits::default());
+    // The driver is polled here, beside what it drives: the link lives in this one task.
+    let work = async {
+        let control = incoming.accept().await.ok_or("the gateway closed the link")?;
+        let control = hello::exchange(workspace, control, &gateway.0).await?;
+        tracing::info!(workspace = %workspace.config.name, "link up");
+        let why = tokio::select! {
+            why = control::serve(workspace, control) => why,
+            () = streams(workspace, &mut incoming, gateway.0, agent) => "the gateway closed it".to_owned(),
+            () = drained(workspace) => "the agent stops".to_owned(),
+        };
+        Ok(why)
+    };
+    let mut driver = Box::pin(driver);
+    let outcome = tokio::select! {
+        outcome = Box::pin(work) => outcome,
+        ended = &mut driver => match ended {
+            Ok(()) => Ok("the gateway closed it".to_owned()),
+            Err(error) => Err(chain(&error)),
+        },
+    };
+    close(&mux, driver).await;
+    outcome
+}
+
+/// Lets what was said before go out.
+async fn close<D: Future>(mux: &Mux, driver: D) {
+    mux.close();
+    // A peer that takes nothing is left.
+    let _ = tokio::time::timeout(CLOSE_WITHIN, driver).await;
+}
+
+/// Resolves once the agent stops and the sessions of this agent have had their time to end.
+async fn drained(workspace: &Workspace) {
+    let shared = &workspace.shared;
+    shared.stop.cancelled().await;
+    let all = u32::try_from(shared.limits.sessions).unwrap_or(u32::MAX);
+    // Every place free: no session is left.
+    let _ = tokio::time::timeout(STOP_WITHIN, shared.places.acquire_many(all)).await;
+}
+
+/// Serves the streams that the gateway opens.
+async fn streams(workspace: &Arc<Workspace>, incoming: &mut MuxIncoming, gateway: [u8; 32], agent: SocketAddr) {
+    while let Some(stream) = incoming.accept().await {
+        workspace
+            .shared
+            .tasks
+            .spawn(stream_opened(Arc::clone(workspace), stream, gateway, agent));
+    }
+}
+
+async fn stream_opened(workspace: Arc<Workspace>, mut stream: MuxStream, gateway: [u8; 32], agent: SocketAddr) {
+    match read_message(&mut stream, OPEN_WITHIN).await {
+        Ok(Message::StreamOpen(StreamOpen::Session(open))) => {
+            Box::pin(session::serve(workspace, stream, open, gateway, agent)).await;
+        }
+        Ok(Message::StreamOpen(StreamOpen::Records(open))) => records(&workspace, stream, open).await,
+        Ok(_) => tracing::info!("a stream that begins with another message than is due; dropped"),
+        Err(error) => tracing::info!(%error, "a stream without a beginning; dropped"),
+    }
+}
+
+/// Sends what is left over of a recording; what the gateway did not take is held further.
+async fn records(workspace: &Workspace, mut stream: MuxStream, open: OpenRecords) {
+    let OpenRecords { session, from } = open;
+    let leftover = workspace.leftovers.take(session, from);
+    let answer = match leftover {
+        Some(_) => StreamAnswer::Opened(message::Opened {}),
+        None => StreamAnswer::Refused(Refused {
+            code: "no-such-records".into(),
+            text: "these records are not held here".into(),
+        }),
+    };
+    let said = write_message(&mut stream, &Message::StreamAnswer(answer), OPEN_WITHIN).await;
+    let Some(mut leftover) = leftover else { return };
+    let sent = match said {
+        Ok(()) => send_leftover(stream, &mut leftover, workspace.shared.limits.record_stall)
+            .await
+            .map_err(|e| chain(&e)),
+        Err(error) => Err(chain(&error)),
+    };
+    match sent {
+        Ok(()) => tracing::info!(%session, "left over records are stored"),
+        Err(why) => {
+            tracing::warn!(%session, why, "left over records are not stored yet");
+            workspace.leftovers.keep(session, leftover);
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text += ": ";
+        text += &cause.to_string();
+        next = cause.source();
+    }
+    text
+}
+
+/// Links and handshakes of a workspace at once: a gateway has few replicas.
+const LINKS: usize = 64;
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);

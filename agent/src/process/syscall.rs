@@ -1,0 +1,92 @@
+//! The only unsafe code of the agent: what a child does between fork and exec, and the terminal's size.
+//!
+//! The child's part calls nothing but system calls that are safe after a fork (signal-safety(7)): no allocation, no
+//! lock, no name look-up. Everything that it needs is prepared by the parent.
+
+#![expect(
+    unsafe_code,
+    reason = "fork hooks and one ioctl have no safe form in the libraries at hand"
+)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::libc;
+use nix::sys::stat::{self, Mode};
+use nix::unistd::{self, Gid, Uid};
+
+/// Who a child becomes.
+pub(super) struct Identity {
+    pub(super) uid: Uid,
+    pub(super) gid: Gid,
+    pub(super) groups: Vec<Gid>,
+}
+
+/// What a child does before it runs its program.
+pub(super) struct Preparation {
+    /// Switch to this identity; `None` stays who we are.
+    pub(super) identity: Option<Identity>,
+    /// Make standard input the controlling terminal.
+    pub(super) terminal: bool,
+    /// Where it starts; `/` if it cannot go there, after saying so on standard error.
+    pub(super) home: CString,
+    /// What is said then.
+    pub(super) homeless: Vec<u8>,
+}
+
+/// Has the command make its own session (setsid), take the terminal, become the account and go home, in that order.
+pub(super) fn prepare(command: &mut Command, preparation: Preparation) {
+    // SAFETY: the closure only makes system calls through thin wrappers; it neither allocates nor locks.
+    unsafe {
+        command.pre_exec(move || prepared(&preparation));
+    }
+}
+
+fn prepared(preparation: &Preparation) -> io::Result<()> {
+    unistd::setsid()?;
+    if preparation.terminal {
+        // SAFETY: TIOCSCTTY takes an integer and touches no memory of ours.
+        nix::Error::result(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) })?;
+    }
+    stat::umask(Mode::from_bits_truncate(UMASK));
+    if let Some(identity) = &preparation.identity {
+        become_identity(identity)?;
+    }
+    if unistd::chdir(preparation.home.as_c_str()).is_err() {
+        let stderr = io::stderr();
+        // Said by the child itself, so that it goes the way of everything that it prints.
+        let _ = unistd::write(stderr.as_fd(), &preparation.homeless);
+        unistd::chdir(ROOT)?;
+    }
+    Ok(())
+}
+
+/// Groups, group, user, then a proof that there is no way back.
+fn become_identity(identity: &Identity) -> io::Result<()> {
+    unistd::setgroups(&identity.groups)?;
+    unistd::setresgid(identity.gid, identity.gid, identity.gid)?;
+    unistd::setresuid(identity.uid, identity.uid, identity.uid)?;
+    let became = Uid::current() == identity.uid
+        && Uid::effective() == identity.uid
+        && Gid::current() == identity.gid
+        && Gid::effective() == identity.gid;
+    let stayed = identity.uid.is_root() || unistd::setuid(Uid::from_raw(0)).is_err();
+    if became && stayed {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+/// Tells a terminal its size in columns, rows and pixels.
+pub(super) fn set_window_size(terminal: impl AsFd, size: libc::winsize) -> nix::Result<()> {
+    // SAFETY: TIOCSWINSZ reads one winsize, which lives for the call.
+    nix::Error::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })
+        .map(drop)
+}
+
+const UMASK: libc::mode_t = 0o022;
+const ROOT: &CStr = c"/";

@@ -1,0 +1,106 @@
+//! The life of the agent: load, bind, say where, serve, drain.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::link;
+use crate::workspace::{Shared, Workspace};
+
+/// How the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every session and link ended in order.
+    Drained,
+    /// Some did not in time and were dropped.
+    Late,
+}
+
+/// Serves until `stop`, then ends sessions and links in order.
+///
+/// # Errors
+/// [`Error`] if it cannot start; nothing was served then.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<Ended, Error> {
+    run_announced(config, None, stop).await
+}
+
+/// Like [`run`], and writes the bound addresses to a file once all are bound: `{"workspaces":[{"name","listen"}]}`.
+///
+/// # Errors
+/// [`Error`] if it cannot start; nothing was served then.
+pub async fn run_announced(config: Config, announce: Option<&Path>, stop: CancellationToken) -> Result<Ended, Error> {
+    let shared = Arc::new(Shared {
+        user_ca: config.user_ca,
+        host_ca: config.host_ca,
+        places: Arc::new(Semaphore::new(config.limits.sessions)),
+        limits: config.limits,
+        stop: stop.clone(),
+        tasks: TaskTracker::new(),
+    });
+    let mut workspaces = Vec::with_capacity(config.workspaces.len());
+    for workspace in config.workspaces {
+        workspaces.push(Workspace::load(workspace, &shared)?);
+    }
+    let mut bound = Vec::with_capacity(workspaces.len());
+    for workspace in workspaces {
+        let address = workspace.config.listen;
+        let refused = |source| Error::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let listen = listener.local_addr().map_err(refused)?.to_string();
+        tracing::info!(workspace = %workspace.config.name, listen, "listening for links");
+        bound.push((
+            Bound {
+                name: workspace.config.name.to_string(),
+                listen,
+            },
+            workspace,
+            listener,
+        ));
+    }
+    if let Some(path) = announce {
+        let workspaces = bound.iter().map(|(bound, ..)| bound).collect();
+        announced(path, &Announcement { workspaces }).map_err(|source| Error::Announce {
+            path: path.into(),
+            source,
+        })?;
+    }
+    for (_, workspace, listener) in bound {
+        shared.tasks.spawn(link::listen(Arc::new(workspace), listener));
+    }
+    stop.cancelled().await;
+    tracing::info!("stopping");
+    shared.tasks.close();
+    Ok(match tokio::time::timeout(DRAIN_WITHIN, shared.tasks.wait()).await {
+        Ok(()) => Ended::Drained,
+        Err(_) => Ended::Late,
+    })
+}
+
+#[derive(Serialize)]
+struct Announcement<'a> {
+    workspaces: Vec<&'a Bound>,
+}
+
+#[derive(Serialize)]
+struct Bound {
+    name: String,
+    listen: String,
+}
+
+/// Written beside, then renamed: whoever waits for the file finds it whole.
+fn announced(path: &Path, announcement: &Announcement<'_>) -> std::io::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    std::fs::write(&fresh, serde_json::to_vec(announcement)?)?;
+    std::fs::rename(&fresh, path)
+}
+
+const DRAIN_WITHIN: Duration = Duration::from_secs(30);

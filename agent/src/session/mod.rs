@@ -1,0 +1,140 @@
+//! One session: an authorised stream, the SSH server on it, its channels and its recording.
+
+mod reason;
+mod recording;
+mod serve;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use doorward_certs::Terms;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use recording::{Recording, SharedRecording, Tally};
+pub(crate) use serve::serve;
+
+use crate::process::{Account, Ending, Origin};
+use crate::ssh::Inflow;
+
+/// What the channels of a session share.
+#[derive(Debug)]
+pub(crate) struct Session {
+    terms: Terms,
+    account: Arc<Account>,
+    origin: Origin,
+    accept_env: Vec<String>,
+    recording: SharedRecording,
+    inflow: Arc<Inflow>,
+    /// The channels' tasks.
+    tasks: TaskTracker,
+    /// Cancelled when the session ends.
+    stop: CancellationToken,
+    /// What becomes of processes that run then.
+    ending: OnceLock<Ending>,
+    usual_ending: Ending,
+    grace: Duration,
+    logged_in: CancellationToken,
+    /// Another login than the granted one that was asked for.
+    other_login: OnceLock<String>,
+    refused: CancellationToken,
+}
+
+/// What a session is made of.
+pub(crate) struct Parts {
+    pub(crate) terms: Terms,
+    pub(crate) account: Account,
+    pub(crate) client: Option<SocketAddr>,
+    pub(crate) agent: SocketAddr,
+    pub(crate) accept_env: Vec<String>,
+    pub(crate) recording: Recording,
+    pub(crate) usual_ending: Ending,
+    pub(crate) grace: Duration,
+}
+
+impl Session {
+    fn new(parts: Parts) -> Self {
+        Self {
+            terms: parts.terms,
+            account: Arc::new(parts.account),
+            origin: Origin {
+                client: parts.client,
+                agent: parts.agent,
+            },
+            accept_env: parts.accept_env,
+            recording: Arc::new(parts.recording),
+            inflow: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            ending: OnceLock::new(),
+            usual_ending: parts.usual_ending,
+            grace: parts.grace,
+            logged_in: CancellationToken::new(),
+            other_login: OnceLock::new(),
+            refused: CancellationToken::new(),
+        }
+    }
+
+    /// What was granted.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Who its processes run as.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Where it comes from.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Environment variables that the configuration lists.
+    pub(crate) fn accept_env(&self) -> &[String] {
+        &self.accept_env
+    }
+
+    /// Its recording.
+    pub(crate) fn recording(&self) -> &SharedRecording {
+        &self.recording
+    }
+
+    /// Its window rule.
+    pub(crate) fn inflow(&self) -> &Arc<Inflow> {
+        &self.inflow
+    }
+
+    /// The owner of its tasks.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Cancelled when the session ends.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// What becomes of a process that still runs when its channel ends, and how long it is given.
+    pub(crate) fn ending(&self) -> (Ending, Duration) {
+        (self.ending.get().copied().unwrap_or(self.usual_ending), self.grace)
+    }
+
+    /// Whether this is the granted login. Another one is remembered: the session ends with a sentence about it.
+    pub(crate) fn is_login(&self, user: &str) -> bool {
+        let same = user == self.terms.login.as_str();
+        if !same {
+            let shown = user.escape_debug().take(64).collect();
+            // The first one counts.
+            let _ = self.other_login.set(shown);
+            self.refused.cancel();
+        }
+        same
+    }
+
+    /// The client has authenticated.
+    pub(crate) fn logged_in(&self) {
+        self.logged_in.cancel();
+    }
+}

@@ -1,0 +1,103 @@
+//! Why a session ended: one value, and what each side is told of it.
+
+use doorward_wire::{Closed, DriverError, End, RecordLost};
+
+use crate::process::Ending;
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The client closed the connection.
+    ClientLeft,
+    /// The client broke the SSH protocol, or its stream did.
+    Protocol(String),
+    /// Nobody logged in in time.
+    LoginDeadline,
+    /// Another login was asked for: (asked, granted).
+    OtherLogin(String, String),
+    /// The session lasted as long as it may.
+    Longest,
+    /// It cannot be recorded any longer.
+    RecordLost(RecordLost),
+    /// The agent stops.
+    Stopping,
+    /// The gateway said the end.
+    Gateway(End),
+    /// The stream to the gateway broke.
+    LinkLost(String),
+}
+
+impl Reason {
+    /// What the end of the stream says, where that came first.
+    pub(super) fn of_stream(ended: &Result<Closed, DriverError>) -> Self {
+        match ended {
+            Ok(Closed::Heard(end)) => Self::Gateway(end.clone()),
+            Ok(Closed::Said(_) | Closed::Finished) => Self::ClientLeft,
+            Err(error) => Self::LinkLost(error.to_string()),
+        }
+    }
+
+    /// A word from a closed set; a gateway's own word is passed on.
+    pub(super) fn code(&self) -> &str {
+        match self {
+            Self::ClientLeft => "client-left",
+            Self::Protocol(_) => "protocol",
+            Self::LoginDeadline => "login-deadline",
+            Self::OtherLogin(..) => "other-login",
+            Self::Longest => "longest",
+            Self::RecordLost(_) => "record-lost",
+            Self::Stopping => "agent-stopping",
+            Self::Gateway(end) => &end.code,
+            Self::LinkLost(_) => "link-lost",
+        }
+    }
+
+    /// A sentence for people.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::ClientLeft => "the client closed the connection".to_owned(),
+            Self::Protocol(error) => format!("the SSH connection failed: {error}"),
+            Self::LoginDeadline => "nobody logged in in time".to_owned(),
+            Self::OtherLogin(asked, granted) => {
+                format!("this session is granted to the login '{granted}', not '{asked}'")
+            }
+            Self::Longest => "the session has lasted as long as it may".to_owned(),
+            Self::RecordLost(lost) => {
+                format!("this session must be recorded and the recording cannot be stored ({lost})")
+            }
+            Self::Stopping => "the workspace's agent is stopping".to_owned(),
+            Self::Gateway(end) => end.text.clone(),
+            Self::LinkLost(error) => format!("the stream to the gateway broke: {error}"),
+        }
+    }
+
+    /// What the client's program is told: exit code, word, sentence.
+    pub(super) fn end(&self) -> End {
+        let exit = match self {
+            Self::ClientLeft => 0,
+            Self::OtherLogin(..) => 77,
+            Self::RecordLost(_) => 254,
+            Self::Gateway(end) => end.exit,
+            _ => 255,
+        };
+        End::new(exit, self.code(), self.text())
+    }
+
+    /// What becomes of processes: where somebody's authority ended the session, nothing lives on.
+    pub(super) fn ending(&self, usual: Ending) -> Ending {
+        match self {
+            Self::ClientLeft | Self::Protocol(_) | Self::LinkLost(_) | Self::LoginDeadline | Self::OtherLogin(..) => {
+                usual
+            }
+            Self::Longest | Self::RecordLost(_) | Self::Stopping | Self::Gateway(_) => Ending::Kill,
+        }
+    }
+
+    /// Whether the client is still there to be told.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::LoginDeadline | Self::OtherLogin(..) | Self::Longest | Self::RecordLost(_) | Self::Stopping
+        )
+    }
+}

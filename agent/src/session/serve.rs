@@ -1,0 +1,270 @@
+//! A session from its opening to its end: certificate → stream → recording → SSH server → the last word.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use doorward_audit::Opened;
+use doorward_certs::{Terms, VerifiedSession};
+use doorward_wire::link::write_message;
+use doorward_wire::message::{self, Message, OpenSession, Refused, StreamAnswer};
+use doorward_wire::{Carrier, Closed, DriverError, Limits, SessionHandle, SshStream, agent_end};
+use russh::server::RunningSession;
+use ssh_key::Certificate;
+use tokio::io::AsyncWrite;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::reason::Reason;
+use super::recording::{Recording, Strictness};
+use super::{Parts, Session};
+use crate::process::Account;
+use crate::ssh::Handler;
+use crate::workspace::Workspace;
+
+type Driver = JoinHandle<Result<Closed, DriverError>>;
+
+/// What a session needs before a byte of SSH is read.
+struct Admitted {
+    verified: VerifiedSession,
+    account: Account,
+    certificate: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Serves a session stream to its end.
+pub(crate) async fn serve<S>(
+    workspace: Arc<Workspace>,
+    mut stream: S,
+    open: OpenSession,
+    link_key: [u8; 32],
+    agent: SocketAddr,
+) where
+    S: Carrier + AsyncWrite,
+{
+    let session_id = open.session;
+    let admitted = match admit(&workspace, &open, &link_key).await {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            tracing::info!(session = %session_id, code = refused.code, text = refused.text, "session refused");
+            let answer = Message::StreamAnswer(StreamAnswer::Refused(refused));
+            // Whether the gateway still hears it matters to nobody.
+            let _ = write_message(&mut stream, &answer, ANSWER_WITHIN).await;
+            return;
+        }
+    };
+    let answer = Message::StreamAnswer(StreamAnswer::Opened(message::Opened {}));
+    if let Err(error) = write_message(&mut stream, &answer, ANSWER_WITHIN).await {
+        tracing::info!(session = %session_id, %error, "session stream broke before it began");
+        return;
+    }
+    let limits = limits(&workspace);
+    let linger = limits.linger;
+    let (ssh, sink, handle, driver) = agent_end(stream, limits);
+    let mut driver: Driver = workspace.shared.tasks.spawn(driver);
+    let strictness = Strictness {
+        unacked: limits.record_unacked,
+        stall: limits.record_stall,
+    };
+    let opened = |now| opened(&workspace, &open, &admitted, now);
+    let key = workspace.identity.key().clone();
+    let recording = match Recording::begin(sink, key, strictness, session_id, opened) {
+        Ok(recording) => recording,
+        Err(lost) => {
+            tracing::warn!(session = %session_id, %lost, "session cannot be recorded");
+            handle.end(Reason::RecordLost(lost).end());
+            return;
+        }
+    };
+    let session = Arc::new(Session::new(Parts {
+        terms: admitted.verified.terms().clone(),
+        account: admitted.account,
+        client: open.client_address.parse().ok(),
+        agent,
+        accept_env: workspace.config.accept_env.clone(),
+        recording,
+        usual_ending: workspace.config.at_end,
+        grace: workspace.shared.limits.grace,
+    }));
+    tracing::info!(session = %session_id, user = admitted.verified.user(), login = %session.terms.login, "session opened");
+    let reason = run(&workspace, &session, ssh, &mut driver).await;
+    finish(&workspace, &session, session_id, &handle, &reason).await;
+    // The stream may have ended long ago; then this is at once.
+    if !driver.is_finished() && timeout(linger + DRIVER_WITHIN, &mut driver).await.is_err() {
+        driver.abort();
+        let _ = driver.await;
+    }
+    if let Some(leftover) = session.recording.leftover() {
+        let bytes = leftover.end() - leftover.offset;
+        tracing::warn!(session = %session_id, bytes, "records left over; held for the next link");
+        workspace.leftovers.keep(session_id, leftover);
+    }
+    tracing::info!(session = %session_id, code = reason.code(), reason = reason.text(), "session ended");
+}
+
+/// Everything that must be true before the stream is one.
+async fn admit(workspace: &Arc<Workspace>, open: &OpenSession, link_key: &[u8; 32]) -> Result<Admitted, Refused> {
+    let refused = |code: &str, text: String| Refused {
+        code: code.to_owned(),
+        text,
+    };
+    let shared = &workspace.shared;
+    if shared.stop.is_cancelled() {
+        return Err(refused("agent-stopping", Reason::Stopping.text()));
+    }
+    let place = Arc::clone(&shared.places).try_acquire_owned().map_err(|_| {
+        refused(
+            "too-many-sessions",
+            "the workspace's agent serves as many sessions as it may".into(),
+        )
+    })?;
+    let shown = workspace.identity.current();
+    let shown = shown.certificate.as_ref().filter(|shown| shown.is_good());
+    let shown = shown.ok_or_else(|| refused("not-enrolled", "the agent has no good host certificate".into()))?;
+    let certificate = Bytes::copy_from_slice(&shown.blob);
+    let verified = workspace
+        .admit(open, link_key)
+        .map_err(|refusal| refused(refusal.code(), refusal.to_string()))?;
+    let login = verified.terms().login.as_str().to_owned();
+    let overrides = workspace.config.overrides();
+    let account = tokio::task::spawn_blocking(move || Account::find(&login, &overrides))
+        .await
+        .map_err(|_| refused("login-unavailable", "the account could not be looked up".into()))?
+        .map_err(|error| refused("login-unavailable", error.to_string()))?;
+    Ok(Admitted {
+        verified,
+        account,
+        certificate,
+        _place: place,
+    })
+}
+
+fn limits(workspace: &Workspace) -> Limits {
+    Limits {
+        record_unacked: workspace.shared.limits.record_unacked,
+        record_stall: workspace.shared.limits.record_stall,
+        ..Limits::default()
+    }
+}
+
+fn opened(workspace: &Workspace, open: &OpenSession, admitted: &Admitted, now: u64) -> Opened {
+    let terms: &Terms = admitted.verified.terms();
+    // Terms that came out of a certificate can be written into one.
+    let extensions = terms.extensions().unwrap_or_default();
+    let key_id = Certificate::from_bytes(&open.certificate).map(|certificate| certificate.key_id().to_owned());
+    Opened {
+        session: open.session,
+        started_unix_ms: now,
+        workspace: workspace.config.name.to_string(),
+        workspace_uid: workspace.config.uid.to_string(),
+        login: terms.login.to_string(),
+        user: key_id.unwrap_or_else(|_| admitted.verified.user().to_owned()),
+        serial: admitted.verified.serial(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        host_certificate: admitted.certificate.clone(),
+        terms: extensions.into_iter().collect(),
+        client_address: open.client_address.chars().take(LONGEST_ADDRESS).collect(),
+    }
+}
+
+/// Runs the SSH server until something ends the session, then brings the server to its end.
+async fn run(workspace: &Arc<Workspace>, session: &Arc<Session>, ssh: SshStream, driver: &mut Driver) -> Reason {
+    let shared = &workspace.shared;
+    let config = Arc::clone(&workspace.identity.current().ssh);
+    let start = russh::server::run_stream(config, ssh, Handler::new(Arc::clone(session)));
+    let login_by = tokio::time::Instant::now() + shared.limits.login_time;
+    let mut running = tokio::select! {
+        started = tokio::time::timeout_at(login_by, start) => match started {
+            Ok(Ok(running)) => running,
+            Ok(Err(error)) => return of_ssh(Err(error)),
+            Err(_) => return Reason::LoginDeadline,
+        },
+        ended = &mut *driver => return of_driver(ended),
+        () = shared.stop.cancelled() => return Reason::Stopping,
+    };
+    let late = async {
+        if tokio::time::timeout_at(login_by, session.logged_in.cancelled())
+            .await
+            .is_ok()
+        {
+            std::future::pending::<()>().await;
+        }
+    };
+    let reason = tokio::select! {
+        biased;
+        () = session.refused.cancelled() => {
+            let asked = session.other_login.get().cloned().unwrap_or_default();
+            Reason::OtherLogin(asked, session.terms.login.to_string())
+        }
+        lost = session.recording.broken() => Reason::RecordLost(lost),
+        ended = &mut running => of_ssh(ended),
+        ended = &mut *driver => of_driver(ended),
+        () = late => Reason::LoginDeadline,
+        () = tokio::time::sleep(session.terms.longest) => Reason::Longest,
+        () = shared.stop.cancelled() => Reason::Stopping,
+    };
+    // The first ending that is set counts, and channels that end by themselves take the usual one.
+    let _ = session.ending.set(reason.ending(session.usual_ending));
+    session.stop.cancel();
+    session.tasks.close();
+    let patience = CHANNELS_WITHIN + 2 * session.grace;
+    if timeout(patience, session.tasks.wait()).await.is_err() {
+        tracing::warn!("channels did not end in time");
+    }
+    if reason.is_ours() {
+        farewell(running, &reason).await;
+    }
+    reason
+}
+
+/// Tells the SSH client why, and gives it a moment to hear it.
+async fn farewell(mut running: RunningSession<Handler>, reason: &Reason) {
+    let handle = running.handle();
+    let said = handle.disconnect(russh::Disconnect::ByApplication, reason.text(), String::new());
+    if timeout(FAREWELL_WITHIN, said).await.is_ok() {
+        // It has left on its own, or is left now.
+        let _ = timeout(FAREWELL_WITHIN, &mut running).await;
+    }
+}
+
+/// Records the end and says it.
+async fn finish(workspace: &Workspace, session: &Session, id: uuid::Uuid, handle: &SessionHandle, reason: &Reason) {
+    let patience = if session.recording.is_broken() {
+        Duration::ZERO
+    } else {
+        workspace.shared.limits.record_stall
+    };
+    let finished = session
+        .recording
+        .finish(&reason.text(), reason.code(), handle.counters(), patience)
+        .await;
+    if let Err(lost) = finished {
+        tracing::warn!(session = %id, %lost, "the end of the recording is not acknowledged");
+    }
+    handle.end(reason.end());
+}
+
+fn of_driver(ended: Result<Result<Closed, DriverError>, tokio::task::JoinError>) -> Reason {
+    match ended {
+        Ok(ended) => Reason::of_stream(&ended),
+        Err(error) => Reason::LinkLost(error.to_string()),
+    }
+}
+
+fn of_ssh(ended: Result<(), russh::Error>) -> Reason {
+    match ended {
+        Ok(()) | Err(russh::Error::Disconnect | russh::Error::HUP) => Reason::ClientLeft,
+        Err(russh::Error::IO(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Reason::ClientLeft,
+        Err(error) => Reason::Protocol(error.to_string()),
+    }
+}
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// For channels to record their end and to say their last words.
+const CHANNELS_WITHIN: Duration = Duration::from_secs(5);
+const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
+const DRIVER_WITHIN: Duration = Duration::from_secs(2);
+/// A client's address in the record, in characters.
+const LONGEST_ADDRESS: usize = 128;

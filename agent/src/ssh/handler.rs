@@ -1,0 +1,429 @@
+//! The callbacks of the SSH library. They translate: a request becomes a question to [`Admission`], its answer goes
+//! to the client at once (answers must keep the order of requests), and what was granted goes to the channel's task.
+//! Nothing here waits, dials or starts anything.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use russh::keys::Certificate;
+use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
+use tokio::sync::{mpsc, watch};
+
+use super::admission::{Admission, NOT_GRANTED, Resize, Why};
+use crate::channel::{self, Act, Opening};
+use crate::process::Size;
+use crate::session::Session;
+
+/// The handler of one connection.
+pub(crate) struct Handler {
+    session: Arc<Session>,
+    desks: HashMap<ChannelId, Desk>,
+}
+
+/// A channel as its requests see it.
+struct Desk {
+    number: u32,
+    admission: Admission,
+    acts: mpsc::Sender<Act>,
+    size: watch::Sender<Size>,
+}
+
+/// A callback's error: the library ends the connection.
+pub(crate) type Fault = russh::Error;
+
+impl Handler {
+    /// Serves this session.
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self {
+            session,
+            desks: HashMap::new(),
+        }
+    }
+
+    /// The one rule of authentication: the login is the granted one. How the client proves itself does not matter.
+    fn judge(&self, user: &str) -> Auth {
+        if self.session.is_login(user) {
+            Auth::Accept
+        } else {
+            Auth::reject()
+        }
+    }
+
+    /// Asks the channel's admission and hands on what was granted.
+    fn ask(
+        &mut self,
+        channel: ChannelId,
+        what: &str,
+        decide: impl FnOnce(&mut Admission, &Session) -> Result<Act, Why>,
+    ) -> bool {
+        let Some(desk) = self.desks.get_mut(&channel) else {
+            return false;
+        };
+        let verdict = decide(&mut desk.admission, &self.session).and_then(|act| {
+            let taken = !matches!(act, Act::Variable { accepted: false, .. });
+            // The task of a channel takes everything at once; a full queue is a flood.
+            desk.acts
+                .try_send(act)
+                .map(|()| taken)
+                .map_err(|_| "too many requests at once")
+        });
+        match verdict {
+            Ok(taken) => taken,
+            Err(why) => {
+                self.session.recording().refused(Some(desk.number), what, why);
+                false
+            }
+        }
+    }
+
+    fn refuse(&self, channel: Option<ChannelId>, what: impl Into<String>, why: Why) {
+        let number = channel.and_then(|id| self.desks.get(&id)).map(|desk| desk.number);
+        self.session.recording().refused(number, what, why);
+    }
+
+    async fn refuse_open(&self, reply: ChannelOpenHandle, what: String, why: Why) {
+        self.refuse(None, what, why);
+        // Does not wait: the answer is queued.
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+    }
+}
+
+fn answer(session: &mut russh::server::Session, channel: ChannelId, granted: bool) -> Result<(), Fault> {
+    if granted {
+        session.channel_success(channel)
+    } else {
+        session.channel_failure(channel)
+    }
+}
+
+impl russh::server::Handler for Handler {
+    type Error = Fault;
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Fault> {
+        Ok(self.judge(user))
+    }
+
+    async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Fault> {
+        Ok(self.judge(user))
+    }
+
+    async fn auth_publickey_offered(&mut self, user: &str, _offer: PublicKeyOffer<'_>) -> Result<Auth, Fault> {
+        Ok(self.judge(user))
+    }
+
+    async fn auth_publickey(&mut self, user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth, Fault> {
+        Ok(self.judge(user))
+    }
+
+    async fn auth_openssh_certificate(&mut self, user: &str, _certificate: &Certificate) -> Result<Auth, Fault> {
+        Ok(self.judge(user))
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        _response: Option<Response<'a>>,
+    ) -> Result<Auth, Fault> {
+        Ok(self.judge(user))
+    }
+
+    async fn auth_succeeded(&mut self, _: &mut russh::server::Session) -> Result<(), Fault> {
+        self.session.logged_in();
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        // Channels whose task has ended are only found out here.
+        self.desks.retain(|_, desk| !desk.acts.is_closed());
+        if self.desks.len() >= CHANNELS {
+            self.refuse(None, "session", "too many channels are open");
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let (acts, taken) = mpsc::channel(ACTS);
+        let (size, sizes) = watch::channel(Size::default());
+        let number = self.session.recording().next_channel();
+        self.desks.insert(
+            channel.id(),
+            Desk {
+                number,
+                admission: Admission::default(),
+                acts,
+                size,
+            },
+        );
+        let opening = Opening {
+            channel,
+            number,
+            reply,
+            handle: session.handle(),
+            acts: taken,
+            size: sizes,
+        };
+        self.session
+            .tasks()
+            .spawn(channel::serve(Arc::clone(&self.session), opening));
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _: &mut russh::server::Session) -> Result<(), Fault> {
+        self.desks.remove(&channel);
+        Ok(())
+    }
+
+    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut russh::server::Session) -> Result<(), Fault> {
+        if let Some(pause) = self.session.inflow().pause(data.len()) {
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
+        self.session.inflow().target()
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        cols: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(Pty, u32)],
+        session: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let size = Size::asked(cols, rows, width, height);
+        let end = Pty::TTY_OP_END as u8;
+        let modes = modes
+            .iter()
+            .map(|(code, value)| (*code as u8, *value))
+            .filter(|(code, _)| *code != end)
+            .collect();
+        let granted = self.ask(channel, "pty-req", |admission, session| {
+            admission.terminal(&session.terms().capabilities, term, size, modes)
+        });
+        if granted && let Some(desk) = self.desks.get(&channel) {
+            desk.size.send_replace(size);
+        }
+        answer(session, channel, granted)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        cols: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let size = Size::asked(cols, rows, width, height);
+        let verdict = self.desks.get(&channel).map(|desk| (desk, desk.admission.resize(size)));
+        if let Some((desk, Ok(Resize(size)))) = verdict {
+            desk.size.send_replace(size);
+        }
+        let granted = matches!(verdict, Some((_, Ok(_))));
+        answer(session, channel, granted)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let granted = self.ask(channel, "env", |admission, session| {
+            admission.variable(session.accept_env(), name, value)
+        });
+        answer(session, channel, granted)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut russh::server::Session) -> Result<(), Fault> {
+        let granted = self.ask(channel, "shell", |admission, session| {
+            admission.shell(&session.terms().capabilities)
+        });
+        answer(session, channel, granted)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        line: &[u8],
+        session: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let granted = self.ask(channel, "exec", |admission, session| {
+            admission.command(&session.terms().capabilities, line)
+        });
+        answer(session, channel, granted)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let what = format!("subsystem {}", shown(name));
+        let granted = self.ask(channel, &what, |admission, session| {
+            admission.subsystem(&session.terms().capabilities, name)
+        });
+        answer(session, channel, granted)
+    }
+
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let name = signal_name(&signal);
+        let what = format!("signal {}", shown(name));
+        let granted = self.ask(channel, &what, |admission, _| admission.signal(name));
+        answer(session, channel, granted)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let why = not_served(self.session.terms().capabilities.x11_forwarding);
+        self.refuse(Some(channel), "x11-req", why);
+        session.channel_failure(channel)
+    }
+
+    async fn agent_request(&mut self, channel: ChannelId, _: &mut russh::server::Session) -> Result<bool, Fault> {
+        let why = not_served(self.session.terms().capabilities.agent_forwarding);
+        self.refuse(Some(channel), "auth-agent-req", why);
+        Ok(false)
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let why = not_served(!self.session.terms().capabilities.local_forward.is_empty());
+        self.refuse_open(reply, format!("direct-tcpip {}:{port}", shown(host)), why)
+            .await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let why = not_served(!self.session.terms().capabilities.local_forward.is_empty());
+        self.refuse_open(reply, format!("direct-streamlocal {}", shown(path)), why)
+            .await;
+        Ok(())
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        self.refuse_open(reply, "x11".into(), CLIENT_OPENS).await;
+        Ok(())
+    }
+
+    async fn channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        self.refuse_open(reply, "forwarded-tcpip".into(), CLIENT_OPENS).await;
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _: &mut russh::server::Session,
+    ) -> Result<bool, Fault> {
+        let why = not_served(self.session.terms().capabilities.remote_forward);
+        self.refuse(None, format!("tcpip-forward {}:{port}", shown(address)), why);
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, _: &mut russh::server::Session) -> Result<bool, Fault> {
+        let why = not_served(self.session.terms().capabilities.remote_forward);
+        self.refuse(None, format!("streamlocal-forward {}", shown(path)), why);
+        Ok(false)
+    }
+}
+
+/// Granted or not, this agent does not do it; the record says which.
+fn not_served(granted: bool) -> Why {
+    if granted {
+        "this agent does not serve it"
+    } else {
+        NOT_GRANTED
+    }
+}
+
+fn signal_name(signal: &Sig) -> &str {
+    match signal {
+        Sig::ABRT => "ABRT",
+        Sig::ALRM => "ALRM",
+        Sig::FPE => "FPE",
+        Sig::HUP => "HUP",
+        Sig::ILL => "ILL",
+        Sig::INT => "INT",
+        Sig::KILL => "KILL",
+        Sig::PIPE => "PIPE",
+        Sig::QUIT => "QUIT",
+        Sig::SEGV => "SEGV",
+        Sig::TERM => "TERM",
+        Sig::USR1 => "USR1",
+        Sig::Custom(name) => name,
+    }
+}
+
+/// What a client named, cut to a length that a record bears.
+fn shown(text: &str) -> &str {
+    let end = text
+        .char_indices()
+        .map(|(at, _)| at)
+        .find(|at| *at >= SHOWN)
+        .unwrap_or(text.len());
+    text.get(..end).unwrap_or_default()
+}
+
+/// Session channels at once.
+const CHANNELS: usize = 256;
+/// Requests of a channel that may wait for its task: every variable, and the rest.
+const ACTS: usize = 72;
+const SHOWN: usize = 256;
+const CLIENT_OPENS: Why = "a client does not open this kind of channel";

@@ -1,0 +1,73 @@
+//! A workspace as the agent serves it: who it is, whom it trusts, what it holds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use doorward_certs::{CaKeys, Refusal, SerialsSeen, SessionCheck, VerifiedSession, verify_session};
+use doorward_wire::message::OpenSession;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Limits};
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::leftover::Leftovers;
+
+/// One workspace at run time.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// As configured.
+    pub(crate) config: config::Workspace,
+    /// Its keys and certificate.
+    pub(crate) identity: Identity,
+    /// What ended sessions left over.
+    pub(crate) leftovers: Leftovers,
+    /// What all workspaces share.
+    pub(crate) shared: Arc<Shared>,
+    serials: Mutex<SerialsSeen>,
+}
+
+/// What the workspaces of an agent share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Keys that sign link and session certificates.
+    pub(crate) user_ca: CaKeys,
+    /// Keys that sign host certificates.
+    pub(crate) host_ca: CaKeys,
+    /// Bounds.
+    pub(crate) limits: Limits,
+    /// Places for sessions.
+    pub(crate) places: Arc<Semaphore>,
+    /// Cancelled when the agent stops.
+    pub(crate) stop: CancellationToken,
+    /// Links and sessions.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Workspace {
+    /// Loads the workspace's keys.
+    pub(crate) fn load(config: config::Workspace, shared: &Arc<Shared>) -> Result<Self, Error> {
+        let identity = Identity::load(&config, &shared.host_ca)?;
+        Ok(Self {
+            identity,
+            leftovers: Leftovers::new(shared.limits.leftover_bytes, shared.limits.leftover_time),
+            serials: Mutex::default(),
+            shared: Arc::clone(shared),
+            config,
+        })
+    }
+
+    /// Judges the certificate of a session that a link wants to open, and marks it as used.
+    pub(crate) fn admit(&self, open: &OpenSession, link_key: &[u8; 32]) -> Result<VerifiedSession, Refusal> {
+        let check = SessionCheck {
+            trusted: &self.shared.user_ca,
+            link_key,
+            session: open.session,
+            workspace_uid: &self.config.uid,
+            now: SystemTime::now(),
+        };
+        let mut serials = self.serials.lock().unwrap_or_else(PoisonError::into_inner);
+        verify_session(&open.certificate, &check, &mut serials)
+    }
+}
