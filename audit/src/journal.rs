@@ -16,6 +16,10 @@ pub struct GatewayStarted {
     /// The certificate over the key that signs the journal's heads, in OpenSSH's text form.
     #[n(2)]
     pub certificate: Option<String>,
+    /// Where this instance's journal before this one ended: its stream, the number of its last
+    /// block and the link after that, separated by spaces. So the removal of a journal shows.
+    #[n(3)]
+    pub previous: Option<String>,
 }
 
 /// Somebody was denied.

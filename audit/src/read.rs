@@ -49,8 +49,14 @@ impl Block {
 /// Reads the next block of a chain; nothing at the end of `from`. Without a chain the first block
 /// names the stream.
 pub(crate) fn next_block(chain: &mut Option<Chain>, from: &mut impl Read) -> Result<Option<Block>, Fault> {
-    let nil = Chain::new(uuid::Uuid::nil());
-    let before = chain.as_ref().unwrap_or(&nil);
+    let unknown;
+    let before = match chain.as_ref() {
+        Some(chain) => chain,
+        None => {
+            unknown = Chain::new(uuid::Uuid::nil());
+            &unknown
+        }
+    };
     let mut bytes = [0; HEADER_LEN];
     match fill(from, &mut bytes) {
         Ok(0) => return Ok(None),
@@ -68,7 +74,7 @@ pub(crate) fn next_block(chain: &mut Option<Chain>, from: &mut impl Read) -> Res
     let chain = match chain {
         Some(chain) => chain,
         None => {
-            let start = Start::parse(&stored).map_err(|text| nil.fault(Class::Malformed, text))?;
+            let start = Start::parse(&stored).map_err(|text| Fault::new(Class::Malformed, Place::default(), text))?;
             chain.insert(Chain::new(start.stream))
         }
     };

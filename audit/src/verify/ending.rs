@@ -3,14 +3,14 @@
 use super::{
     Report,
     receipts::Receipts,
-    walk::{Author, MOST_FINDINGS, Walk},
+    walk::{Author, MOST_FINDINGS, Walk, attests_nothing},
 };
 use crate::{
-    block::{self, segment_name},
+    block::segment_name,
     chain::Chain,
     fault::{Class, Fault},
     index::Outcome,
-    receipt::{Durable, Kind, Statement},
+    receipt::{Kind, Statement},
 };
 
 impl Walk<'_> {
@@ -71,8 +71,7 @@ impl Walk<'_> {
         let Some(said) = reach.filter(|said| said.kind == Kind::Closing && said.offset == 0) else {
             return false;
         };
-        let nothing = Durable::nothing(said.session);
-        if said.link != block::hex(&nothing.link) || said.seq != 0 || said.segment != 0 {
+        if !attests_nothing(said) {
             self.find(self.fault(Class::Altered, "closing receipt contradicts itself"));
         }
         if self.options.session.is_some_and(|session| session != said.session) {
@@ -90,6 +89,15 @@ impl Walk<'_> {
     }
 
     fn end(&mut self) {
+        if let Some(place) = self.after_closing {
+            if self.options.allow_open {
+                self.closing = None;
+                self.notes.push("records came after the closing receipt".to_owned());
+            } else {
+                let text = "blocks after the last closing receipt";
+                self.find(Fault::new(Class::Spliced, place, text));
+            }
+        }
         let Some(closing) = self.closing.clone() else {
             if !self.options.allow_open {
                 let text = "there is no closing receipt: the session is open, or this is a copy \

@@ -12,6 +12,7 @@ use ssh_key::PublicKey;
 use super::JudgeGateway;
 use crate::{
     fault::{Class, Fault, Place},
+    index::Outcome,
     receipt::{self, Kind, MAX_RECEIPT, RECEIPTS_NAME, Receipt, Statement},
 };
 
@@ -111,7 +112,8 @@ impl<'a> Receipts<'a> {
         if self.closed || !in_order {
             return Err(self.fault(Class::Spliced, "it is out of order"));
         }
-        self.closed = said.kind == Kind::Closing;
+        // What comes late from an agent that was lost is stored and closed again.
+        self.closed = said.outcome == Some(Outcome::Complete);
         self.last = place;
         Ok(Some(receipt))
     }

@@ -43,6 +43,8 @@ pub(super) struct Walk<'a> {
     pub(super) closing: Option<Statement>,
     /// The first head for which there is no receipt.
     unreceipted: Option<Place>,
+    /// The first block after the last closing receipt so far.
+    pub(super) after_closing: Option<Place>,
     pub(super) any_event: bool,
     pub(super) anchored: usize,
 }
@@ -59,6 +61,7 @@ impl<'a> Walk<'a> {
             notes: Vec::new(),
             closing: None,
             unreceipted: None,
+            after_closing: None,
             any_event: false,
             anchored: 0,
         }
@@ -134,19 +137,12 @@ impl<'a> Walk<'a> {
             if seen.segment != segment {
                 let place = Place {
                     segment,
-                    seq: seen.seq,
-                    offset: seen.offset,
+                    ..place_of(seen)
                 };
                 return Err(Fault::new(Class::Spliced, place, "blocks after the segment's head"));
             }
-            if let Some(closing) = &self.closing {
-                let place = Place {
-                    segment,
-                    seq: seen.seq,
-                    offset: seen.offset,
-                };
-                let text = format!("blocks after the closing receipt for block {}", closing.seq);
-                return Err(Fault::new(Class::Spliced, place, text));
+            if self.closing.is_some() {
+                self.after_closing.get_or_insert(place_of(seen));
             }
             self.block(&block)?;
             self.receipts(seen, receipts);
@@ -241,16 +237,13 @@ impl<'a> Walk<'a> {
                         self.find(at(seen, Class::RolledBack, text));
                         receipted = true;
                     }
+                    self.after_closing = attests_nothing(&said).then(|| place_of(seen));
                     self.closing = Some(said);
                 }
             }
         }
         if !receipted && self.unreceipted.is_none() {
-            self.unreceipted = Some(Place {
-                segment: seen.segment,
-                seq: seen.seq,
-                offset: seen.offset,
-            });
+            self.unreceipted = Some(place_of(seen));
         }
     }
 
@@ -266,12 +259,22 @@ impl<'a> Walk<'a> {
 }
 
 fn at(seen: &BlockSeen, class: Class, text: impl Into<String>) -> Fault {
-    let place = Place {
+    Fault::new(class, place_of(seen), text)
+}
+
+fn place_of(seen: &BlockSeen) -> Place {
+    Place {
         segment: seen.segment,
         seq: seen.seq,
         offset: seen.offset,
-    };
-    Fault::new(class, place, text)
+    }
+}
+
+/// Whether it is the closing receipt of a session that ended before its first block came.
+pub(super) fn attests_nothing(said: &Statement) -> bool {
+    said.kind == Kind::Closing
+        && (said.segment, said.seq, said.offset) == (0, 0, 0)
+        && said.link == block::hex(&block::first_link(said.session))
 }
 
 /// Where a receipt says something else than the block that it is for.
@@ -279,6 +282,8 @@ fn contradiction(said: &Statement, seen: &BlockSeen, stream: Uuid) -> Option<Str
     let end = Durable::from(seen);
     let what = if said.session != stream {
         "another session"
+    } else if attests_nothing(said) && seen.seq == 0 {
+        return None;
     } else if said.seq != end.seq {
         "a block that has passed"
     } else if said.segment != end.segment {

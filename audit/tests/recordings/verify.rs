@@ -456,6 +456,7 @@ fn a_journal_is_verified_by_the_gateways_key() {
         version: "0.1.0".into(),
         instance: "gateway-0".into(),
         certificate,
+        previous: None,
     };
     let text = world.gateway_certificate.to_openssh().unwrap();
     let mut author = Author::new(world, SESSION);
@@ -483,4 +484,48 @@ fn a_directory_that_is_not_there_or_empty_is_a_finding() {
     let trust = World::new().trust();
     assert_eq!(first(&verify(dir.path(), &trust)).0, Class::MissingSegment);
     assert_eq!(first(&verify(&dir.path().join("x"), &trust)).0, Class::Unreadable);
+}
+
+#[test]
+fn a_recording_may_be_closed_again_when_more_came_from_a_lost_agent() {
+    let mut author = killed_session(World::new(), SESSION);
+    author.append(&[output(9, "found after a restart")]);
+    let open = Options {
+        allow_open: true,
+        ..Options::default()
+    };
+    assert_eq!(check(&author.stored(), &open).verdict(), Verdict::Open);
+    assert_eq!(first(&judge(&author.stored())).0, Class::Spliced);
+    author.append(&[Stamped::new(
+        10,
+        Coverage {
+            channels: 1,
+            bytes_recorded: 31,
+            ..Coverage::default()
+        },
+    )]);
+    author.head(true);
+    author.closing(Outcome::Complete);
+    let report = judge(&author.stored());
+    assert_eq!((report.findings.first(), report.verdict()), (None, Verdict::Complete));
+    // Its first closing receipt still counts.
+    let mut stored = author.stored();
+    let end = blocks(&stored.segments[0])[1].end;
+    stored.segments[0].truncate(end);
+    assert_eq!(first(&judge(&stored)).0, Class::Truncated);
+
+    // The same if nothing had come before.
+    let mut author = Author::new(World::new(), SESSION);
+    author.closing(Outcome::Abnormal);
+    let opened = author.world.opened(SESSION);
+    author.append(&[Stamped::new(0, opened)]);
+    assert_eq!(first(&judge(&author.stored())), (Class::Spliced, Place::default()));
+    author.closing(Outcome::Abnormal);
+    let report = judge(&author.stored());
+    assert_eq!((report.findings.first(), report.verdict()), (None, Verdict::Abnormal));
+
+    // Nothing follows a complete one.
+    let mut author = shell_session(World::new(), SESSION);
+    author.closing(Outcome::Complete);
+    assert_eq!(first(&judge(&author.stored())).0, Class::Spliced);
 }
