@@ -1,7 +1,8 @@
 //! The serial numbers of certificates that were used, so that none is used twice.
 //!
 //! Bounded: when it is full it refuses; it never forgets a certificate that could still be presented. What it has
-//! forgotten because it expired stays refused even when the clock is set back.
+//! forgotten because it expired stays refused even when the clock is set back. The memory ends with the process; after
+//! a restart a certificate that has not expired could be used again, by nobody but the gateway whose link key it names.
 
 use std::{
     collections::HashMap,

@@ -14,8 +14,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use doorward_certs::{
-    CaKeys, Refusal, SerialsSeen, SessionCheck, WorkspaceName, WorkspaceUid, judge_host_at, judge_link_at, verify_host,
-    verify_link, verify_session,
+    CaKeys, Refusal, SerialsSeen, SessionCheck, VerifiedSession, WorkspaceName, WorkspaceUid, judge_host_at,
+    judge_link_at, verify_host, verify_link, verify_session,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -58,14 +58,7 @@ impl Vector {
         let workspace = WorkspaceName::try_from(self.workspace.as_str()).unwrap();
         match self.judge {
             Judge::Session => {
-                let check = SessionCheck {
-                    trusted: &trusted,
-                    link_key: &self.key,
-                    session: self.session,
-                    workspace_uid: &uid,
-                    now,
-                };
-                let verified = verify_session(&self.blob, &check, &mut SerialsSeen::new(1))?;
+                let verified = self.session()?;
                 assert_eq!(verified.session(), self.session);
                 assert!(verified.valid_before() > now);
             }
@@ -90,6 +83,18 @@ impl Vector {
             }
         }
         Ok(())
+    }
+
+    /// The session that it opens.
+    pub(crate) fn session(&self) -> Result<VerifiedSession, Refusal> {
+        let check = SessionCheck {
+            trusted: &CaKeys::parse(&self.trusted).unwrap(),
+            link_key: &self.key,
+            session: self.session,
+            workspace_uid: &WorkspaceUid::try_from(self.workspace_uid.as_str()).unwrap(),
+            now: SystemTime::UNIX_EPOCH + Duration::from_secs(self.now),
+        };
+        verify_session(&self.blob, &check, &mut SerialsSeen::new(1))
     }
 
     /// One line as OpenSSH writes it, whatever the blob is.
