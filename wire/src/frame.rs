@@ -446,3 +446,6 @@ fn text(kind: u8, bytes: &[u8]) -> Result<String, FrameError> {
         .map(str::to_owned)
         .map_err(|_| FrameError::NotUtf8(kind))
 }
+
+#[cfg(test)]
+mod tests;

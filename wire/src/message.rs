@@ -303,3 +303,6 @@ mod uuid_bytes {
         Uuid::from_slice(from.bytes()?).map_err(|_| DecodeError::message("a session id has 16 bytes"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,6 +161,13 @@ impl<C: Carrier> Port<C> {
         }
         Ok(())
     }
+
+    /// Closes our direction; whether that works makes no difference any more.
+    fn close(&mut self, cx: &mut Context<'_>) {
+        if self.sending && self.stream.poll_close(cx).is_ready() {
+            self.sending = false;
+        }
+    }
 }
 
 impl<C: Carrier, A: Carrier> Relay<C, A> {
@@ -362,7 +369,10 @@ impl<C: Carrier, A: Carrier> Relay<C, A> {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) {
-        if let Err(error) = self.client.flush(cx) {
+        if !self.client.receiving {
+            // it waits for us to close; the agent may still wait for acknowledgements
+            self.client.close(cx);
+        } else if let Err(error) = self.client.flush(cx) {
             self.fault(Side::Client, error.into());
         }
         if let Err(error) = self.agent.flush(cx) {

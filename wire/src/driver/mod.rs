@@ -306,7 +306,8 @@ impl<C: Carrier> Driver<C> {
             let heard = endpoint.heard_end().is_some() && self.role == Role::Client;
             let dropped = state.users == 0 && sent;
             let leaving = endpoint.said_end().is_some() || state.users == 0;
-            let gone = self.eof && (endpoint.said_end().is_some() || endpoint.heard_end().is_some());
+            let over = endpoint.said_end().is_some() || endpoint.heard_end().is_some() || endpoint.is_finished();
+            let gone = self.eof && over;
             if !(said || heard || dropped || gone) {
                 drop(state);
                 return match self.eof {

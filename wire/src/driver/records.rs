@@ -57,7 +57,8 @@ impl RecordSink {
     /// one, [`RecordLost::Closed`].
     pub async fn ready(&self) -> Result<(), RecordLost> {
         let most = (self.0.limits.record_unacked as u64).max(1);
-        self.wait(None, |state| state.endpoint.unrecorded() < most).await
+        self.wait(None, |state| state.over.is_none() && state.endpoint.unrecorded() < most)
+            .await
     }
 
     /// Queues record bytes at once, before any SSH byte written after this returns, and returns the offset after
@@ -139,8 +140,11 @@ impl RecordSink {
                 let stalled = state.record_progress + stall;
                 let waiting = state.endpoint.unrecorded() > 0;
                 if state.over.is_some() {
-                    let durable = !waiting && enough(&state);
-                    return if durable { Ok(()) } else { Err(RecordLost::Closed) };
+                    return if enough(&state) {
+                        Ok(())
+                    } else {
+                        Err(RecordLost::Closed)
+                    };
                 }
                 if waiting && now >= stalled {
                     return Err(RecordLost::Stalled);

@@ -68,6 +68,11 @@ impl Inbox {
         Ok(())
     }
 
+    /// Whether the peer's stream has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.fin.is_some()
+    }
+
     /// Whether the peer's stream has ended and all of it was consumed.
     pub(crate) fn is_over(&self) -> bool {
         self.fin.is_some() && self.is_empty()

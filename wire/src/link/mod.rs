@@ -7,11 +7,28 @@ mod tls;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 pub use mux::{Mux, MuxError, MuxIncoming, MuxLimits, MuxStream, Side, mux};
 pub use tls::{LINK_ALPN, LinkError, LinkIo, LinkKey, PeerKey, accept, connect, provider};
 
 use crate::message::{MAX_MESSAGE, Message, MessageError};
+
+/// Sets a link's socket up: small messages leave at once, and little waits in the kernel, so that a keystroke
+/// beside a large transfer does not queue behind it.
+///
+/// # Errors
+/// Those of the operating system.
+pub fn tune(socket: &TcpStream) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
+}
+
+/// How many bytes may wait in the kernel that were not sent yet.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 * 1024;
 
 /// Reads one message.
 ///

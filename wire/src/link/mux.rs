@@ -385,3 +385,6 @@ impl Carrier for MuxStream {
         self.poll_shut(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
