@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `doorward`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    doorward_client::main_with(std::env::args_os())
+}

@@ -1,0 +1,98 @@
+//! `doorward connect`: what `ssh` runs as its `ProxyCommand`.
+//!
+//! Standard input and output are the SSH connection and nothing else ever reaches them. The way to the gateway is kept
+//! short, because it is part of every `ssh` command: read two small files, dial once, ask once.
+
+mod pump;
+mod stdio;
+mod upgrade;
+
+use std::time::Duration;
+
+use doorward_certs::Login;
+use doorward_wire::driver::{Closed, DriverError};
+use doorward_wire::{Limits, client_end};
+
+use crate::cli::ConnectArgs;
+use crate::error::{EXIT_TRANSPORT, Error};
+use crate::gateway::Gateway;
+use crate::home::Home;
+use crate::home::settings::Settings;
+use crate::http::Problem;
+use crate::tokens::Need;
+use crate::{login, name, say};
+
+/// After how long without a byte from the gateway it is asked for a sign of life.
+const PING: Duration = Duration::from_secs(20);
+/// After how long without one it is given up.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Carries one SSH connection; the program's exit code.
+pub(crate) async fn connect(home: &Home, args: &ConnectArgs) -> Result<u8, Error> {
+    let workspace = name::workspace(&args.workspace)?;
+    if let Some(login) = &args.login {
+        Login::try_from(login.as_str()).map_err(|error| Error::Usage(format!("{login:?} is no login: {error}")))?;
+    }
+    let settings = Settings::read(home)?;
+    let gateway = Gateway::configured(home, &settings)?;
+    let token = login::token_for_connect(home, &settings, Need::Valid).await?;
+    let tunnel = match upgrade::ask(&gateway, &workspace, &token).await {
+        // Keys may have been rotated, the session at the issuer ended: one other token is worth a try.
+        Err(Error::Refused(Problem { status: 401, .. })) => {
+            let other = login::token_for_connect(home, &settings, Need::Other(&token)).await?;
+            upgrade::ask(&gateway, &workspace, &other).await?
+        }
+        asked => asked?,
+    };
+    let limits = Limits {
+        ping: PING,
+        silence: SILENCE,
+        ..Limits::default()
+    };
+    let (stream, incoming, handle, driver) = client_end(tunnel, limits);
+    let (input, output) = stdio::open().map_err(|error| Error::Broken(error.to_string()))?;
+    let over = pump::run(stream, incoming, handle, driver, input, output).await;
+    judge(&gateway.whom(), over)
+}
+
+fn judge(whom: &str, over: Result<Closed, DriverError>) -> Result<u8, Error> {
+    let broken = |why: String| Err(Error::Broken(why));
+    match over {
+        Ok(Closed::Heard(end)) if end.exit != 0 => {
+            let text = if end.text.is_empty() {
+                format!("the session ended: {}", end.code)
+            } else {
+                end.text
+            };
+            Err(Error::Ended {
+                exit: end.exit,
+                code: end.code,
+                text,
+            })
+        }
+        Ok(Closed::Heard(end)) => {
+            if !end.text.is_empty() {
+                say::note(&end.text);
+            }
+            Ok(0)
+        }
+        Ok(Closed::Said(_) | Closed::Finished) => Ok(0),
+        Err(DriverError::Silent) => broken(format!(
+            "no sign of life from {whom} for {} seconds; is the network still there?",
+            SILENCE.as_secs()
+        )),
+        Err(DriverError::Cut) => broken(format!("{whom} closed it before the session ended")),
+        Err(DriverError::Io(error)) => broken(error.to_string()),
+        Err(error @ (DriverError::Frame(_) | DriverError::Protocol(_))) => {
+            let what = format!(
+                "{error} ({})",
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string)
+            );
+            Err(Error::Ended {
+                exit: EXIT_TRANSPORT,
+                code: "protocol".to_owned(),
+                text: format!("{whom}: {what}"),
+            })
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! From a token to a tunnel: the WebSocket handshake (RFC 6455 section 4.1), or the gateway's refusal.
+
+use bytes::Bytes;
+use doorward_certs::WorkspaceName;
+use doorward_wire::TUNNEL_PROTOCOL;
+use doorward_wire::tunnel::{self, TunnelStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::http::dial::{self, Stream};
+use crate::http::{ANSWER, exchange, read_problem, request};
+use crate::secret::Secret;
+
+/// Asks for the tunnel of a workspace. Bytes that came with the answer are its first ones.
+pub(super) async fn ask(
+    gateway: &Gateway,
+    workspace: &WorkspaceName,
+    token: &Secret,
+) -> Result<TunnelStream<Stream>, Error> {
+    let url = gateway.tunnel(workspace.as_str());
+    let whom = gateway.whom();
+    let key = generate_key();
+    let mut request = request(Method::GET, &url, Some(token), Bytes::new())?;
+    add(request.headers_mut(), &key);
+    let stream = dial::dial(&url, || gateway.web.tls()).await?;
+    let work = async |response: Response<Incoming>| {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::Refused(read_problem(response).await));
+        }
+        let wrong = |what: &str| Error::Answer {
+            whom: whom.clone(),
+            what: what.to_owned(),
+        };
+        check(response.headers(), &key).map_err(wrong)?;
+        let upgraded = timeout(ANSWER, hyper::upgrade::on(response)).await;
+        let upgraded = upgraded
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| wrong("it broke the upgrade off"))?;
+        upgraded
+            .downcast::<TokioIo<Stream>>()
+            .map_err(|_| wrong("the upgrade led nowhere"))
+    };
+    let parts = exchange(&whom, stream, request, work).await?;
+    let socket = WebSocketStream::from_partially_read(
+        parts.io.into_inner(),
+        parts.read_buf.into(),
+        Role::Client,
+        Some(tunnel::config()),
+    );
+    Ok(TunnelStream::new(socket.await))
+}
+
+fn add(headers: &mut HeaderMap, key: &str) {
+    let fields: [(HeaderName, HeaderValue); 4] = [
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+        (
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(TUNNEL_PROTOCOL),
+        ),
+    ];
+    headers.extend(fields);
+    if let Ok(key) = HeaderValue::from_str(key) {
+        headers.insert(header::SEC_WEBSOCKET_KEY, key);
+    }
+}
+
+/// RFC 6455 section 4.1, points 2 to 6 of what the server must have answered.
+fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
+    let is = |name: HeaderName, value: &str| headers.get(name).is_some_and(|found| found == value);
+    let names = |name: HeaderName, wanted: &str| {
+        let values = headers
+            .get_all(name)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok());
+        values
+            .flat_map(|value| value.split(','))
+            .any(|token| token.trim().eq_ignore_ascii_case(wanted))
+    };
+    if !names(header::UPGRADE, "websocket") || !names(header::CONNECTION, "upgrade") {
+        return Err("it switched to something that is no WebSocket");
+    }
+    if !is(header::SEC_WEBSOCKET_ACCEPT, &derive_accept_key(key.as_bytes())) {
+        return Err("its WebSocket answer is not for our request");
+    }
+    if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        return Err("it chose a WebSocket extension that was not offered");
+    }
+    if headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) && !is(header::SEC_WEBSOCKET_PROTOCOL, TUNNEL_PROTOCOL) {
+        return Err("it speaks another version of the tunnel");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_answer_to_our_request_is_taken() {
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        let good = [
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade"),
+            ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        ];
+        let judge = |change: Option<(&'static str, &'static str)>| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in good.into_iter().chain(change) {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            check(&headers, key)
+        };
+        assert_eq!(judge(None), Ok(()));
+        assert_eq!(judge(Some(("sec-websocket-protocol", TUNNEL_PROTOCOL))), Ok(()));
+        for bad in [
+            ("upgrade", "h2c"),
+            ("connection", "close"),
+            ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOp="),
+            ("sec-websocket-extensions", "permessage-deflate"),
+            ("sec-websocket-protocol", "doorward-session-9"),
+        ] {
+            assert!(judge(Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Everything that can go wrong on the laptop: one sentence, the hints that go with it, and the exit code.
+//!
+//! Texts may quote what a server or a file said; they are escaped where they are printed ([`crate::say`]), never here.
+//! No text holds a token.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::http::Problem;
+
+/// What failed, on what.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line asks for something that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// No gateway was ever named.
+    #[error("no gateway is configured")]
+    NoGateway,
+    /// The configuration, or something that it names, cannot be used.
+    #[error("{0}")]
+    Configuration(String),
+    /// A file of ours could not be read or written.
+    #[error("cannot {verb} {}", path.display())]
+    File {
+        /// `read`, `write`, …
+        verb: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that holds secrets could be read by others, or is not ours.
+    #[error("{} {what}, so it is not used", path.display())]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A server could not be reached.
+    #[error("cannot reach {whom}: {why}")]
+    Unreachable {
+        /// Which server.
+        whom: String,
+        /// Why not.
+        why: String,
+    },
+    /// A server did not prove that it is the one that we asked for.
+    #[error("{whom} is not to be trusted: {why}")]
+    Untrusted {
+        /// Which server.
+        whom: String,
+        /// What is wrong with its certificate.
+        why: String,
+    },
+    /// A server answered something else than the protocol says.
+    #[error("{whom} answered in a way that makes no sense: {what}")]
+    Answer {
+        /// Which server.
+        whom: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The gateway said no.
+    #[error("{0}")]
+    Refused(Problem),
+    /// The issuer said no (RFC 6749 section 5.2 and 4.1.2.1, RFC 8628 section 3.5).
+    #[error("the issuer refused: {text}")]
+    Issuer {
+        /// The error code.
+        code: String,
+        /// What it says.
+        text: String,
+    },
+    /// There is no valid token, and nobody to ask for one.
+    #[error("{0}")]
+    NotLoggedIn(String),
+    /// No such workspace, or none that the person may enter.
+    #[error("there is no workspace {0} that you may enter")]
+    NoWorkspace(String),
+    /// Nobody finished the login in time.
+    #[error("nobody finished the login within {0} minutes")]
+    LoginExpired(u64),
+    /// The session ended with a reason that the other side gave.
+    #[error("{text}")]
+    Ended {
+        /// The exit code that goes with it.
+        exit: u8,
+        /// One of a closed set.
+        code: String,
+        /// The sentence.
+        text: String,
+    },
+    /// The tunnel broke.
+    #[error("the connection to the gateway broke: {0}")]
+    Broken(String),
+    /// No such recording, or none that can be read.
+    #[error("{0}")]
+    Recording(String),
+    /// A recording did not pass.
+    #[error("{0}")]
+    Unproven(String),
+    /// Standard output is gone.
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Usage.
+pub const EXIT_USAGE: u8 = 64;
+/// Denied, or not logged in.
+pub const EXIT_DENIED: u8 = 77;
+/// Configuration.
+pub const EXIT_CONFIGURATION: u8 = 78;
+/// Transport, as `ssh` itself has it.
+pub const EXIT_TRANSPORT: u8 = 255;
+
+impl Error {
+    /// The exit code of the program.
+    #[must_use]
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::Usage(_) => EXIT_USAGE,
+            Self::NoGateway | Self::Configuration(_) | Self::Exposed { .. } | Self::File { .. } => EXIT_CONFIGURATION,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Answer { .. } | Self::Broken(_) => EXIT_TRANSPORT,
+            Self::Refused(problem) => match problem.status {
+                401 | 403 | 404 => EXIT_DENIED,
+                _ => EXIT_TRANSPORT,
+            },
+            Self::Issuer { .. } | Self::NotLoggedIn(_) | Self::NoWorkspace(_) | Self::LoginExpired(_) => EXIT_DENIED,
+            Self::Ended { exit, .. } => *exit,
+            Self::Recording(_) | Self::Unproven(_) | Self::Output(_) => 1,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What the person can do about it; each a line of its own.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let hint = |text: &str| vec![text.to_owned()];
+        match self {
+            Self::NoGateway => hint("doorward login https://gateway.example.com"),
+            Self::Exposed { path, .. } => {
+                vec![format!(
+                    "others may have read it: remove {}, then log in again",
+                    path.display()
+                )]
+            }
+            Self::Untrusted { .. } => {
+                hint("if the gateway's certificate is from a CA of your own: doorward login GATEWAY --ca FILE")
+            }
+            Self::Refused(problem) => problem.hint.clone().into_iter().collect(),
+            Self::Issuer { code, .. } if code == "access_denied" => {
+                hint("somebody or something said no on the login page; try again")
+            }
+            Self::NoWorkspace(_) => hint("doorward ls lists those that there are"),
+            Self::NotLoggedIn(_) => hint("doorward login"),
+            Self::LoginExpired(_) => hint("doorward login, or doorward login --device where there is no browser"),
+            _ => Vec::new(),
+        }
+    }
+
+    /// `cannot VERB PATH`, for `map_err`.
+    pub(crate) fn file(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { verb, path, source }
+    }
+}

@@ -1,0 +1,237 @@
+//! What the gateway answers, and how it is asked.
+
+use doorward_audit::SessionIndex;
+use doorward_certs::CaKeys;
+use serde::{Deserialize, Serialize};
+use url::Url;
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::home::Home;
+use crate::home::settings::Settings;
+use crate::http::{Web, name};
+use crate::secret::Secret;
+
+/// The one version of the gateway's interface that we speak.
+const VERSION: u64 = 1;
+
+/// `/.well-known/doorward`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct WellKnown {
+    version: u64,
+    pub(crate) issuer: String,
+    pub(crate) client_id: String,
+    #[serde(default)]
+    scopes: Vec<String>,
+}
+
+impl WellKnown {
+    /// The scopes to ask for; `openid` is always one.
+    pub(crate) fn scope(&self) -> String {
+        let mut scopes = vec!["openid"];
+        scopes.extend(
+            self.scopes
+                .iter()
+                .map(String::as_str)
+                .filter(|scope| *scope != "openid"),
+        );
+        scopes.join(" ")
+    }
+}
+
+/// `/v1/trust`: the keys of the certificate authorities, as OpenSSH writes public keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct CaLines {
+    pub(crate) host_ca: Vec<String>,
+    pub(crate) user_ca: Vec<String>,
+}
+
+impl CaLines {
+    /// The keys that vouch for workspaces.
+    pub(crate) fn host_keys(&self) -> Result<CaKeys, String> {
+        keys(&self.host_ca)
+    }
+
+    /// The keys that vouch for sessions and for the gateway.
+    pub(crate) fn user_keys(&self) -> Result<CaKeys, String> {
+        keys(&self.user_ca)
+    }
+}
+
+fn keys(lines: &[String]) -> Result<CaKeys, String> {
+    if lines.iter().any(|line| line.contains(['\n', '\r'])) {
+        return Err("a CA key is more than one line".to_owned());
+    }
+    CaKeys::parse(&lines.join("\n")).map_err(|error| error.to_string())
+}
+
+/// A workspace that the person may enter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Workspace {
+    pub(crate) name: String,
+    pub(crate) login: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
+    #[serde(default)]
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) capabilities: Vec<String>,
+}
+
+/// A session with the files of its recording.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Session {
+    #[serde(flatten)]
+    pub(crate) index: SessionIndex,
+    #[serde(default)]
+    pub(crate) files: Vec<StoredFile>,
+}
+
+/// A file of a recording.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StoredFile {
+    pub(crate) name: String,
+    /// In bytes.
+    pub(crate) size: u64,
+}
+
+/// Which sessions to list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) user: Option<&'a str>,
+    pub(crate) workspace: Option<&'a str>,
+    pub(crate) limit: Option<usize>,
+}
+
+/// The gateway that the settings name.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    base: Url,
+    pub(crate) web: Web,
+}
+
+impl Gateway {
+    /// Fails if the settings name none.
+    pub(crate) fn configured(home: &Home, settings: &Settings) -> Result<Self, Error> {
+        Ok(Self {
+            base: settings.gateway()?.clone(),
+            web: Web::gateway(settings.ca(home)),
+        })
+    }
+
+    /// Its address.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Its name in sentences.
+    pub(crate) fn whom(&self) -> String {
+        name(&self.base)
+    }
+
+    /// Which issuer and client it trusts.
+    pub(crate) async fn well_known(&self) -> Result<WellKnown, Error> {
+        let known: WellKnown = self
+            .web
+            .get(&self.at(&[".well-known", "doorward"]), None)
+            .await?
+            .json()?;
+        if known.version != VERSION {
+            let what = format!("it speaks version {}, this program version {VERSION}", known.version);
+            return Err(Error::Answer {
+                whom: self.whom(),
+                what,
+            });
+        }
+        Ok(known)
+    }
+
+    /// The CA keys, checked.
+    pub(crate) async fn trust(&self) -> Result<CaLines, Error> {
+        let lines: CaLines = self.web.get(&self.at(&["v1", "trust"]), None).await?.json()?;
+        for keys in [lines.host_keys(), lines.user_keys()] {
+            keys.map_err(|what| Error::Answer {
+                whom: self.whom(),
+                what,
+            })?;
+        }
+        Ok(lines)
+    }
+
+    /// What the person may enter.
+    pub(crate) async fn workspaces(&self, token: &Secret) -> Result<Vec<Workspace>, Error> {
+        #[derive(Deserialize)]
+        struct List {
+            workspaces: Vec<Workspace>,
+        }
+        let list: List = self
+            .web
+            .get(&self.at(&["v1", "workspaces"]), Some(token))
+            .await?
+            .json()?;
+        Ok(list.workspaces)
+    }
+
+    /// Sessions, newest first.
+    pub(crate) async fn sessions(&self, token: &Secret, wanted: &Wanted<'_>) -> Result<Vec<SessionIndex>, Error> {
+        #[derive(Deserialize)]
+        struct List {
+            sessions: Vec<SessionIndex>,
+        }
+        let mut url = self.at(&["v1", "sessions"]);
+        let limit = wanted.limit.map(|limit| limit.to_string());
+        let pairs = [
+            ("user", wanted.user),
+            ("workspace", wanted.workspace),
+            ("limit", limit.as_deref()),
+        ];
+        for (name, value) in pairs {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        let list: List = self.web.get(&url, Some(token)).await?.json()?;
+        Ok(list.sessions)
+    }
+
+    /// One session.
+    pub(crate) async fn session(&self, token: &Secret, id: Uuid) -> Result<Session, Error> {
+        self.web
+            .get(&self.at(&["v1", "sessions", &id.to_string()]), Some(token))
+            .await?
+            .json()
+    }
+
+    /// One file of a recording, part by part.
+    pub(crate) async fn file(
+        &self,
+        token: &Secret,
+        id: Uuid,
+        file: &str,
+        sink: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.web
+            .download(
+                &self.at(&["v1", "sessions", &id.to_string(), "files", file]),
+                token,
+                sink,
+            )
+            .await
+    }
+
+    /// Where the tunnel of a workspace is asked for.
+    pub(crate) fn tunnel(&self, workspace: &str) -> Url {
+        self.at(&["v1", "connect", workspace])
+    }
+
+    /// A path below the gateway's address; each part is one segment, whatever is in it.
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.clear().extend(path);
+        }
+        url
+    }
+}

@@ -1,0 +1,237 @@
+//! Files that nobody else may read: made with mode 0600, replaced in one step, never reached through a link.
+//!
+//! On Windows the folder lies in the person's profile, whose access list does what modes do elsewhere.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+
+/// The largest file of ours that is read, in bytes.
+const LARGEST: u64 = 1024 * 1024;
+/// How often a held lock is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// Makes the folder, for its owner alone, if it is not there.
+pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(Error::file("create", path))
+}
+
+/// Writes the whole file: a new file with mode 0600 beside it (made, never opened), then a rename. What stood at
+/// `path` is replaced; if that was a link, the link is replaced and not what it points at.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make_folder(folder)?;
+    replace(path, folder, bytes, None).map_err(Error::file("write", path))
+}
+
+/// Writes only if the file does not hold these bytes already.
+pub(crate) fn write_changed(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()) && fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(false);
+    }
+    write(path, bytes).map(|()| true)
+}
+
+/// Replaces `path` by a new file in `folder`, with these permissions or 0600.
+pub(crate) fn replace(path: &Path, folder: &Path, bytes: &[u8], as_before: Option<fs::Permissions>) -> io::Result<()> {
+    let mut file = tempfile::Builder::new()
+        .prefix(".doorward-")
+        .suffix(".new")
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    if let Some(permissions) = as_before {
+        file.as_file().set_permissions(permissions)?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Reads a secret file, or nothing where there is none. A link, a file of somebody else, and a file that others can
+/// read are refused: [`Error::Exposed`].
+pub(crate) fn read_secret(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    no_follow(&mut options);
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) if is_link(path) => return Err(exposed(path, "is a symbolic link")),
+        Err(error) => return Err(Error::file("read", path)(error)),
+    };
+    judge(path, &file)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::file("read", path))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::Configuration(format!(
+            "{} is larger than any file of ours",
+            path.display()
+        )));
+    }
+    Ok(Some(bytes))
+}
+
+/// Reads a file of ours that holds no secret.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::file("read", path)(error)),
+    };
+    let mut text = String::new();
+    file.take(LARGEST)
+        .read_to_string(&mut text)
+        .map_err(Error::file("read", path))?;
+    Ok(Some(text))
+}
+
+/// A lock that other processes of this person respect, released when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+
+impl Lock {
+    /// Waits for the lock, at most this long.
+    pub(crate) async fn take(path: &Path, most: Duration) -> Result<Self, Error> {
+        make_folder(path.parent().unwrap_or(Path::new(".")))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        no_follow(&mut options);
+        let file = options.open(path).map_err(Error::file("open", path))?;
+        let give_up = Instant::now() + most;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < give_up => tokio::time::sleep(LOCK_POLL).await,
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(Error::Configuration(format!(
+                        "another doorward holds {} for too long",
+                        path.display()
+                    )));
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(Error::file("lock", path)(error)),
+            }
+        }
+    }
+}
+
+fn exposed(path: &Path, what: impl Into<String>) -> Error {
+    Error::Exposed {
+        path: path.to_owned(),
+        what: what.into(),
+    }
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink())
+}
+
+#[cfg(unix)]
+fn no_follow(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Non-blocking, so that a named pipe in the file's place is an error and not a hang.
+    options.custom_flags((nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK).bits());
+}
+
+#[cfg(not(unix))]
+fn no_follow(_: &mut OpenOptions) {}
+
+#[cfg(unix)]
+fn judge(path: &Path, file: &File) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = file.metadata().map_err(Error::file("read", path))?;
+    if !meta.is_file() {
+        return Err(exposed(path, "is not a file"));
+    }
+    if meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(exposed(path, "belongs to somebody else"));
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(exposed(path, format!("has mode {mode:04o}, which lets others at it")));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn judge(path: &Path, file: &File) -> Result<(), Error> {
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(()),
+        Ok(_) => Err(exposed(path, "is not a file")),
+        Err(error) => Err(Error::file("read", path)(error)),
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_written_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("inner/tokens.json");
+        write(&path, b"one").unwrap();
+        write(&path, b"two").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        assert_eq!(read_secret(&path).unwrap().unwrap(), b"two");
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "nothing is left behind"
+        );
+    }
+
+    #[test]
+    fn a_link_is_neither_read_nor_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, path) = (dir.path().join("target"), dir.path().join("tokens.json"));
+        fs::write(&target, "theirs").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&target, &path).unwrap();
+        assert!(matches!(read_secret(&path), Err(Error::Exposed { .. })));
+        write(&path, b"ours").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "theirs");
+        assert_eq!(read_secret(&path).unwrap().unwrap(), b"ours");
+    }
+
+    #[test]
+    fn what_others_can_read_or_is_no_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.json");
+        assert!(read_secret(&path).unwrap().is_none());
+        for mode in [0o640, 0o604, 0o622] {
+            fs::write(&path, "x").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = read_secret(&path).unwrap_err();
+            assert!(error.to_string().contains(&format!("{mode:04o}")), "{error}");
+        }
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(read_secret(&pipe), Err(Error::Exposed { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_held_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.lock");
+        let first = Lock::take(&path, Duration::ZERO).await.unwrap();
+        assert!(Lock::take(&path, Duration::from_millis(60)).await.is_err());
+        drop(first);
+        Lock::take(&path, Duration::ZERO).await.unwrap();
+    }
+}

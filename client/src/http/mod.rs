@@ -1,0 +1,286 @@
+//! HTTP for everything that the program asks: one connection, one request, one bounded answer.
+//!
+//! No redirect is ever followed and no cookie kept, so a token goes to the address that was meant and nowhere else.
+//! Every step has a deadline.
+
+pub(crate) mod dial;
+mod problem;
+pub(crate) mod proxy;
+pub(crate) mod tls;
+
+use std::future::pending;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::error::Error;
+use crate::secret::Secret;
+pub use problem::Problem;
+pub(crate) use problem::{describe, read_problem};
+
+/// How we call ourselves.
+pub(crate) const USER_AGENT: &str = concat!("doorward/", env!("CARGO_PKG_VERSION"));
+/// How long name, TCP and TLS may take together.
+pub(crate) const DIAL: Duration = Duration::from_secs(15);
+/// How long an answer may take to begin, and each further part of it to come.
+pub(crate) const ANSWER: Duration = Duration::from_secs(30);
+/// The largest answer that is kept in memory, in bytes.
+const LARGEST: usize = 4 * 1024 * 1024;
+
+/// Who is asked: the two differ in whom TLS trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Gateway,
+    Issuer,
+}
+
+/// Asks one kind of server.
+#[derive(Debug)]
+pub(crate) struct Web {
+    role: Role,
+    ca: Option<PathBuf>,
+    tls: OnceLock<Arc<ClientConfig>>,
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) whom: String,
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+impl Web {
+    /// Asks the gateway: TLS 1.3, and only this CA where one is configured.
+    pub(crate) fn gateway(ca: Option<PathBuf>) -> Self {
+        Self {
+            role: Role::Gateway,
+            ca,
+            tls: OnceLock::new(),
+        }
+    }
+
+    /// Asks an issuer: the system's CAs and the configured one; TLS 1.2 or 1.3, or plain HTTP on loopback.
+    pub(crate) fn issuer(ca: Option<PathBuf>) -> Self {
+        Self {
+            role: Role::Issuer,
+            ca,
+            tls: OnceLock::new(),
+        }
+    }
+
+    /// The TLS configuration, made when it is first needed.
+    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, Error> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls.clone());
+        }
+        let tls = match self.role {
+            Role::Gateway => tls::for_gateway(self.ca.as_deref())?,
+            Role::Issuer => tls::for_issuer(self.ca.as_deref())?,
+        };
+        Ok(self.tls.get_or_init(|| tls).clone())
+    }
+
+    /// `GET`, with the whole answer.
+    pub(crate) async fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Error> {
+        let request = request(Method::GET, url, bearer, Bytes::new())?;
+        self.ask(url, request).await
+    }
+
+    /// `POST` of a form, with the whole answer.
+    pub(crate) async fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Error> {
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let mut request = request(Method::POST, url, None, body.into())?;
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, form);
+        self.ask(url, request).await
+    }
+
+    async fn ask(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
+        let whom = name(url);
+        let stream = dial::dial(url, || self.tls()).await?;
+        let work = async |response: Response<Incoming>| {
+            let status = response.status();
+            let body = collect(&whom, response.into_body(), LARGEST).await?;
+            Ok(Answer {
+                whom: whom.clone(),
+                status,
+                body,
+            })
+        };
+        exchange(&whom, stream, request, work).await
+    }
+
+    /// `GET`, handing each part of a good answer to `sink`; any other answer is a refusal.
+    pub(crate) async fn download(
+        &self,
+        url: &Url,
+        bearer: &Secret,
+        mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let whom = name(url);
+        let stream = dial::dial(url, || self.tls()).await?;
+        let work = async |response: Response<Incoming>| {
+            if response.status() != StatusCode::OK {
+                return Err(Error::Refused(read_problem(response).await));
+            }
+            let mut body = response.into_body();
+            while let Some(part) = next_part(&whom, &mut body).await? {
+                sink(&part)?;
+            }
+            Ok(())
+        };
+        exchange(
+            &whom,
+            stream,
+            request(Method::GET, url, Some(bearer), Bytes::new())?,
+            work,
+        )
+        .await
+    }
+}
+
+impl Answer {
+    /// The body of a good answer.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        if self.status != StatusCode::OK {
+            return Err(Error::Refused(Problem::parse(self.status, &self.body)));
+        }
+        serde_json::from_slice(&self.body).map_err(|error| Error::Answer {
+            whom: self.whom.clone(),
+            what: error.to_string(),
+        })
+    }
+}
+
+/// A server's name for sentences: host, and port where it isn't the usual one.
+pub(crate) fn name(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// A request in origin form with our headers.
+pub(crate) fn request(
+    method: Method,
+    url: &Url,
+    bearer: Option<&Secret>,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, Error> {
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(header::HOST, name(url))
+        .header(header::USER_AGENT, USER_AGENT)
+        .header(header::ACCEPT, "application/json, application/problem+json");
+    if let Some(token) = bearer {
+        let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+        let mut value = value.map_err(|_| Error::NotLoggedIn("the stored token is no token".to_owned()))?;
+        value.set_sensitive(true);
+        builder = builder.header(header::AUTHORIZATION, value);
+    }
+    builder
+        .body(Full::new(body))
+        .map_err(|error| Error::Configuration(format!("{url} cannot be asked for: {error}")))
+}
+
+/// Sends one request and lets `work` have the answer, while the connection is driven beside it.
+pub(crate) async fn exchange<T>(
+    whom: &str,
+    stream: dial::Stream,
+    request: Request<Full<Bytes>>,
+    work: impl AsyncFnOnce(Response<Incoming>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let unreachable = |error: hyper::Error| Error::Unreachable {
+        whom: whom.to_owned(),
+        why: reason(&error),
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(64 * 1024)
+        .max_headers(64)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(unreachable)?;
+    let driver = async {
+        // Its failures also reach whoever waits for the answer; only that one knows whether they matter.
+        let _ = connection.with_upgrades().await;
+        pending::<()>().await;
+    };
+    let asking = async {
+        let response = timeout(ANSWER, sender.send_request(request)).await;
+        work(response.map_err(|_| too_slow(whom))?.map_err(unreachable)?).await
+    };
+    tokio::select! {
+        answer = asking => answer,
+        () = driver => Err(too_slow(whom)),
+    }
+}
+
+/// The whole body, if it is no longer than `most` bytes.
+pub(crate) async fn collect(whom: &str, mut body: Incoming, most: usize) -> Result<Bytes, Error> {
+    let mut whole = Vec::new();
+    while let Some(part) = next_part(whom, &mut body).await? {
+        if whole.len() + part.len() > most {
+            return Err(Error::Answer {
+                whom: whom.to_owned(),
+                what: format!("more than {most} bytes"),
+            });
+        }
+        whole.extend_from_slice(&part);
+    }
+    Ok(whole.into())
+}
+
+async fn next_part(whom: &str, body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+    loop {
+        match timeout(ANSWER, body.frame()).await.map_err(|_| too_slow(whom))? {
+            None => return Ok(None),
+            Some(Err(error)) => {
+                return Err(Error::Unreachable {
+                    whom: whom.to_owned(),
+                    why: reason(&error),
+                });
+            }
+            Some(Ok(frame)) => {
+                if let Ok(part) = frame.into_data() {
+                    return Ok(Some(part));
+                }
+            }
+        }
+    }
+}
+
+fn too_slow(whom: &str) -> Error {
+    Error::Unreachable {
+        whom: whom.to_owned(),
+        why: format!("no answer within {} s", ANSWER.as_secs()),
+    }
+}
+
+/// The innermost reason, which says more than hyper's own words.
+fn reason(error: &hyper::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>()
+        && error.kind() == io::ErrorKind::UnexpectedEof
+    {
+        return "it closed the connection".to_owned();
+    }
+    cause.to_string()
+}

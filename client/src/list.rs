@@ -1,0 +1,36 @@
+//! `doorward ls`.
+
+use crate::cli::JsonArgs;
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::home::Home;
+use crate::home::settings::Settings;
+use crate::{login, say};
+
+/// Lists the workspaces that the person may enter.
+pub(crate) async fn list(home: &Home, args: &JsonArgs) -> Result<(), Error> {
+    let settings = Settings::read(home)?;
+    let gateway = Gateway::configured(home, &settings)?;
+    let token = login::token(home, &settings).await?;
+    let workspaces = gateway.workspaces(&token).await?;
+    if args.json {
+        return say::print_json(&workspaces);
+    }
+    if workspaces.is_empty() {
+        say::note("there is no workspace that you may enter");
+    }
+    let rows: Vec<Vec<String>> = workspaces
+        .into_iter()
+        .map(|workspace| {
+            let owner = workspace.owner.unwrap_or_default();
+            vec![
+                workspace.name,
+                workspace.login,
+                workspace.state,
+                owner,
+                workspace.capabilities.join(" "),
+            ]
+        })
+        .collect();
+    say::print(&say::table(&["NAME", "LOGIN", "STATE", "OWNER", "ALLOWED"], &rows))
+}

@@ -1,0 +1,103 @@
+//! The device grant (RFC 8628): the person logs in on any device that has a browser.
+
+use std::time::Duration;
+
+use doorward_audit::printable;
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use super::discovery::{self, Issuer};
+use super::pkce::{METHOD, Pkce};
+use super::token::{self, Granted};
+use crate::error::Error;
+use crate::http::Web;
+use crate::say;
+use crate::secret::Secret;
+
+/// RFC 8628 section 3.2: where the issuer names no interval.
+const INTERVAL: u64 = 5;
+/// RFC 8628 section 3.5: what `slow_down` adds.
+const SLOWER: Duration = Duration::from_secs(5);
+/// The longest that we wait, whatever the issuer allows.
+const LONGEST: u64 = 30 * 60;
+const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+#[derive(Debug, Deserialize)]
+struct Device {
+    device_code: Secret,
+    user_code: String,
+    verification_uri: Url,
+    verification_uri_complete: Option<Url>,
+    expires_in: u64,
+    interval: Option<u64>,
+}
+
+/// Logs in with a code that the person confirms elsewhere. Address and code go to standard error.
+pub(crate) async fn by_device(web: &Web, issuer: &Issuer) -> Result<Granted, Error> {
+    let none = || Error::Answer {
+        whom: issuer.whom(),
+        what: "it has no device login".to_owned(),
+    };
+    let endpoint = issuer.device_endpoint.as_ref().ok_or_else(none)?;
+    // RFC 8628 knows no PKCE, but some issuers demand it here as well, and the others pass over it.
+    let pkce = Pkce::new();
+    let form = [
+        ("client_id", issuer.client_id.as_str()),
+        ("scope", issuer.scope.as_str()),
+        ("code_challenge", pkce.challenge.as_str()),
+        ("code_challenge_method", METHOD),
+    ];
+    let answer = web.post(endpoint, &form).await?;
+    if answer.status != http::StatusCode::OK {
+        return Err(token::refusal(&answer));
+    }
+    let wrong = |what: &str| Error::Answer {
+        whom: issuer.whom(),
+        what: what.to_owned(),
+    };
+    let device: Device = serde_json::from_slice(&answer.body).map_err(|_| wrong("its device answer is malformed"))?;
+    tell(&device).map_err(wrong)?;
+    poll(web, issuer, &device, &pkce).await
+}
+
+fn tell(device: &Device) -> Result<(), &'static str> {
+    let address = device
+        .verification_uri_complete
+        .as_ref()
+        .unwrap_or(&device.verification_uri);
+    if !discovery::is_safe(address) {
+        return Err("its login page is without TLS");
+    }
+    say::note("to log in, open this address on any device and check that it shows the same code");
+    say::line(&format!("  address: {address}"));
+    say::line(&format!("  code:    {}", printable(device.user_code.as_bytes())));
+    Ok(())
+}
+
+async fn poll(web: &Web, issuer: &Issuer, device: &Device, pkce: &Pkce) -> Result<Granted, Error> {
+    let patience = device.expires_in.min(LONGEST);
+    let expired = || Error::LoginExpired(patience.div_ceil(60));
+    let end = Instant::now() + Duration::from_secs(patience);
+    let mut interval = Duration::from_secs(device.interval.unwrap_or(INTERVAL).clamp(1, 60));
+    let form = [
+        ("grant_type", GRANT),
+        ("device_code", device.device_code.expose()),
+        ("client_id", issuer.client_id.as_str()),
+        ("code_verifier", pkce.verifier.expose()),
+    ];
+    loop {
+        if Instant::now() + interval > end {
+            return Err(expired());
+        }
+        sleep(interval).await;
+        match token::ask(web, issuer, &form, None).await {
+            Err(Error::Issuer { code, .. }) if code == "authorization_pending" => {}
+            Err(Error::Issuer { code, .. }) if code == "slow_down" => interval += SLOWER,
+            Err(Error::Issuer { code, .. }) if code == "expired_token" => return Err(expired()),
+            // RFC 8628 section 3.5: a connection that timed out is a reason to ask less often.
+            Err(Error::Unreachable { .. }) => interval = (interval * 2).min(Duration::from_secs(60)),
+            done => return done,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What the gateway says about its issuer, and what the issuer says about itself (OpenID Connect Discovery 1.0).
+
+use http::StatusCode;
+use serde::Deserialize;
+use url::Url;
+
+use crate::error::Error;
+use crate::gateway::WellKnown;
+use crate::http::{Web, describe, name, proxy};
+
+/// An issuer that answered for itself, and the client that we are there.
+#[derive(Clone, Debug)]
+pub(crate) struct Issuer {
+    pub(crate) issuer: String,
+    pub(crate) client_id: String,
+    pub(crate) scope: String,
+    pub(crate) authorization_endpoint: Option<Url>,
+    pub(crate) device_endpoint: Option<Url>,
+    pub(crate) token_endpoint: Url,
+    pub(crate) revocation_endpoint: Option<Url>,
+    /// RFC 9207: the issuer names itself in its answers.
+    pub(crate) names_itself: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    issuer: String,
+    authorization_endpoint: Option<Url>,
+    device_authorization_endpoint: Option<Url>,
+    token_endpoint: Url,
+    revocation_endpoint: Option<Url>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+impl Issuer {
+    /// Asks the issuer that the gateway names.
+    ///
+    /// # Errors
+    /// An issuer that calls itself otherwise, cannot do PKCE with S256, or has an endpoint without TLS is refused.
+    pub(crate) async fn discover(web: &Web, known: &WellKnown) -> Result<Self, Error> {
+        let base = known.issuer.trim_end_matches('/');
+        let url = format!("{base}/.well-known/openid-configuration");
+        let url = Url::parse(&url).map_err(|error| answer("the gateway", format!("{base} is no issuer: {error}")))?;
+        let whom = name(&url);
+        let found = web.get(&url, None).await?;
+        if found.status != StatusCode::OK {
+            return Err(answer(
+                &whom,
+                format!("{} for its discovery document", describe(found.status)),
+            ));
+        }
+        let found: Metadata = found.json()?;
+        if found.issuer != known.issuer {
+            let what = format!(
+                "it calls itself {}, but the gateway trusts {}",
+                found.issuer, known.issuer
+            );
+            return Err(answer(&whom, what));
+        }
+        let s256 = |methods: &Vec<String>| methods.iter().any(|method| method == "S256");
+        if !found.code_challenge_methods_supported.as_ref().is_none_or(s256) {
+            return Err(answer(&whom, "it cannot do PKCE with S256".to_owned()));
+        }
+        let endpoints = [
+            found.authorization_endpoint.as_ref(),
+            found.device_authorization_endpoint.as_ref(),
+            Some(&found.token_endpoint),
+            found.revocation_endpoint.as_ref(),
+        ];
+        for endpoint in endpoints.into_iter().flatten() {
+            if !is_safe(endpoint) {
+                return Err(answer(&whom, format!("its endpoint {endpoint} is without TLS")));
+            }
+        }
+        Ok(Self {
+            issuer: found.issuer,
+            client_id: known.client_id.clone(),
+            scope: known.scope(),
+            authorization_endpoint: found.authorization_endpoint,
+            device_endpoint: found.device_authorization_endpoint,
+            token_endpoint: found.token_endpoint,
+            revocation_endpoint: found.revocation_endpoint,
+            names_itself: found.authorization_response_iss_parameter_supported,
+        })
+    }
+
+    /// The issuer's host, for sentences.
+    pub(crate) fn whom(&self) -> String {
+        name(&self.token_endpoint)
+    }
+}
+
+/// Tokens and codes travel by TLS, or not at all beyond this computer.
+pub(crate) fn is_safe(url: &Url) -> bool {
+    url.scheme() == "https" || (url.scheme() == "http" && proxy::is_loopback(url))
+}
+
+fn answer(whom: &str, what: String) -> Error {
+    Error::Answer {
+        whom: whom.to_owned(),
+        what,
+    }
+}

@@ -1,0 +1,160 @@
+//! What `ssh` reads: the configuration, the known hosts, and the one line in `~/.ssh/config`.
+
+mod blocks;
+mod include;
+mod quote;
+mod run;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub(crate) use blocks::SUFFIX;
+pub(crate) use run::ssh;
+
+use crate::cli::ConfigArgs;
+use crate::error::Error;
+use crate::gateway::{CaLines, Gateway};
+use crate::home::settings::Settings;
+use crate::home::{Home, private};
+use crate::{login, say};
+use blocks::Blocks;
+
+/// `doorward config`.
+pub(crate) async fn config(home: &Home, args: &ConfigArgs) -> Result<(), Error> {
+    let settings = Settings::read(home)?;
+    let text = refresh(home, &settings).await?;
+    if !args.write || args.print {
+        say::print(&text)?;
+    }
+    if !args.write {
+        return Ok(());
+    }
+    private::write_changed(&home.ssh_config(), text.as_bytes())?;
+    say::note(&format!("wrote {}", home.ssh_config().display()));
+    if !args.no_include {
+        let file = user_config()?;
+        let ours = home.ssh_config();
+        let said = if include::ensure(&file, &ours)? {
+            "includes it now"
+        } else {
+            "includes it already"
+        };
+        say::note(&format!("{} {said}", file.display()));
+    }
+    Ok(())
+}
+
+/// Asks the gateway for workspaces and CA keys, remembers the keys, and says what the configuration should be.
+async fn refresh(home: &Home, settings: &Settings) -> Result<String, Error> {
+    let gateway = Gateway::configured(home, settings)?;
+    let token = login::token(home, settings).await?;
+    let workspaces = gateway.workspaces(&token).await?;
+    remember_trust(home, &gateway).await?;
+    let program = settings.program()?;
+    Blocks {
+        program: &program,
+        home,
+        workspaces: &workspaces,
+    }
+    .write()
+}
+
+/// Fetches the CA keys and writes them where `ssh` and `verify` look.
+pub(crate) async fn remember_trust(home: &Home, gateway: &Gateway) -> Result<(), Error> {
+    let trust = gateway.trust().await?;
+    let text = serde_json::to_string_pretty(&trust).map_err(|error| Error::Configuration(error.to_string()))?;
+    private::write_changed(&home.trust(), format!("{text}\n").as_bytes())?;
+    private::write_changed(&home.known_hosts(), known_hosts(&trust)?.as_bytes())?;
+    Ok(())
+}
+
+/// One `@cert-authority` line for each key of the host CA. The pattern is `*` because only our hosts are looked up
+/// in this file; which host a certificate is for is in its principals.
+fn known_hosts(trust: &CaLines) -> Result<String, Error> {
+    let keys = trust.host_keys().map_err(Error::Configuration)?;
+    let mut text = String::from("# Written by doorward. Workspaces show certificates of these authorities.\n");
+    for key in keys.iter() {
+        // The comment is dropped: only the key is what was checked.
+        let mut key = key.clone();
+        key.set_comment("");
+        let key = key
+            .to_openssh()
+            .map_err(|error| Error::Configuration(format!("a CA key cannot be written: {error}")))?;
+        text.push_str(&format!("@cert-authority * {}\n", key.trim_end()));
+    }
+    Ok(text)
+}
+
+/// Whether plain `ssh` finds the workspaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum State {
+    Missing,
+    NotIncluded,
+    Included,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "no configuration written (doorward config --write)",
+            Self::NotIncluded => "configuration written, ~/.ssh/config does not include it",
+            Self::Included => "configuration written and included",
+        })
+    }
+}
+
+/// What this computer has.
+pub(crate) fn state(home: &Home) -> State {
+    let ours = home.ssh_config();
+    if !ours.exists() {
+        return State::Missing;
+    }
+    let included = user_config().ok().and_then(|file| include::has(&file, &ours).ok());
+    if included == Some(true) {
+        State::Included
+    } else {
+        State::NotIncluded
+    }
+}
+
+/// `~/.ssh/config`.
+fn user_config() -> Result<PathBuf, Error> {
+    let dirs = directories::BaseDirs::new();
+    let dirs = dirs.ok_or_else(|| Error::Configuration("this account has no home folder".to_owned()))?;
+    Ok(dirs.home_dir().join(Path::new(".ssh")).join("config"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_hosts_holds_keys_and_no_comment() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJhKZxCbBHEVDkFJXIOXZ8qKDDwMGBJF9FH7n4PVJHuq";
+        let trust = CaLines {
+            host_ca: vec![format!("{key} a comment")],
+            user_ca: vec![],
+        };
+        let text = known_hosts(&trust).unwrap();
+        assert_eq!(text.lines().nth(1).unwrap(), format!("@cert-authority * {key}"));
+        assert_eq!(text.lines().count(), 2);
+        for bad in [
+            "",
+            "# only a comment",
+            "ssh-ed25519 nonsense",
+            &format!("{key}\n* {key}"),
+        ] {
+            assert!(
+                known_hosts(&CaLines {
+                    host_ca: vec![bad.to_owned()],
+                    user_ca: vec![]
+                })
+                .is_err(),
+                "{bad}"
+            );
+        }
+    }
+}
