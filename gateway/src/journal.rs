@@ -123,8 +123,9 @@ impl Inner {
         let mut stream = Stream::create(&self.dir)?;
         let started = GatewayStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: instance(previous),
+            instance: instance(),
             certificate: Some(self.credential.certificate_text()),
+            previous: previous.map(Last::to_string),
         };
         stream.append(&[self.stamp(started.into())])?;
         Ok(stream)
@@ -240,13 +241,10 @@ fn round(journal: &Inner, place: Place, stopping: bool) -> Place {
     }
 }
 
-/// This replica: the name of its pod or host, and the journal stream before this one.
-fn instance(previous: Option<&Last>) -> String {
+/// A name for this replica: that of its pod or host, as the system says it.
+fn instance() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match previous {
-        Some(last) => format!("{} after {last}", host.trim()),
-        None => host.trim().to_owned(),
-    }
+    host.trim().to_owned()
 }
 
 const COMMIT_INTERVAL: Duration = Duration::from_millis(20);

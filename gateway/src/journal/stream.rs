@@ -35,7 +35,13 @@ pub(super) struct Last {
 
 impl fmt::Display for Last {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.stream, self.blocks, hex(&self.link))
+        write!(
+            f,
+            "{} {} {}",
+            self.stream,
+            self.blocks.saturating_sub(1),
+            hex(&self.link)
+        )
     }
 }
 

@@ -6,11 +6,14 @@
 //! takes a failed fsync for a good one, and refuses new sessions while its disk refuses bytes.
 
 mod commit;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod index;
 mod keeper;
 mod layout;
 mod receipts;
 mod recovery;
+mod repair;
 mod slot;
 mod store;
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use doorward_audit::receipt::{self, Durable, Statement};
-use doorward_audit::{HeadCountersigned, Outcome, SessionIndex};
+use doorward_audit::SessionIndex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -15,9 +14,10 @@ use uuid::Uuid;
 use super::commit::{self, Commits};
 use super::index::{self, Index};
 use super::keeper::{self, Health};
+use super::repair::Broken;
 use super::slot::{Recording, Slot};
 use super::writer::Writer;
-use super::{Closing, Disk, Failure, FileEntry, Filter, Options, Start, layout, receipts, recovery};
+use super::{Closing, Disk, Failure, FileEntry, Filter, Options, Start, layout};
 use crate::guarded::Guarded;
 use crate::journal::Journal;
 use crate::link::Credential;
@@ -32,22 +32,16 @@ pub(super) struct Inner {
     pub(super) commits: Commits,
     pub(super) health: Health,
     pub(super) tasks: TaskTracker,
-    credential: Arc<Credential>,
-    journal: Journal,
-    index: Guarded<Index>,
+    pub(super) credential: Arc<Credential>,
+    pub(super) journal: Journal,
+    pub(super) index: Guarded<Index>,
     /// Sessions that somebody writes: a session, a fetch of leftovers, a repair.
     claimed: Guarded<HashSet<Uuid>>,
     /// Sessions of an earlier life of the gateway that have no closing yet.
-    unclosed: Guarded<HashSet<Uuid>>,
+    pub(super) unclosed: Guarded<HashSet<Uuid>>,
     /// Sessions whose end the disk refused.
-    broken: Guarded<Vec<Broken>>,
+    pub(super) broken: Guarded<Vec<Broken>>,
     stop: CancellationToken,
-}
-
-struct Broken {
-    session: Uuid,
-    durable: u64,
-    closing: Closing,
 }
 
 /// Why what is left over of a session is not taken.
@@ -312,204 +306,6 @@ impl Inner {
         self.index.with(|index| index.put(entry));
         Ok(Slot::new(session, Writer::new(dir, session, self.disk), claim))
     }
-
-    fn reopen(self: &Arc<Self>, session: Uuid, uid: &str) -> Result<Slot, ResumeError> {
-        let failed = |error: io::Error| Failure::storage("read a recording", &error);
-        let entry = match self.index.with(|index| index.find(session)) {
-            Some(found) => found,
-            None => index::read(&self.root, session)
-                .map_err(failed)?
-                .ok_or(ResumeError::Unknown)?,
-        };
-        if entry.workspace_uid != uid {
-            return Err(ResumeError::OtherWorkspace);
-        }
-        if entry.outcome == Some(Outcome::Complete) {
-            return Err(ResumeError::Complete {
-                length: entry.record_bytes,
-            });
-        }
-        let claim = Claim::take(self, session).ok_or(ResumeError::Open)?;
-        if self
-            .broken
-            .with(|broken| broken.iter().any(|known| known.session == session))
-        {
-            return Err(ResumeError::Open);
-        }
-        let mut writer = self.recover(session, None)?;
-        if writer.finished() {
-            let entry = self.close(session, &mut writer, &Closing::stopped())?;
-            self.unclosed.with(|unclosed| unclosed.remove(&session));
-            return Err(ResumeError::Complete {
-                length: entry.record_bytes,
-            });
-        }
-        self.unclosed.with(|unclosed| unclosed.remove(&session));
-        Ok(Slot::new(session, writer, claim))
-    }
-
-    /// Brings a recording back to its last whole block and makes up for receipts that are missing.
-    fn recover(&self, session: Uuid, durable: Option<u64>) -> Result<Writer, Failure> {
-        let dir = layout::session_dir(&self.root, session)
-            .ok_or_else(|| Failure::Storage("find a session without a time in its id".into()))?;
-        let now = unix_ms();
-        let failed = |error: io::Error| Failure::storage("recover a recording", &error);
-        let known = receipts::recover(&dir, self.disk, now).map_err(failed)?;
-        let recovered = recovery::recover(&dir, session, durable, self.disk, now).map_err(failed)?;
-        let missing: Vec<_> = recovered
-            .heads
-            .into_iter()
-            .filter(|head| !known.heads.contains(&head.seq))
-            .collect();
-        self.sign_heads(session, recovered.writer.dir(), missing)?;
-        Ok(recovered.writer)
-    }
-
-    /// Receipts for the heads that became durable.
-    pub(super) fn countersign(&self, slot: &Slot, writer: &mut Writer) -> Result<(), Failure> {
-        let heads = writer.take_heads();
-        self.sign_heads(slot.session, writer.dir(), heads)
-    }
-
-    fn sign_heads(&self, session: Uuid, dir: &std::path::Path, heads: Vec<Durable>) -> Result<(), Failure> {
-        if heads.is_empty() {
-            return Ok(());
-        }
-        let certificate = self.credential.certificate_text();
-        let now = unix_ms();
-        let statements = heads
-            .iter()
-            .map(|head| Statement::head(session, *head, now, &certificate));
-        receipts::append(dir, self.disk, &self.credential, statements)?;
-        for Durable { segment, seq, link, .. } in heads {
-            self.journal.append(HeadCountersigned {
-                session,
-                segment,
-                seq,
-                link,
-            });
-        }
-        Ok(())
-    }
-
-    /// Writes the closing receipt and the index of a recording. Blocks.
-    pub(super) fn close(&self, session: Uuid, writer: &mut Writer, closing: &Closing) -> Result<SessionIndex, Failure> {
-        let now = unix_ms();
-        let torn = writer.set_torn_aside(now)?;
-        let mut reason = closing.reason.clone();
-        if torn > 0 {
-            reason += &format!(" ({torn} bytes of an unfinished block were set aside)");
-        }
-        let outcome = if writer.finished() {
-            Outcome::Complete
-        } else {
-            Outcome::Abnormal
-        };
-        // Of a recording without a block there is nothing to prove.
-        if let Some(end) = writer.last() {
-            let known = || receipts::last_counted(writer.dir());
-            let counted = closing.counted.or_else(known).unwrap_or_default();
-            let statement = Statement::closing(
-                session,
-                end,
-                receipt::Closing {
-                    outcome,
-                    reason: reason.clone(),
-                    client_bytes: counted.client_bytes,
-                    agent_bytes: counted.agent_bytes,
-                },
-                now,
-                &self.credential.certificate_text(),
-            );
-            receipts::append(writer.dir(), self.disk, &self.credential, [statement])?;
-        }
-        let failed = |error: io::Error| Failure::storage("write a session's index", &error);
-        let known = self.index.with(|index| index.find(session));
-        let mut entry = match known {
-            Some(entry) => entry,
-            None => index::read(&self.root, session)
-                .map_err(failed)?
-                .ok_or_else(|| Failure::Storage("find a session's index".into()))?,
-        };
-        entry.ended = Some(now);
-        entry.outcome = Some(outcome);
-        entry.reason = Some(reason);
-        entry.record_bytes = writer.durable();
-        index::write(writer.dir(), &entry).map_err(failed)?;
-        self.index.with(|index| index.put(entry.clone()));
-        Ok(entry)
-    }
-
-    /// Remembers a recording whose end the disk refused.
-    pub(super) fn broken(&self, session: Uuid, durable: u64, closing: &Closing) {
-        let closing = closing.clone();
-        self.broken.with(|broken| {
-            broken.push(Broken {
-                session,
-                durable,
-                closing,
-            })
-        });
-    }
-
-    /// Closes what the disk refused to close before. Blocks.
-    pub(super) fn close_broken(self: &Arc<Self>) -> io::Result<()> {
-        loop {
-            let Some((session, durable, closing)) = self.broken.with(|broken| {
-                broken
-                    .last()
-                    .map(|last| (last.session, last.durable, last.closing.clone()))
-            }) else {
-                return Ok(());
-            };
-            let _claim = Claim::take(self, session).ok_or_else(|| io::Error::other("the recording is in use"))?;
-            let mut writer = self.recover(session, Some(durable)).map_err(io::Error::other)?;
-            self.close(session, &mut writer, &closing).map_err(io::Error::other)?;
-            self.broken
-                .with(|broken| broken.retain(|known| known.session != session));
-        }
-    }
-
-    /// Takes the sessions that nobody has closed, of one workspace or of all.
-    pub(super) fn take_unclosed(&self, workspace_uid: Option<&str>) -> Vec<Uuid> {
-        let of_workspace = |session: &Uuid| {
-            workspace_uid.is_none_or(|uid| {
-                self.index
-                    .with(|index| index.find(*session))
-                    .is_some_and(|entry| entry.workspace_uid == uid)
-            })
-        };
-        let sessions: Vec<Uuid> = self.unclosed.with(|unclosed| unclosed.iter().copied().collect());
-        sessions.into_iter().filter(of_workspace).collect()
-    }
-
-    /// Closes a recording that an earlier life of the gateway left open. Blocks.
-    pub(super) fn close_stopped(self: &Arc<Self>, session: Uuid) {
-        let Some(_claim) = Claim::take(self, session) else {
-            return;
-        };
-        if !self.unclosed.with(|unclosed| unclosed.contains(&session)) {
-            return;
-        }
-        let closed = self
-            .recover(session, None)
-            .and_then(|mut writer| self.close(session, &mut writer, &Closing::stopped()));
-        match closed {
-            Ok(_) => {
-                self.unclosed.with(|unclosed| unclosed.remove(&session));
-            }
-            Err(error) => tracing::error!(%session, %error, "recording cannot be closed"),
-        }
-    }
-}
-
-impl Closing {
-    fn stopped() -> Self {
-        Self {
-            reason: "the gateway stopped".into(),
-            counted: None,
-        }
-    }
 }
 
 /// The sole right to write a session's folder.
@@ -519,7 +315,7 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    fn take(owner: &Arc<Inner>, session: Uuid) -> Option<Self> {
+    pub(super) fn take(owner: &Arc<Inner>, session: Uuid) -> Option<Self> {
         owner.claimed.with(|claimed| claimed.insert(session)).then(|| Self {
             session,
             owner: Arc::clone(owner),
@@ -533,7 +329,7 @@ impl Drop for Claim {
     }
 }
 
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
