@@ -131,7 +131,7 @@ impl Identity {
             read => read.map_err(|error| error.to_string())?,
         };
         let blob = Certificate::from_openssh(text.trim())
-            .and_then(|certificate| Ok(certificate.to_bytes()?))
+            .and_then(|certificate| certificate.to_bytes())
             .map_err(|error| error.to_string())?;
         let (current, _) = self.judge(&blob, host_ca).map_err(|refusal| refusal.to_string())?;
         Ok(Some(current))

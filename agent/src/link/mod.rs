@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_wire::link::{Mux, MuxIncoming, MuxLimits, MuxStream, Side, accept, mux, read_message, write_message};
+use doorward_wire::link::{MuxIncoming, MuxLimits, MuxStream, Side, accept, mux, read_message, tune, write_message};
 use doorward_wire::message::{self, Message, OpenRecords, Refused, StreamAnswer, StreamOpen};
 use doorward_wire::send_leftover;
 use tokio::net::{TcpListener, TcpStream};
@@ -61,7 +61,7 @@ async fn serve(workspace: Arc<Workspace>, tcp: TcpStream, peer: SocketAddr, plac
 /// One link from its handshake to its end; says why it ended.
 async fn link(workspace: &Arc<Workspace>, tcp: TcpStream) -> Result<String, String> {
     let agent = tcp.local_addr().map_err(|error| error.to_string())?;
-    tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+    tune(&tcp).map_err(|error| error.to_string())?;
     let (io, gateway) = accept(tcp, workspace.identity.link_key(), HANDSHAKE_WITHIN)
         .await
         .map_err(|error| chain(&error))?;
@@ -79,22 +79,18 @@ async fn link(workspace: &Arc<Workspace>, tcp: TcpStream) -> Result<String, Stri
         Ok(why)
     };
     let mut driver = Box::pin(driver);
-    let outcome = tokio::select! {
-        outcome = Box::pin(work) => outcome,
+    tokio::select! {
+        outcome = Box::pin(work) => {
+            mux.close();
+            // Lets what was said before go out; a peer that takes nothing is left.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, driver).await;
+            outcome
+        }
         ended = &mut driver => match ended {
             Ok(()) => Ok("the gateway closed it".to_owned()),
             Err(error) => Err(chain(&error)),
         },
-    };
-    close(&mux, driver).await;
-    outcome
-}
-
-/// Lets what was said before go out.
-async fn close<D: Future>(mux: &Mux, driver: D) {
-    mux.close();
-    // A peer that takes nothing is left.
-    let _ = tokio::time::timeout(CLOSE_WITHIN, driver).await;
+    }
 }
 
 /// Resolves once the agent stops and the sessions of this agent have had their time to end.

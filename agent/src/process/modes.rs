@@ -12,15 +12,13 @@ pub(super) fn apply(attributes: &mut Termios, modes: &[(u8, u32)]) {
             30..=42 => set(&mut attributes.input_flags, input_flag(*code), *value),
             50..=62 => set(&mut attributes.local_flags, local_flag(*code), *value),
             70..=75 => set(&mut attributes.output_flags, output_flag(*code), *value),
-            90 | 91 => {
-                if *value != 0 {
-                    attributes.control_flags.remove(ControlFlags::CSIZE);
-                    attributes.control_flags.insert(if *code == 90 {
-                        ControlFlags::CS7
-                    } else {
-                        ControlFlags::CS8
-                    });
-                }
+            90 | 91 if *value != 0 => {
+                attributes.control_flags.remove(ControlFlags::CSIZE);
+                attributes.control_flags.insert(if *code == 90 {
+                    ControlFlags::CS7
+                } else {
+                    ControlFlags::CS8
+                });
             }
             92 => set(&mut attributes.control_flags, Some(ControlFlags::PARENB), *value),
             93 => set(&mut attributes.control_flags, Some(ControlFlags::PARODD), *value),

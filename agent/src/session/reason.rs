@@ -31,8 +31,8 @@ impl Reason {
     /// What the end of the stream says, where that came first.
     pub(super) fn of_stream(ended: &Result<Closed, DriverError>) -> Self {
         match ended {
-            Ok(Closed::Heard(end)) => Self::Gateway(end.clone()),
-            Ok(Closed::Said(_) | Closed::Finished) => Self::ClientLeft,
+            Ok(Closed::Heard(end)) if end.exit != 0 => Self::Gateway(end.clone()),
+            Ok(_) => Self::ClientLeft,
             Err(error) => Self::LinkLost(error.to_string()),
         }
     }
@@ -76,20 +76,23 @@ impl Reason {
         let exit = match self {
             Self::ClientLeft => 0,
             Self::OtherLogin(..) => 77,
-            Self::RecordLost(_) => 254,
+            Self::RecordLost(_) => RECORD_LOST,
             Self::Gateway(end) => end.exit,
             _ => 255,
         };
-        End::new(exit, self.code(), self.text())
+        // an end in order needs no word on the user's terminal
+        let text = if exit == 0 { String::new() } else { self.text() };
+        End::new(exit, self.code(), text)
     }
 
     /// What becomes of processes: where somebody's authority ended the session, nothing lives on.
     pub(super) fn ending(&self, usual: Ending) -> Ending {
         match self {
-            Self::ClientLeft | Self::Protocol(_) | Self::LinkLost(_) | Self::LoginDeadline | Self::OtherLogin(..) => {
-                usual
+            Self::Longest | Self::RecordLost(_) | Self::Stopping => Ending::Kill,
+            Self::Gateway(end) if ENDED_ON_PURPOSE.contains(&end.code.as_str()) || end.exit == RECORD_LOST => {
+                Ending::Kill
             }
-            Self::Longest | Self::RecordLost(_) | Self::Stopping | Self::Gateway(_) => Ending::Kill,
+            _ => usual,
         }
     }
 
@@ -101,3 +104,8 @@ impl Reason {
         )
     }
 }
+
+/// Exit code of a session that cannot be recorded.
+const RECORD_LOST: u8 = 254;
+/// What a gateway says when somebody, or the grant, ended the session; otherwise the client is merely gone.
+const ENDED_ON_PURPOSE: [&str; 2] = ["killed", "too-long"];

@@ -89,7 +89,7 @@ pub(crate) async fn serve<S>(
         grace: workspace.shared.limits.grace,
     }));
     tracing::info!(session = %session_id, user = admitted.verified.user(), login = %session.terms.login, "session opened");
-    let reason = run(&workspace, &session, ssh, &mut driver).await;
+    let reason = run(&workspace, &session, ssh, &handle, &mut driver).await;
     finish(&workspace, &session, session_id, &handle, &reason).await;
     // The stream may have ended long ago; then this is at once.
     if !driver.is_finished() && timeout(linger + DRIVER_WITHIN, &mut driver).await.is_err() {
@@ -170,7 +170,13 @@ fn opened(workspace: &Workspace, open: &OpenSession, admitted: &Admitted, now: u
 }
 
 /// Runs the SSH server until something ends the session, then brings the server to its end.
-async fn run(workspace: &Arc<Workspace>, session: &Arc<Session>, ssh: SshStream, driver: &mut Driver) -> Reason {
+async fn run(
+    workspace: &Arc<Workspace>,
+    session: &Arc<Session>,
+    ssh: SshStream,
+    stream: &SessionHandle,
+    driver: &mut Driver,
+) -> Reason {
     let shared = &workspace.shared;
     let config = Arc::clone(&workspace.identity.current().ssh);
     let start = russh::server::run_stream(config, ssh, Handler::new(Arc::clone(session)));
@@ -178,7 +184,7 @@ async fn run(workspace: &Arc<Workspace>, session: &Arc<Session>, ssh: SshStream,
     let mut running = tokio::select! {
         started = tokio::time::timeout_at(login_by, start) => match started {
             Ok(Ok(running)) => running,
-            Ok(Err(error)) => return of_ssh(Err(error)),
+            Ok(Err(error)) => return of_ssh(Err(error), stream),
             Err(_) => return Reason::LoginDeadline,
         },
         ended = &mut *driver => return of_driver(ended),
@@ -199,7 +205,7 @@ async fn run(workspace: &Arc<Workspace>, session: &Arc<Session>, ssh: SshStream,
             Reason::OtherLogin(asked, session.terms.login.to_string())
         }
         lost = session.recording.broken() => Reason::RecordLost(lost),
-        ended = &mut running => of_ssh(ended),
+        ended = &mut running => of_ssh(ended, stream),
         ended = &mut *driver => of_driver(ended),
         () = late => Reason::LoginDeadline,
         () = tokio::time::sleep(session.terms.longest) => Reason::Longest,
@@ -253,10 +259,16 @@ fn of_driver(ended: Result<Result<Closed, DriverError>, tokio::task::JoinError>)
     }
 }
 
-fn of_ssh(ended: Result<(), russh::Error>) -> Reason {
+/// The SSH server ends when its stream does: then what the gateway said is the reason.
+fn of_ssh(ended: Result<(), russh::Error>, stream: &SessionHandle) -> Reason {
     match ended {
+        _ if let Some(end) = stream.heard_end().filter(|end| end.exit != 0) => Reason::Gateway(end),
         Ok(()) | Err(russh::Error::Disconnect | russh::Error::HUP) => Reason::ClientLeft,
         Err(russh::Error::IO(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Reason::ClientLeft,
+        // So the stream says that it broke off.
+        Err(russh::Error::IO(error)) if error.kind() == std::io::ErrorKind::ConnectionAborted => {
+            Reason::LinkLost(error.to_string())
+        }
         Err(error) => Reason::Protocol(error.to_string()),
     }
 }
