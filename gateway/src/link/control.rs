@@ -24,18 +24,22 @@ pub(super) async fn serve(
     let (heard, messages) = mpsc::channel(4);
     let news = News::default();
     tokio::select! {
-        reason = listen(reader, heard) => reason,
+        reason = listen(reader, heard, SILENCE) => reason,
         reason = answer(standing, live, writer, messages, &news, certificate) => reason,
         () = leftover::fetch_all(standing, live, &news) => "the link is closed".to_owned(),
         () = refuse_streams(&mut incoming) => "the link is closed".to_owned(),
     }
 }
 
-/// Hands on what the agent says. Silence beyond [`SILENCE`] is a dead peer: it owes us an answer
-/// every [`PING_EVERY`].
-async fn listen<R: AsyncRead + Unpin>(mut from: R, heard: mpsc::Sender<Message>) -> String {
+/// Hands on what the agent says. Silence for too long is a dead peer: it owes us an answer every
+/// [`PING_EVERY`].
+pub(super) async fn listen<R: AsyncRead + Unpin>(
+    mut from: R,
+    heard: mpsc::Sender<Message>,
+    silence: Duration,
+) -> String {
     loop {
-        match read_message(&mut from, SILENCE).await {
+        match read_message(&mut from, silence).await {
             Ok(message) => {
                 if heard.send(message).await.is_err() {
                     return "the link is closed".to_owned();
@@ -43,7 +47,7 @@ async fn listen<R: AsyncRead + Unpin>(mut from: R, heard: mpsc::Sender<Message>)
             }
             Err(MessageError::Closed) => return "the agent closed the link".to_owned(),
             Err(MessageError::Deadline(_)) => {
-                return format!("the agent was silent for {SILENCE:?}");
+                return format!("the agent was silent for {silence:?}");
             }
             Err(error) => return handshake::chain(&error),
         }
@@ -118,5 +122,5 @@ async fn refuse_streams(incoming: &mut MuxIncoming) {
 
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// So long after the last word of the agent the link counts as dead: two pings unanswered.
-const SILENCE: Duration = Duration::from_secs(25);
+pub(super) const SILENCE: Duration = Duration::from_secs(25);
 const WRITE_WITHIN: Duration = Duration::from_secs(15);

@@ -10,7 +10,7 @@ use doorward_audit::Enrolled as EnrolledEvent;
 use doorward_certs::{HostRequest, Refusal as CertRefusal, verify_host};
 use doorward_wire::LINK_VERSION;
 use doorward_wire::link::{
-    LinkError, Mux, MuxError, MuxIncoming, MuxLimits, MuxStream, Side, connect, mux, read_message, write_message,
+    LinkError, Mux, MuxError, MuxIncoming, MuxLimits, MuxStream, Side, connect, mux, read_message, tune, write_message,
 };
 use doorward_wire::message::{
     AgentHello, Enrolled, GatewayHello, LinkReady, Message, MessageError, Refused, StreamOpen,
@@ -115,7 +115,7 @@ pub(super) async fn establish(standing: &Standing) -> Result<Established, Handsh
         .await
         .map_err(|_| HandshakeError::ConnectDeadline)?
         .map_err(HandshakeError::Connect)?;
-    tcp.set_nodelay(true).map_err(HandshakeError::Connect)?;
+    tune(&tcp).map_err(HandshakeError::Connect)?;
     let tls_key = standing.shared.credential.tls_key();
     let (io, peer) = connect(tcp, tls_key, CONNECT_WITHIN)
         .await

@@ -6,6 +6,8 @@
 
 mod control;
 mod credential;
+#[cfg(test)]
+pub(crate) mod fake;
 mod handshake;
 mod leftover;
 mod standing;

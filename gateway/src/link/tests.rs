@@ -1,1 +1,423 @@
+use std::time::SystemTime;
 
+use doorward_audit::{Outcome, Verdict};
+use doorward_certs::{HostRequest, verify_host};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use super::fake::{FakeAgent, Manner, StopAt};
+use super::*;
+use crate::record::Closing;
+use crate::record::fixture::{Author, Rig, start};
+
+const SOON: Duration = Duration::from_secs(20);
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+fn name() -> WorkspaceName {
+    WorkspaceName::try_from("devenv-0").unwrap()
+}
+
+fn links(rig: &Rig, address: &str) -> Links {
+    let token = rig.dir.path().join("devenv-0.join");
+    std::fs::write(&token, TOKEN).unwrap();
+    let target = Target {
+        name: name(),
+        uid: WorkspaceUid::try_from("uid-0").unwrap(),
+        address: address.to_owned(),
+        join_token_file: Some(token),
+    };
+    Links::start(
+        vec![target],
+        Arc::clone(&rig.authority),
+        Arc::clone(&rig.credential),
+        Enrolments::open(rig.dir.path()).unwrap(),
+        rig.store.clone(),
+        rig.journal.clone(),
+    )
+}
+
+/// An agent that the host authority knows.
+async fn known(rig: &Rig, life: Duration) -> Manner {
+    let manner = Manner::default();
+    let request = HostRequest {
+        subject: manner.key.public_key().clone(),
+        workspace: name(),
+        workspace_uid: WorkspaceUid::try_from("uid-0").unwrap(),
+        names: vec![],
+        valid_for: life,
+    };
+    let signed = rig.authority.sign_host(&request, SystemTime::now()).await.unwrap();
+    manner.certificate.with(|own| *own = Some(signed.blob().to_vec()));
+    manner
+}
+
+fn session() -> OpenSession {
+    OpenSession {
+        session: Uuid::now_v7(),
+        certificate: vec![1, 2, 3],
+        client_address: "192.0.2.1:4711".into(),
+        client_version: "test".into(),
+    }
+}
+
+async fn until(what: &str, mut check: impl FnMut() -> bool) {
+    let wait = async {
+        while !check() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+fn is_up(links: &Links) -> bool {
+    matches!(links.state(&name()), State::Up { .. })
+}
+
+/// Waits for the link to fail and says why.
+async fn down(links: &Links) -> String {
+    until(
+        "an attempt failed",
+        || matches!(links.state(&name()), State::Down { reason } if reason != "not dialled yet"),
+    )
+    .await;
+    match links.state(&name()) {
+        State::Down { reason } => reason,
+        State::Up { .. } => panic!("the link is up"),
+    }
+}
+
+#[tokio::test]
+async fn an_agent_with_a_token_is_enrolled_and_its_sessions_open() {
+    let rig = Rig::new().await;
+    let mut agent = FakeAgent::start(Manner {
+        token: Some(TOKEN.into()),
+        ..Manner::default()
+    })
+    .await;
+    let links = links(&rig, &agent.address);
+    until("the link is up", || is_up(&links)).await;
+    let certificate = agent.manner.certificate.with(|own| own.clone()).unwrap();
+    let trusted = rig.authority.host_ca().await.unwrap();
+    let uid = WorkspaceUid::try_from("uid-0").unwrap();
+    let key = agent.manner.key.public_bytes();
+    verify_host(&certificate, &trusted, key, &name(), &uid, SystemTime::now()).unwrap();
+    let asked = session();
+    let opened = links.open(&name(), asked.clone()).await.unwrap();
+    assert_eq!(opened.key.key_data(), agent.manner.key.public_key().key_data());
+    assert_eq!(agent.session().await.0, asked);
+    links.close().await;
+    assert!(!is_up(&links));
+}
+
+#[tokio::test]
+async fn a_wrong_token_another_workspace_and_no_proof_are_refused() {
+    let other = WorkspaceUid::try_from("uid-9").unwrap().to_string();
+    let cases: [(Manner, &str); 5] = [
+        (
+            Manner {
+                token: Some("another token, long enough".into()),
+                ..Manner::default()
+            },
+            "not this workspace's",
+        ),
+        (Manner::default(), "neither a host certificate nor a join token"),
+        (
+            Manner {
+                workspace: "devenv-1".into(),
+                ..Manner::default()
+            },
+            "another workspace answered",
+        ),
+        (
+            Manner {
+                uid: other,
+                ..Manner::default()
+            },
+            "another workspace answered",
+        ),
+        (
+            Manner {
+                version: 99,
+                ..Manner::default()
+            },
+            "version 99",
+        ),
+    ];
+    for (manner, wanted) in cases {
+        let rig = Rig::new().await;
+        let agent = FakeAgent::start(manner).await;
+        let links = links(&rig, &agent.address);
+        let reason = down(&links).await;
+        assert!(reason.contains(wanted), "{reason}");
+        assert!(agent.manner.certificate.with(|own| own.is_none()));
+        links.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_over_another_key_is_refused() {
+    let rig = Rig::new().await;
+    let stolen = known(&rig, Duration::from_secs(3600)).await.certificate;
+    let agent = FakeAgent::start(Manner {
+        certificate: stolen,
+        ..Manner::default()
+    })
+    .await;
+    let links = links(&rig, &agent.address);
+    let reason = down(&links).await;
+    assert!(reason.contains("host certificate is refused"), "{reason}");
+    links.close().await;
+}
+
+#[tokio::test]
+async fn a_certificate_past_half_its_life_is_renewed_at_the_greeting_and_on_request() {
+    for (life, renew) in [(Duration::from_secs(3600), false), (handshake::HOST_LIFE, true)] {
+        let rig = Rig::new().await;
+        let manner = Manner {
+            renew,
+            ..known(&rig, life).await
+        };
+        let old = manner.certificate.with(|own| own.clone());
+        let agent = FakeAgent::start(manner).await;
+        let links = links(&rig, &agent.address);
+        until("the certificate is another", || {
+            agent.manner.certificate.with(|own| *own != old)
+        })
+        .await;
+        until("the link is up", || is_up(&links)).await;
+        links.close().await;
+    }
+}
+
+/// An agent that stops here is given up in time; once it behaves, the next attempt succeeds.
+async fn stopping_at(stop: StopAt) {
+    let rig = Rig::new().await;
+    let manner = known(&rig, Duration::from_secs(3600)).await;
+    manner.stop_at.with(|at| *at = stop);
+    let agent = FakeAgent::start(manner).await;
+    let links = links(&rig, &agent.address);
+    let asked = std::time::Instant::now();
+    let refused = links.open(&name(), session()).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Unreachable(_)), "{refused}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(7),
+        "{stop:?}: {:?}",
+        asked.elapsed()
+    );
+    agent.manner.stop_at.with(|at| *at = StopAt::Never);
+    until("the link is up", || is_up(&links)).await;
+    links.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_at_any_stage_is_given_up_in_time() {
+    tokio::join!(
+        stopping_at(StopAt::Connection),
+        stopping_at(StopAt::Tls),
+        stopping_at(StopAt::Hello)
+    );
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_answered_at_once_and_dialled_with_pauses() {
+    let rig = Rig::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let links = links(&rig, &address);
+    let asked = std::time::Instant::now();
+    for _ in 0..5 {
+        let refused = links.open(&name(), session()).await.unwrap_err();
+        assert!(refused.to_string().contains("workspace unreachable"), "{refused}");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert!(matches!(
+        links
+            .open(&WorkspaceName::try_from("nowhere").unwrap(), session())
+            .await,
+        Err(OpenError::NoLink)
+    ));
+    // A session finds the agent as soon as it listens, without waiting for the pause to end.
+    let listener = TcpListener::bind(&address).await.unwrap();
+    let mut agent = FakeAgent::on(listener, Arc::new(known(&rig, Duration::from_secs(3600)).await));
+    links.open(&name(), session()).await.unwrap();
+    agent.session().await;
+    links.close().await;
+}
+
+#[tokio::test]
+async fn a_link_that_breaks_is_made_again_and_says_so_meanwhile() {
+    let rig = Rig::new().await;
+    let agent = FakeAgent::start(known(&rig, Duration::from_secs(3600)).await).await;
+    let address = agent.address.clone();
+    let links = links(&rig, &address);
+    until("the link is up", || is_up(&links)).await;
+    let manner = agent.kill().await;
+    until("the link is down", || !is_up(&links)).await;
+    let agent = FakeAgent::on(TcpListener::bind(&address).await.unwrap(), manner);
+    until("the link is up again", || is_up(&links)).await;
+    assert_eq!(agent.dials(), 1);
+    links.close().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_dead() {
+    assert!(control::SILENCE <= Duration::from_secs(30));
+    let (near, _far) = tokio::io::duplex(4096);
+    let (news, mut heard) = tokio::sync::mpsc::channel(4);
+    let (reader, _writer) = tokio::io::split(near);
+    let reason = control::listen(reader, news, Duration::from_millis(20)).await;
+    assert!(reason.contains("silent"), "{reason}");
+    assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_refused_session_carries_the_agents_code() {
+    let rig = Rig::new().await;
+    let manner = Manner {
+        refuse: Some("certificate-expired"),
+        ..known(&rig, Duration::from_secs(3600)).await
+    };
+    let agent = FakeAgent::start(manner).await;
+    let links = links(&rig, &agent.address);
+    match links.open(&name(), session()).await {
+        Err(OpenError::Refused { code, .. }) => assert_eq!(code, "certificate-expired"),
+        other => panic!("{other:?}"),
+    }
+    links.close().await;
+}
+
+#[tokio::test]
+async fn leftovers_are_fetched_and_the_rest_is_closed() {
+    let mut rig = Rig::new().await;
+    let (held, lost) = (Uuid::now_v7(), Uuid::now_v7());
+    let manner = known(&rig, Duration::from_secs(3600)).await;
+    let mut author = Author::new(held).with_key(&manner.key);
+    let whole: bytes::Bytes = author.whole().into();
+    for session in [held, lost] {
+        let recording = rig.store.begin(start(session)).await.unwrap();
+        if session == held {
+            recording.append(0, whole.slice(..whole.len() / 2)).unwrap();
+            until("a block is durable", || recording.progress().borrow().durable > 0).await;
+        }
+        std::mem::forget(recording);
+    }
+    rig.restart_store().await;
+    manner
+        .leftovers
+        .with(|leftovers| leftovers.insert(held, (0, whole.clone())));
+    let unknown = Uuid::now_v7();
+    manner
+        .leftovers
+        .with(|leftovers| leftovers.insert(unknown, (0, whole.slice(..9))));
+    let agent = FakeAgent::start(manner).await;
+    let links = links(&rig, &agent.address);
+    let mut ended = None;
+    for _ in 0..2000 {
+        ended = rig.store.session(held).await.filter(|index| index.ended.is_some());
+        if ended.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(
+        ended.expect("the held session is closed").outcome,
+        Some(Outcome::Complete)
+    );
+    assert_eq!(rig.stored(held), whole);
+    let report = rig.verify(held, &author.key);
+    assert_eq!(
+        (report.verdict(), &report.findings),
+        (Verdict::Complete, &vec![]),
+        "{report:?}"
+    );
+    let index = rig.store.session(lost).await.unwrap();
+    assert_eq!(
+        (index.outcome, index.reason.as_deref()),
+        (Some(Outcome::Abnormal), Some("the gateway stopped"))
+    );
+    until("the agent has let go", || {
+        agent.manner.leftovers.with(|held| held.len()) == 1
+    })
+    .await;
+    assert!(is_up(&links), "an unknown leftover does not take the link down");
+    links.close().await;
+}
+
+#[tokio::test]
+async fn a_hole_in_the_record_is_said_and_nothing_is_glued_over_it() {
+    let mut rig = Rig::new().await;
+    let session = Uuid::now_v7();
+    let manner = known(&rig, Duration::from_secs(3600)).await;
+    let mut author = Author::new(session).with_key(&manner.key);
+    let opened = author.open();
+    let recording = rig.store.begin(start(session)).await.unwrap();
+    recording.append(0, opened.clone()).unwrap();
+    recording
+        .finish(
+            Closing {
+                reason: "the agent is gone".into(),
+                counted: None,
+            },
+            SOON,
+        )
+        .await
+        .unwrap();
+    rig.restart_store().await;
+    let far = opened.len() as u64 + 100;
+    manner
+        .leftovers
+        .with(|leftovers| leftovers.insert(session, (far, author.output(50))));
+    let agent = FakeAgent::start(manner).await;
+    let links = links(&rig, &agent.address);
+    let mut reason = String::new();
+    for _ in 0..2000 {
+        reason = rig
+            .store
+            .session(session)
+            .await
+            .and_then(|index| index.reason)
+            .unwrap_or_default();
+        if reason.contains("missing") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(reason.contains("missing"), "{reason}");
+    assert_eq!(rig.stored(session), opened);
+    links.close().await;
+}
+
+#[tokio::test]
+async fn a_complete_recording_is_released() {
+    let rig = Rig::new().await;
+    let session = Uuid::now_v7();
+    let manner = known(&rig, Duration::from_secs(3600)).await;
+    let mut author = Author::new(session).with_key(&manner.key);
+    let whole: bytes::Bytes = author.whole().into();
+    let recording = rig.store.begin(start(session)).await.unwrap();
+    recording.append(0, whole.clone()).unwrap();
+    recording
+        .finish(
+            Closing {
+                reason: "done".into(),
+                counted: None,
+            },
+            SOON,
+        )
+        .await
+        .unwrap();
+    manner
+        .leftovers
+        .with(|leftovers| leftovers.insert(session, (0, whole.clone())));
+    let agent = FakeAgent::start(manner).await;
+    let links = links(&rig, &agent.address);
+    until("the agent has let go", || {
+        agent.manner.leftovers.with(|held| held.is_empty())
+    })
+    .await;
+    assert_eq!(rig.stored(session), whole);
+    links.close().await;
+}

@@ -126,6 +126,14 @@ impl Author {
         }
     }
 
+    /// The same with another key.
+    pub(crate) fn with_key(self, key: &HostKey) -> Self {
+        Self {
+            key: key.clone(),
+            ..self
+        }
+    }
+
     /// The first event.
     pub(crate) fn open(&mut self) -> Bytes {
         let session = self.recorder.stream();
