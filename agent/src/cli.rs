@@ -87,7 +87,7 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn serve(config: Config, announce: Option<PathBuf>) -> ExitCode {
     log();
     // Another provider may be in place where several programs are one.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let _ = doorward_wire::tls_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -168,6 +168,19 @@ async fn a_certificate_opens_one_session_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_of_one_login_takes_no_other() {
+    let rig = Rig::start_with(&format!("login = '{}'", rig::my_login()), "").await;
+    assert!(rig.try_open(everything()).await.1.is_ok());
+    let mut terms = everything();
+    terms.login = Login::try_from("daemon").unwrap();
+    let refused = rig.try_open(terms).await.1.unwrap_err();
+    assert!(
+        refused.starts_with("login-unavailable: ") && refused.contains("'daemon'"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_hears_nothing_but_why() {
     let rig = Rig::start().await;
     // Plain bytes: no banner.

@@ -40,7 +40,8 @@ pub struct Workspace {
     pub host_certificate: PathBuf,
     /// A one-time token that proves who we are where there is no certificate yet.
     pub join_token_file: Option<PathBuf>,
-    /// The login that the agent's own uid answers to where it has no passwd entry.
+    /// The only login that sessions may have, if one is named; also what the agent's own uid answers to where it has
+    /// no passwd entry.
     pub login: Option<Login>,
     /// Home folder in place of the account's.
     pub home: Option<PathBuf>,

@@ -128,6 +128,10 @@ async fn admit(workspace: &Arc<Workspace>, open: &OpenSession, link_key: &[u8; 3
         .admit(open, link_key)
         .map_err(|refusal| refused(refusal.code(), refusal.to_string()))?;
     let login = verified.terms().login.as_str().to_owned();
+    if let Some(only) = workspace.config.login.as_ref().filter(|only| only.as_str() != login) {
+        let text = format!("sessions in this workspace are for the login '{only}', not '{login}'");
+        return Err(refused("login-unavailable", text));
+    }
     let overrides = workspace.config.overrides();
     let account = tokio::task::spawn_blocking(move || Account::find(&login, &overrides))
         .await

@@ -99,7 +99,7 @@ impl Rig {
 
     /// With further lines for the workspace and for the limits.
     pub async fn start_with(workspace: &str, limits: &str) -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let _ = doorward_wire::tls_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::Local(Local::generate().unwrap());
         for (name, keys) in [
