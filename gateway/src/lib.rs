@@ -23,6 +23,8 @@ mod run;
 pub mod session;
 mod stamp;
 pub mod tasks;
+#[cfg(test)]
+mod testing;
 pub mod workspace;
 
 pub use run::{Error, Running, run};
@@ -60,7 +62,6 @@ pub struct Gateway {
 
 impl Gateway {
     /// What a new session needs, each with its name and, if it is missing, why (for operators).
-    #[must_use]
     pub fn readiness(&self) -> [(&'static str, Result<(), String>); 4] {
         let stopping = self.tasks.stopping().is_cancelled();
         [

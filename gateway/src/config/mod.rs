@@ -247,3 +247,6 @@ pub fn trustworthy(url: &Url) -> bool {
     };
     url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,15 +6,18 @@
 //! What follows the header is left alone: it belongs to the tunnel.
 
 use std::{
+    future::Future as _,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::oneshot,
+    time::Sleep,
 };
 use tokio_rustls::server::TlsStream;
 
@@ -23,7 +26,28 @@ use tokio_rustls::server::TlsStream;
 pub struct EdgeIo {
     stream: Option<TlsStream<TcpStream>>,
     header: Header,
+    stall: Option<Stall>,
     back: Option<oneshot::Sender<TlsStream<TcpStream>>>,
+}
+
+/// How long a peer may take to take a part of an answer. A tunnel has none: there the relay judges.
+#[derive(Debug, Default)]
+struct Stall(Option<Pin<Box<Sleep>>>);
+
+impl Stall {
+    /// Passes on what a write came to; one that has waited too long fails.
+    fn watch<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.0 = None;
+            return result;
+        }
+        let timer = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer does not take the answer",
+        )))
+    }
 }
 
 /// Where in the request's header the next byte stands.
@@ -47,10 +71,18 @@ impl EdgeIo {
             Self {
                 stream: Some(stream),
                 header: Header::LineStart { first: true },
+                stall: Some(Stall::default()),
                 back: Some(back),
             },
             returned,
         )
+    }
+
+    /// The stream as a tunnel: bytes of any value, and as slow as its peer likes.
+    pub(super) fn into_tunnel(mut self) -> Self {
+        self.header = Header::Over;
+        self.stall = None;
+        self
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TlsStream<TcpStream>>> {
@@ -58,6 +90,13 @@ impl EdgeIo {
             .as_mut()
             .map(Pin::new)
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn watch<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match &mut self.stall {
+            Some(stall) => stall.watch(result, cx),
+            None => result,
+        }
     }
 }
 
@@ -116,7 +155,8 @@ impl AsyncRead for EdgeIo {
 
 impl AsyncWrite for EdgeIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write(cx, from)
+        let result = self.stream()?.poll_write(cx, from);
+        self.watch(result, cx)
     }
 
     fn poll_write_vectored(
@@ -124,7 +164,8 @@ impl AsyncWrite for EdgeIo {
         cx: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write_vectored(cx, from)
+        let result = self.stream()?.poll_write_vectored(cx, from);
+        self.watch(result, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -132,10 +173,14 @@ impl AsyncWrite for EdgeIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(cx)
+        let result = self.stream()?.poll_flush(cx);
+        self.watch(result, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream()?.poll_shutdown(cx)
     }
 }
+
+/// How long a peer may take to take a part of an answer.
+const STALL: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ mod tunnel;
 pub use edge::EdgeIo;
 pub use tunnel::{EdgeStream, Gone, Tunnel, TunnelRequest, UPGRADE};
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -38,19 +38,33 @@ use tunnel::Answer;
 
 /// Serves the one request of a connection, until its answer is out or the tunnel is somebody else's.
 pub(crate) async fn serve(gateway: Arc<Gateway>, stream: TlsStream<TcpStream>, peer: SocketAddr, permit: Permit) {
-    let (io, mut returned) = EdgeIo::new(stream);
     let limit = gateway.config.limits.request_header;
     let permit = Arc::new(Guarded::new(Some(permit)));
-    let service = service_fn(move |request| {
+    let answer = move |request| {
         let (gateway, permit) = (Arc::clone(&gateway), Arc::clone(&permit));
-        async move { Ok::<_, Infallible>(answer(gateway, request, peer, &permit).await) }
+        async move { answer(gateway, request, peer, &permit).await }
+    };
+    serve_with(stream, peer, limit, answer).await;
+}
+
+/// The same with any way to answer.
+async fn serve_with<A, F>(stream: TlsStream<TcpStream>, peer: SocketAddr, limit: Duration, answer: A)
+where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let (io, mut returned) = EdgeIo::new(stream);
+    let service = service_fn(move |request| {
+        let answering = answer(request);
+        async move { Ok::<_, Infallible>(answering.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limit)
         .keep_alive(false)
         .max_headers(MOST_HEADERS)
-        .max_buf_size(LARGEST_HEADER)
+        .max_header_size(LARGEST_HEADER)
+        .max_buf_size(LARGEST_HEADER + 16 * 1024)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     if let Err(error) = connection.await {
@@ -119,32 +133,12 @@ async fn connect(
     permit: &Guarded<Option<Permit>>,
     id: Uuid,
 ) -> Response<Body> {
-    let asked = match route {
-        Route::Connect { workspace, accept_key } => {
-            request::token(request.headers()).map(|token| (workspace, accept_key, token))
-        }
-        _ => Err(Refusal::new(RefusalCode::Internal, "the request took a wrong way")),
-    };
-    let (workspace, accept_key, token) = match asked {
+    let (tunnel, answered) = match asked(request, route, peer, permit.with(Option::take), id) {
         Ok(asked) => asked,
         Err(refusal) => {
             api::journal_denial(&gateway, None, "", &refusal, peer);
             return refuse(&refusal, peer, id);
         }
-    };
-    let (respond, answered) = oneshot::channel();
-    let tunnel = TunnelRequest {
-        workspace,
-        token,
-        peer,
-        user_agent: request::user_agent(request.headers()),
-        id,
-        answer: Answer {
-            respond,
-            upgrade: hyper::upgrade::on(request),
-            accept_key,
-            permit: permit.with(Option::take),
-        },
     };
     let sessions = gateway.tasks.clone();
     sessions.spawn_session(async move {
@@ -159,6 +153,39 @@ async fn connect(
             id,
         ),
     }
+}
+
+/// A request for a tunnel, and where its answer will come from.
+fn asked(
+    request: &mut Request<Incoming>,
+    route: Route,
+    peer: SocketAddr,
+    permit: Option<Permit>,
+    id: Uuid,
+) -> Result<(TunnelRequest, oneshot::Receiver<Response<Body>>), Refusal> {
+    let Route::Connect { workspace, accept_key } = route else {
+        return Err(Refusal::new(RefusalCode::Internal, "the request took a wrong way"));
+    };
+    let token = token(request.headers())?;
+    let user_agent = request::user_agent(request.headers());
+    let (respond, answered) = oneshot::channel();
+    let answer = Answer {
+        respond,
+        upgrade: hyper::upgrade::on(request),
+        accept_key,
+        permit,
+    };
+    Ok((
+        TunnelRequest {
+            workspace,
+            token,
+            peer,
+            user_agent,
+            id,
+            answer,
+        },
+        answered,
+    ))
 }
 
 /// A refusal that no session has counted and logged.
@@ -177,3 +204,6 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How long, and how much, is read after an answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,7 @@ impl TunnelRequest {
             .map_err(|_| Gone)?;
         drop(permit);
         let parts = upgraded.downcast::<TokioIo<EdgeStream>>().map_err(|_| Gone)?;
-        let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+        let (io, early) = (parts.io.into_inner().into_tunnel(), parts.read_buf.to_vec());
         let socket =
             WebSocketStream::from_partially_read(io, early, Role::Server, Some(doorward_wire::tunnel::config())).await;
         Ok(Tunnel::new(socket))

@@ -119,6 +119,6 @@ const MOST_WAITING: usize = 1024;
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
