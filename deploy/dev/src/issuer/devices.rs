@@ -157,14 +157,8 @@ impl Devices {
 
 /// RFC 8628 section 6.1: letters that spell no words and are not mistaken for one another.
 fn random_user_code() -> String {
-    let bytes: [u8; 8] = rand::random();
-    let letter = |byte: &u8| char::from(USER_CODE_LETTERS[usize::from(*byte) % USER_CODE_LETTERS.len()]);
-    let (left, right) = bytes.split_at(4);
-    format!(
-        "{}-{}",
-        left.iter().map(letter).collect::<String>(),
-        right.iter().map(letter).collect::<String>()
-    )
+    let letters = || (0..4).map(|_| char::from(USER_CODE_LETTERS[rand::random_range(0..USER_CODE_LETTERS.len())]));
+    letters().chain(['-']).chain(letters()).collect()
 }
 
 /// People type codes in any case, with or without the hyphen.

@@ -1,0 +1,207 @@
+//! The configuration files of a stack's programs. Paths in them are relative to the file.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::layout::{Layout, write_private};
+use super::{Error, WORKSPACES, keys};
+
+/// Where the gateway listens; port 0 takes a free one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GatewayAddresses {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+pub(super) fn write_gateway(
+    layout: &Layout,
+    addresses: GatewayAddresses,
+    issuer: &str,
+    login: &str,
+    agents: &[SocketAddr],
+) -> Result<(), Error> {
+    let workspaces = WORKSPACES.iter().zip(agents).map(|(name, address)| GatewayWorkspace {
+        name,
+        address: *address,
+        uid: uid(name),
+        login,
+        owner: "bob",
+        join_token_file: join_token(name),
+    });
+    let file = GatewayFile {
+        state_directory: "state",
+        listen: Listen {
+            address: addresses.listen,
+            certificate: keys::TLS_CERTIFICATE,
+            key: keys::TLS_KEY,
+        },
+        admin: Admin {
+            address: addresses.admin,
+        },
+        oidc: Oidc {
+            issuer,
+            client_id: "doorward",
+            audience: "doorward-gateway",
+            algorithms: &["ES256"],
+            user_claim: "preferred_username",
+            groups_claim: "groups",
+            groups_form: "array",
+            authorized_parties: &["doorward"],
+        },
+        authority: Authority {
+            local: Local {
+                user_ca: keys::USER_CA,
+                host_ca: keys::HOST_CA,
+            },
+        },
+        link: Link { key: "gateway.key" },
+        records: Records {
+            directory: "state/records",
+        },
+        policy: Policy { file: "policy.toml" },
+        workspace: workspaces.collect(),
+    };
+    write_private(&layout.file("policy.toml"), include_bytes!("policy.toml"))?;
+    write(layout, "gateway.toml", &file)
+}
+
+pub(super) fn write_agent(layout: &Layout, login: &str, listen: &[SocketAddr]) -> Result<(), Error> {
+    let workspaces = WORKSPACES.iter().zip(listen).map(|(name, address)| AgentWorkspace {
+        name,
+        uid: uid(name),
+        listen: *address,
+        host_key: format!("agent/{name}.key"),
+        host_certificate: host_certificate(name),
+        join_token_file: join_token(name),
+        login,
+        home: format!("home/{name}"),
+    });
+    let file = AgentFile {
+        user_ca_file: format!("{}.pub", keys::USER_CA),
+        host_ca_file: format!("{}.pub", keys::HOST_CA),
+        workspace: workspaces.collect(),
+    };
+    write(layout, "agent.toml", &file)
+}
+
+/// Relative to the stack's folder.
+pub(super) fn join_token(workspace: &str) -> String {
+    format!("agent/{workspace}.join")
+}
+
+/// Relative to the stack's folder.
+pub(super) fn host_certificate(workspace: &str) -> String {
+    format!("agent/{workspace}-cert.pub")
+}
+
+/// The workspaces stay the same ones from run to run: same home, same uid.
+fn uid(workspace: &str) -> String {
+    format!("dev-{workspace}")
+}
+
+fn write(layout: &Layout, name: &str, file: &impl Serialize) -> Result<(), Error> {
+    let text = toml::to_string(file).map_err(|error| Error::Key {
+        what: "a configuration",
+        why: error.to_string(),
+    })?;
+    write_private(&layout.file(name), text.as_bytes())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct GatewayFile<'a> {
+    state_directory: &'a str,
+    listen: Listen<'a>,
+    admin: Admin,
+    oidc: Oidc<'a>,
+    authority: Authority<'a>,
+    link: Link<'a>,
+    records: Records<'a>,
+    policy: Policy<'a>,
+    workspace: Vec<GatewayWorkspace<'a>>,
+}
+
+#[derive(Serialize)]
+struct Listen<'a> {
+    address: SocketAddr,
+    certificate: &'a str,
+    key: &'a str,
+}
+
+#[derive(Serialize)]
+struct Admin {
+    address: SocketAddr,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Oidc<'a> {
+    issuer: &'a str,
+    client_id: &'a str,
+    audience: &'a str,
+    algorithms: &'a [&'a str],
+    user_claim: &'a str,
+    groups_claim: &'a str,
+    groups_form: &'a str,
+    authorized_parties: &'a [&'a str],
+}
+
+#[derive(Serialize)]
+struct Authority<'a> {
+    local: Local<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Local<'a> {
+    user_ca: &'a str,
+    host_ca: &'a str,
+}
+
+#[derive(Serialize)]
+struct Link<'a> {
+    key: &'a str,
+}
+
+#[derive(Serialize)]
+struct Records<'a> {
+    directory: &'a str,
+}
+
+#[derive(Serialize)]
+struct Policy<'a> {
+    file: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct GatewayWorkspace<'a> {
+    name: &'a str,
+    address: SocketAddr,
+    uid: String,
+    login: &'a str,
+    owner: &'a str,
+    join_token_file: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct AgentFile<'a> {
+    user_ca_file: String,
+    host_ca_file: String,
+    workspace: Vec<AgentWorkspace<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct AgentWorkspace<'a> {
+    name: &'a str,
+    uid: String,
+    listen: SocketAddr,
+    host_key: String,
+    host_certificate: String,
+    join_token_file: String,
+    login: &'a str,
+    home: String,
+}

@@ -1,0 +1,98 @@
+//! Why a stack does not start, or does not go on.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What went wrong. The text is for a developer at a terminal.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another stack works in this folder.
+    #[error("another stack is running in {}; stop it, or choose another folder with --dir", .0.display())]
+    InUse(PathBuf),
+    /// A file or folder could not be read or written.
+    #[error("cannot {what} {}", .path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Our own account cannot be the login of a workspace.
+    #[error("this account has no name in the system's user list")]
+    NoAccount,
+    /// A key or certificate could not be made.
+    #[error("cannot make {what}: {why}")]
+    Key {
+        /// Which.
+        what: &'static str,
+        /// What the library said.
+        why: String,
+    },
+    /// A program could not be started at all.
+    #[error("cannot start {name}")]
+    Start {
+        /// Which program.
+        name: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program ended although nobody asked it to.
+    #[error("{name} ended ({status}); its log ends:\n{tail}")]
+    Died {
+        /// Which program.
+        name: &'static str,
+        /// How it ended.
+        status: String,
+        /// The last lines of its log.
+        tail: String,
+    },
+    /// Something did not happen in time.
+    #[error("{what} did not happen within {} s; the log of {name} ends:\n{tail}", .within.as_secs())]
+    Late {
+        /// What was awaited.
+        what: String,
+        /// Which program should have done it.
+        name: &'static str,
+        /// How long it was awaited.
+        within: Duration,
+        /// The last lines of its log.
+        tail: String,
+    },
+    /// A program announced something that is no announcement.
+    #[error("{name} announced nonsense in {}", .path.display())]
+    Announcement {
+        /// Which program.
+        name: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The client said no.
+    #[error("`doorward {command}` failed ({status}):\n{output}")]
+    Client {
+        /// Its sub-command.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// What it printed.
+        output: String,
+    },
+    /// The issuer's pages could not be filled in.
+    #[error("cannot log {person} in")]
+    Browser {
+        /// Who.
+        person: String,
+        /// Why.
+        source: crate::browser::BrowserError,
+    },
+}
+
+impl Error {
+    pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { what, path, source }
+    }
+}

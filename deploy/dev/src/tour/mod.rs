@@ -1,0 +1,73 @@
+//! `cargo run -- try`: the whole tour without a person. Each step must hold; the first that does not ends it.
+
+mod recordings;
+mod report;
+mod ssh;
+mod steps;
+mod terminal;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use doorward_dev::stack::{Options, Stack};
+
+use report::Report;
+
+use crate::up::Stop;
+
+#[tokio::main]
+pub(crate) async fn run() -> Result<ExitCode> {
+    let mut stop = Stop::new()?;
+    let report = Report::new();
+    let folder = tempfile::Builder::new().prefix("doorward-try-").tempdir()?;
+    let toured = tokio::select! {
+        toured = Box::pin(tour(&report, folder.path())) => toured,
+        () = stop.wanted() => Err(anyhow::anyhow!("interrupted")),
+    };
+    report.end(toured.is_ok());
+    if let Err(error) = toured {
+        eprintln!("\n{error:#}");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tour(report: &Report, folder: &Path) -> Result<()> {
+    let options = Options {
+        dir: folder.join("stack"),
+        program: None,
+        login: None,
+    };
+    let start = async { Ok(Stack::start(options).await?) };
+    let mut stack = report
+        .step("issuer, agent and gateway come up", Box::pin(start))
+        .await?;
+    let walked = Box::pin(steps::walk(report, &mut stack, folder)).await;
+    if walked.is_err() {
+        for program in ["issuer", "agent", "gateway"] {
+            eprintln!("\nthe log of {program} ends:\n{}", stack.log_tail(program));
+        }
+    }
+    let end = async {
+        stack.stop().await;
+        let left = left_over(folder);
+        ensure!(left.is_empty(), "these processes are left: {}", left.join("; "));
+        Ok(())
+    };
+    let ended = report.step("everything ends and no process is left", end).await;
+    walked.and(ended)
+}
+
+/// The command lines that still name our folder, where the system lists processes in /proc.
+fn left_over(folder: &Path) -> Vec<String> {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let ours = folder.to_string_lossy();
+    processes
+        .filter_map(|process| std::fs::read(process.ok()?.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&*ours))
+        .collect()
+}

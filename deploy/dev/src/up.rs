@@ -1,0 +1,143 @@
+//! `cargo run`: the stack in the foreground, until Ctrl-C.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use doorward_dev::issuer::everybody;
+use doorward_dev::stack::{Options, Stack, WORKSPACES};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Args {
+    /// Who is logged in in the stack's client folder.
+    #[arg(long = "as", value_name = "PERSON", default_value = "bob", value_parser = person)]
+    login: String,
+    /// Where the stack lives [default: target/dev]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+#[tokio::main]
+pub(crate) async fn run(args: Args) -> Result<ExitCode> {
+    let mut stop = Stop::new()?;
+    let begun = Instant::now();
+    let dir = args.dir.unwrap_or_else(crate::default_dir);
+    eprintln!("bringing Doorward up in {} …", shown(&dir));
+    let options = Options {
+        dir,
+        program: None,
+        login: Some(args.login.clone()),
+    };
+    let mut stack = tokio::select! {
+        started = Box::pin(Stack::start(options)) => started?,
+        () = stop.wanted() => return Ok(ExitCode::SUCCESS),
+    };
+    print!("{}", welcome(&stack, &args.login, begun.elapsed()));
+    let fell = tokio::select! {
+        error = stack.fallen() => Some(error),
+        () = stop.wanted() => None,
+    };
+    eprintln!("\nstopping …");
+    stack.stop().await;
+    match fell {
+        Some(error) => Err(error.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What listens where, and the lines to type.
+fn welcome(stack: &Stack, person: &str, took: Duration) -> String {
+    let dir = stack.wrapper().parent().map(shown).unwrap_or_default();
+    let (wrapper, ssh_config) = (shown(stack.wrapper()), shown(&stack.ssh_config()));
+    let lines = [
+        (
+            format!("ssh -F {ssh_config} devenv-0"),
+            "enter a workspace; you are recorded",
+        ),
+        (format!("{wrapper} sessions"), "what was recorded"),
+        (format!("{wrapper} replay ID"), "see it again"),
+        (format!("{wrapper} verify ID"), "prove that nothing of it was changed"),
+    ];
+    let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or_default();
+    let lines: String = lines
+        .iter()
+        .map(|(line, why)| format!("  {line:width$}   {why}\n"))
+        .collect();
+    let agents = WORKSPACES.iter().zip(stack.agent_addresses());
+    let agents: Vec<String> = agents.map(|(name, address)| format!("{name} at {address}")).collect();
+    let people = everybody();
+    let people: Vec<String> = people
+        .iter()
+        .map(|person| match person.groups.as_slice() {
+            [] => format!("{} (in no group)", person.name),
+            groups => format!("{} ({})", person.name, groups.join(", ")),
+        })
+        .collect();
+    format!(
+        "\n\
+         Doorward is up after {seconds:.1} s. Everything is on loopback and below {dir}; Ctrl-C ends it.\n\
+         \n  \
+           issuer   {issuer}\n  \
+           gateway  {gateway}   admin http://{admin}\n  \
+           agent    {agents}\n  \
+           logs     {dir}/logs\n\
+         \n\
+         {person} is logged in. In another terminal:\n\
+         \n\
+         {lines}\
+         \n\
+         People, each with the password NAME-pw: {people}.\n\
+         To be another one: cargo run -- --as alice, or {wrapper} login\n",
+        seconds = took.as_secs_f64(),
+        issuer = stack.issuer_url(),
+        gateway = stack.gateway_url(),
+        admin = stack.admin_address(),
+        agents = agents.join(", "),
+        people = people.join(", "),
+    )
+}
+
+/// The path as it is typed from here.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok().and_then(|here| here.canonicalize().ok());
+    let path = here
+        .and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned))
+        .unwrap_or_else(|| path.to_owned());
+    path.display().to_string()
+}
+
+fn person(name: &str) -> Result<String, String> {
+    let people = everybody();
+    if people.iter().any(|person| person.name == name) {
+        return Ok(name.to_owned());
+    }
+    let names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
+    Err(format!("the issuer knows {}", names.join(", ")))
+}
+
+/// The signals that end a stack: Ctrl-C, SIGTERM, a closed terminal.
+pub(crate) struct Stop([Signal; 3]);
+
+impl Stop {
+    pub(crate) fn new() -> Result<Self> {
+        let on = |kind| signal(kind);
+        Ok(Self([
+            on(SignalKind::interrupt())?,
+            on(SignalKind::terminate())?,
+            on(SignalKind::hangup())?,
+        ]))
+    }
+
+    /// Can be dropped and called again.
+    pub(crate) async fn wanted(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
