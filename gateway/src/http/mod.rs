@@ -12,7 +12,7 @@ pub use tunnel::{EdgeStream, Gone, Tunnel, TunnelRequest, UPGRADE};
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -56,12 +56,20 @@ where
     let (io, mut returned) = EdgeIo::new(stream);
     let service = service_fn(move |request| {
         let answering = answer(request);
-        async move { Ok::<_, Infallible>(answering.await) }
+        async move {
+            let mut response = answering.await;
+            // Said here and not by hyper, which would say it beside the upgrade too; clients refuse that.
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limit)
-        .keep_alive(false)
         .max_headers(MOST_HEADERS)
         .max_header_size(LARGEST_HEADER)
         .max_buf_size(LARGEST_HEADER + 16 * 1024)
