@@ -178,7 +178,7 @@ impl Links {
             }
         };
         let opened = tokio::time::timeout(OPEN_WITHIN, open).await;
-        let stream = opened.map_err(|error| stream_error(error))??;
+        let stream = opened.map_err(stream_error)??;
         Ok(AgentStream {
             stream,
             key: live.key.clone(),

@@ -115,10 +115,20 @@ pub(super) fn read(root: &Path, session: Uuid) -> io::Result<Option<SessionIndex
     Ok(Some(found))
 }
 
+/// Replaces the index of a session; it is durable when this returns.
 pub(super) fn write(dir: &Path, session: &SessionIndex) -> io::Result<()> {
+    layout::replace(dir, layout::INDEX, &text(session)?)
+}
+
+/// Writes the first index of a session, not durable yet.
+pub(super) fn write_new(dir: &Path, session: &SessionIndex) -> io::Result<()> {
+    layout::write_new(dir, layout::INDEX, &text(session)?)
+}
+
+fn text(session: &SessionIndex) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(session)?;
     text.push(b'\n');
-    layout::replace(dir, layout::INDEX, &text)
+    Ok(text)
 }
 
 /// At a few hundred bytes each, some ten megabytes.

@@ -88,9 +88,20 @@ pub(super) fn open_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
+/// Writes a new file, not durable yet.
+pub(super) fn write_new(dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    create_new(&dir.join(name))?.write_all(text)
+}
+
 /// Makes a folder's entries durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Makes a session's new folder durable: its index, itself, its day, and that day's entry.
+pub(super) fn sync_session(dir: &Path) -> io::Result<()> {
+    File::open(dir.join(INDEX))?.sync_all()?;
+    dir.ancestors().take(3).try_for_each(sync_dir)
 }
 
 /// Replaces `dir/name` as a whole: a reader sees the old text or the new, and the new is durable.

@@ -116,24 +116,18 @@ impl Inner {
         } else {
             Outcome::Abnormal
         };
-        // Of a recording without a block there is nothing to prove.
-        if let Some(end) = writer.last() {
-            let known = || receipts::last_counted(writer.dir());
-            let counted = closing.counted.or_else(known).unwrap_or_default();
-            let statement = Statement::closing(
-                session,
-                end,
-                receipt::Closing {
-                    outcome,
-                    reason: reason.clone(),
-                    client_bytes: counted.client_bytes,
-                    agent_bytes: counted.agent_bytes,
-                },
-                now,
-                &self.credential.certificate_text(),
-            );
-            receipts::append(writer.dir(), self.disk, &self.credential, [statement])?;
-        }
+        let known = || receipts::last_counted(writer.dir());
+        let counted = closing.counted.or_else(known).unwrap_or_default();
+        let said = receipt::Closing {
+            outcome,
+            reason: reason.clone(),
+            client_bytes: counted.client_bytes,
+            agent_bytes: counted.agent_bytes,
+        };
+        let end = writer.last().unwrap_or_else(|| Durable::nothing(session));
+        let certificate = self.credential.certificate_text();
+        let statement = Statement::closing(session, end, said, now, &certificate);
+        receipts::append(writer.dir(), self.disk, &self.credential, [statement])?;
         let failed = |error: io::Error| Failure::storage("write a session's index", &error);
         let known = self.index.with(|index| index.find(session));
         let mut entry = match known {

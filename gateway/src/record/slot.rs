@@ -164,6 +164,15 @@ impl Recording {
         Ok(())
     }
 
+    /// Has a worker look at the recording without new bytes.
+    pub(super) fn commit(&self) {
+        let fresh = self
+            .slot
+            .inbox
+            .with(|inbox| !std::mem::replace(&mut inbox.queued, true));
+        self.wake(fresh, false);
+    }
+
     fn wake(&self, fresh: bool, urgent: bool) {
         let Some(store) = self.store.upgrade() else { return };
         if fresh {

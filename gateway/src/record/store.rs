@@ -118,7 +118,8 @@ impl Store {
         self.0.health.ready()
     }
 
-    /// Makes the durable folder of a new session.
+    /// Makes the folder of a new session. It becomes durable at once, but nobody waits for it: no
+    /// byte is acknowledged before, and if it fails the recording has failed.
     ///
     /// # Errors
     /// When the disk refuses, or did lately.
@@ -127,7 +128,9 @@ impl Store {
         let inner = Arc::clone(&self.0);
         let made = self.0.tasks.spawn_blocking(move || inner.make(start));
         let slot = made.await.map_err(|_| Failure::Storage("make a folder".into()))??;
-        Ok(Recording::new(Arc::new(slot), Arc::downgrade(&self.0)))
+        let recording = Recording::new(Arc::new(slot), Arc::downgrade(&self.0));
+        recording.commit();
+        Ok(recording)
     }
 
     /// Removes a recording into which nothing was written: its session never opened.
@@ -288,15 +291,10 @@ impl Inner {
         };
         let make = || -> io::Result<()> {
             if let Some(day) = dir.parent() {
-                if !day.is_dir() {
-                    layout::make_dir(day)?;
-                    layout::sync_dir(&self.root)?;
-                }
-                layout::make_new_dir(&dir)?;
-                index::write(&dir, &entry)?;
-                layout::sync_dir(day)?;
+                layout::make_dir(day)?;
             }
-            Ok(())
+            layout::make_new_dir(&dir)?;
+            index::write_new(&dir, &entry)
         };
         make().map_err(|error| {
             let failure = Failure::storage("make a session's folder", &error);

@@ -1,7 +1,7 @@
 //! One recording on disk, written by one worker at a time: checked, cut into segments, made durable.
 //!
-//! Only whole blocks that fit the chain reach a segment. What the agent sends beyond the first
-//! fault, or a block that it never finished, goes aside into a `torn-…` file. All calls block.
+//! Only whole blocks that fit the chain reach a segment. The bytes in which the first fault was
+//! found, or a block that the agent never finished, go aside into a `torn-…` file. All calls block.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,12 +29,14 @@ pub(super) struct Writer {
     last: Option<Durable>,
     heads: Vec<Durable>,
     finished: bool,
+    /// Whether the folder itself is not durable yet.
+    folder_new: bool,
+    /// Whether a segment's name is not durable yet.
     entries_new: bool,
-    file_new: bool,
 }
 
 impl Writer {
-    /// A recording without a byte, in its own folder that exists and is durable.
+    /// A recording without a byte, in its own folder that exists and need not be durable yet.
     pub(super) fn new(dir: PathBuf, session: Uuid, disk: Disk) -> Self {
         Self {
             dir,
@@ -48,8 +50,8 @@ impl Writer {
             last: None,
             heads: Vec::new(),
             finished: false,
+            folder_new: true,
             entries_new: false,
-            file_new: false,
         }
     }
 
@@ -63,19 +65,13 @@ impl Writer {
         finished: bool,
     ) -> Self {
         let end = last.map_or(0, |mark| mark.offset);
-        let written = end;
         Self {
             file,
-            written,
+            written: end,
             durable: end,
             last,
             finished,
-            ..Self::over(dir, disk, check)
-        }
-    }
-
-    fn over(dir: PathBuf, disk: Disk, check: ChainCheck) -> Self {
-        Self {
+            folder_new: false,
             check,
             ..Self::new(dir, Uuid::nil(), disk)
         }
@@ -165,7 +161,6 @@ impl Writer {
         }
         self.file = Some(layout::create_new(&self.dir.join(segment_name(segment)))?);
         self.entries_new = true;
-        self.file_new = true;
         Ok(())
     }
 
@@ -179,10 +174,13 @@ impl Writer {
         {
             (self.disk.sync)(file).map_err(|e| Failure::storage("sync a segment", &e))?;
         }
-        if self.entries_new {
+        if self.folder_new {
+            layout::sync_session(&self.dir).map_err(|e| Failure::storage("sync a folder", &e))?;
+            self.folder_new = false;
+        } else if self.entries_new {
             layout::sync_dir(&self.dir).map_err(|e| Failure::storage("sync a folder", &e))?;
-            self.entries_new = false;
         }
+        self.entries_new = false;
         self.durable = self.written;
         Ok(self.durable)
     }
