@@ -80,16 +80,24 @@ fn run(args: &Args) -> Result<()> {
     };
     let bench = Bench { args, direct, doorward, folder: folder.path() };
     let mut rows = Vec::new();
+    let mut whole = true;
     for (name, measure) in MEASURES {
         if args.only.iter().any(|wanted| wanted == name) {
             eprintln!("benches: {name}");
-            rows.extend(measure(&bench)?);
+            match measure(&bench) {
+                Ok(measured) => rows.extend(measured),
+                Err(error) => {
+                    eprintln!("benches: {name}: {error:#}\n{}", stack.log_tail("gateway"));
+                    whole = false;
+                }
+            }
         }
     }
     runtime.block_on(stack.stop());
     print!("{}", report::table(&rows));
     std::fs::create_dir_all(args.json.parent().unwrap_or(Path::new(".")))?;
     std::fs::write(&args.json, serde_json::to_vec_pretty(&rows)?).context("writing the JSON")?;
+    anyhow::ensure!(whole, "not every measure could be taken");
     Ok(())
 }
 
