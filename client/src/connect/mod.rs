@@ -20,7 +20,7 @@ use crate::home::Home;
 use crate::home::settings::Settings;
 use crate::http::Problem;
 use crate::tokens::Need;
-use crate::{login, name, say};
+use crate::{login, name};
 
 /// After how long without a byte from the gateway it is asked for a sign of life.
 const PING: Duration = Duration::from_secs(20);
@@ -70,13 +70,8 @@ fn judge(whom: &str, over: Result<Closed, DriverError>) -> Result<u8, Error> {
                 text,
             })
         }
-        Ok(Closed::Heard(end)) => {
-            if !end.text.is_empty() {
-                say::note(&end.text);
-            }
-            Ok(0)
-        }
-        Ok(Closed::Said(_) | Closed::Finished) => Ok(0),
+        // An end in order is no news; what a person should read comes as a notice.
+        Ok(Closed::Heard(_) | Closed::Said(_) | Closed::Finished) => Ok(0),
         Err(DriverError::Silent) => broken(format!(
             "no sign of life from {whom} for {} seconds; is the network still there?",
             SILENCE.as_secs()

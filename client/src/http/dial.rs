@@ -49,8 +49,8 @@ pub(crate) async fn dial(url: &Url, tls: impl FnOnce() -> Result<Arc<ClientConfi
     };
     let connect = async {
         let tcp = reach(url, &whom).await?;
-        // Without it a small packet waits for the acknowledgement of the one before: 40 ms at a time.
-        tcp.set_nodelay(true).map_err(|error| unreachable(&whom, error))?;
+        // Otherwise a small packet waits for the acknowledgement of the one before: 40 ms at a time.
+        doorward_wire::link::tune(&tcp).map_err(|error| unreachable(&whom, error))?;
         match config {
             None => Ok(Stream::Plain(tcp)),
             Some(config) => secure(url, &whom, tcp, config).await,

@@ -277,10 +277,9 @@ fn reason(error: &hyper::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    if let Some(error) = cause.downcast_ref::<io::Error>()
-        && error.kind() == io::ErrorKind::UnexpectedEof
-    {
-        return "it closed the connection".to_owned();
+    let io = cause.downcast_ref::<io::Error>();
+    if error.is_incomplete_message() || io.is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof) {
+        return "it closed the connection in the middle".to_owned();
     }
     cause.to_string()
 }

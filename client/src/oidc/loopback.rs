@@ -4,6 +4,7 @@
 //! ends the wait; everything else is told that there is nothing, and changes nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::secret::Secret;
 
 /// How long a person has.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long one connection may take, and the last page to be read.
+/// How long one connection may take.
 const CONNECTION: Duration = Duration::from_secs(10);
 /// How many connections are served at a time.
 const CONNECTIONS: usize = 16;
@@ -80,28 +81,25 @@ impl Loopback {
                 }
             }
         };
-        // No new connection; the page that says so is still sent.
-        drop(self.listener);
-        let _ = timeout(CONNECTION, async { while serving.join_next().await.is_some() {} }).await;
+        // Whoever else is connected has nothing to wait for: browsers like to open a connection too many.
         Ok(answered)
     }
 }
 
+/// Serves one connection; hands the answer on once the page that goes with it is sent.
 async fn serve(stream: TcpStream, own: SocketAddr, state: String, answers: mpsc::Sender<Answered>) {
+    let got = OnceLock::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = judge(&request, own, &state);
-        let answers = answers.clone();
-        async move {
-            Ok::<_, std::convert::Infallible>(match answer {
-                Some(answered) => {
-                    let page = if answered.error.is_none() { DONE } else { REFUSED };
-                    // Full means that the answer was here before: a reload of the page.
-                    let _ = answers.try_send(answered);
-                    reply(StatusCode::OK, page)
-                }
-                None => reply(StatusCode::NOT_FOUND, NOTHING),
-            })
-        }
+        let page = match judge(&request, own, &state) {
+            Some(answered) => {
+                let page = if answered.error.is_none() { DONE } else { REFUSED };
+                // There is one request in a connection.
+                let _ = got.set(answered);
+                reply(StatusCode::OK, page)
+            }
+            None => reply(StatusCode::NOT_FOUND, NOTHING),
+        };
+        async move { Ok::<_, std::convert::Infallible>(page) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
@@ -111,6 +109,10 @@ async fn serve(stream: TcpStream, own: SocketAddr, state: String, answers: mpsc:
         .serve_connection(TokioIo::new(stream), service);
     // Whatever a stranger does with this connection is no failure of ours.
     let _ = timeout(CONNECTION, connection).await;
+    if let Some(answered) = got.get() {
+        // Full means that the answer was here before: a reload of the page.
+        let _ = answers.try_send(answered.clone());
+    }
 }
 
 /// The answer in a request, if it is one and belongs to this login. The host must be the address itself, so that no

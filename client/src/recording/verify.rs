@@ -86,7 +86,7 @@ fn describe(what: &OsStr, report: &Report) -> String {
     let sum = match report.verdict() {
         Verdict::Complete => "ok: whole, unaltered and signed to its end",
         Verdict::Abnormal => {
-            "ok: what was stored is whole and signed, but the session ended without its last signature"
+            "ok: what was stored is whole and signed, but the session ended abnormally, without its last signature"
         }
         Verdict::Open => "ok so far: the session has not ended",
         Verdict::Bad => "NOT OK",

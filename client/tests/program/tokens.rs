@@ -1,0 +1,131 @@
+//! Stored tokens: refreshed silently, once, and only for their gateway.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use futures_util::future::join_all;
+
+use crate::gateway::Gateway;
+use crate::issuer::Issuer;
+use crate::server::Reply;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_at_once_one_refreshes() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, 10);
+    let ran = join_all((0..8).map(|_| folder.run(&["ls", "--json"]))).await;
+    for ran in ran {
+        assert!(ran.expect(0).out.contains("devenv-0"));
+    }
+    assert_eq!(issuer.server.count("/token"), 1, "a second use would end the login");
+    assert_eq!(folder.tokens()["refresh-token"], "refresh-1");
+    let asked = gateway.server.asked();
+    assert!(
+        asked
+            .iter()
+            .all(|asked| asked.field("authorization") == Some("Bearer access-1"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_token_is_used_as_it_is() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, 120);
+    folder.run(&["ls"]).await.expect(0);
+    assert!(issuer.server.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_over_says_so() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, -10);
+    issuer.set(|script| script.errors = vec!["invalid_grant"]);
+    let ran = folder.run(&["ls"]).await.expect(77);
+    assert!(
+        ran.err.contains("is over") && ran.err.contains("hint: doorward login"),
+        "{}",
+        ran.err
+    );
+    assert!(folder.tokens()["refresh-token"].is_null(), "it is not tried again");
+    folder.run(&["ls"]).await.expect(77);
+    assert_eq!(issuer.server.count("/token"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_is_down_matters_only_when_the_token_has_expired() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    issuer.set(|script| script.down = true);
+    let folder = gateway.logged_in(&issuer, 20);
+    folder.run(&["ls"]).await.expect(0);
+    folder.write_tokens(&gateway.url(), &issuer.url(), -1);
+    let ran = folder.run(&["ls"]).await.expect(255);
+    assert!(ran.err.contains(&issuer.server.address.to_string()), "{}", ran.err);
+    assert_eq!(folder.tokens()["refresh-token"], "refresh-0", "the login is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_persons_tokens_are_refused() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, -1);
+    issuer.set(|script| script.claims = serde_json::json!({"sub": "sub-mallory"}));
+    let ran = folder.run(&["ls"]).await.expect(255);
+    assert!(ran.err.contains("another person"), "{}", ran.err);
+    assert_eq!(folder.tokens()["access-token"], "access-0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_goes_to_its_own_gateway_alone() {
+    let issuer = Issuer::start().await;
+    let (gateway, other) = (Gateway::start(&issuer).await, Gateway::start(&issuer).await);
+    let folder = gateway.logged_in(&issuer, 300);
+    let settings = folder.read("config.toml").replace(&gateway.url(), &other.url());
+    std::fs::write(folder.path().join("config.toml"), settings).unwrap();
+    other.ca_file(&folder);
+    folder.run(&["ls"]).await.expect(77);
+    assert!(other.server.asked().is_empty());
+    // nor is a redirect followed
+    let folder = gateway.logged_in(&issuer, 300);
+    let elsewhere = other.url();
+    gateway.on("/v1/workspaces", move |_| {
+        let elsewhere =
+            format!("HTTP/1.1 307 Moved\r\nLocation: {elsewhere}v1/workspaces\r\nContent-Length: 0\r\n\r\n");
+        Reply::Take(Box::new(|mut pipe| {
+            Box::pin(async move {
+                tokio::io::AsyncWriteExt::write_all(&mut pipe, elsewhere.as_bytes())
+                    .await
+                    .unwrap();
+            })
+        }))
+    });
+    let ran = folder.run(&["ls"]).await.expect(255);
+    assert!(ran.err.contains("307"), "{}", ran.err);
+    assert!(other.server.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_others_can_reach_are_not_used() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, 300);
+    let path = folder.path().join("tokens.json");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    for command in ["ls", "status"] {
+        let ran = folder.run(&[command]).await.expect(78);
+        assert!(
+            ran.err.contains("mode 0640") && ran.err.contains("hint: "),
+            "{}",
+            ran.err
+        );
+    }
+    let elsewhere = folder.path().join("elsewhere.json");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o600)).unwrap();
+    symlink(&elsewhere, &path).unwrap();
+    let ran = folder.run(&["connect", "devenv-0"]).await.expect(78);
+    assert!(ran.err.contains("symbolic link"), "{}", ran.err);
+    assert!(gateway.server.asked().is_empty());
+}
