@@ -229,11 +229,12 @@ async fn close(gateway: &Gateway, session: Uuid, recording: Recording, passage: 
         reason: ending.reason(),
         counted: Some(counted),
     };
+    let stored = recording.progress();
     let record_bytes = match recording.finish(closing, CLOSE_WITHIN).await {
         Ok(index) => index.record_bytes,
         Err(failure) => {
             tracing::error!(%session, %failure, "the recording is not closed yet");
-            0
+            stored.borrow().durable
         }
     };
     gateway.journal.append(SessionEnded {

@@ -7,6 +7,7 @@ use doorward_wire::link::{MuxIncoming, MuxStream, read_message, write_message};
 use doorward_wire::message::{Enrolled, Message, MessageError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::handshake::{self, printable};
 use super::leftover::{self, News};
@@ -65,6 +66,7 @@ async fn answer<W: AsyncWrite + Unpin>(
     let mut pings = tokio::time::interval(PING_EVERY);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut number = 0;
+    let mut renewed = None;
     loop {
         let reply = tokio::select! {
             _ = pings.tick() => {
@@ -79,9 +81,12 @@ async fn answer<W: AsyncWrite + Unpin>(
                     news.put(list);
                     continue;
                 }
+                // Each is a signature and an entry in the journal.
+                Some(Message::Renew(_)) if renewed.is_some_and(|at: Instant| at.elapsed() < RENEW_AT_MOST) => continue,
                 Some(Message::Renew(_)) => match renew(standing, live, &certificate).await {
                     Ok(fresh) => {
                         certificate.clone_from(&fresh);
+                        renewed = Some(Instant::now());
                         Message::Enrolled(Enrolled { host_certificate: fresh })
                     }
                     Err(reason) => {
@@ -123,4 +128,5 @@ async fn refuse_streams(incoming: &mut MuxIncoming) {
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// So long after the last word of the agent the link counts as dead: two pings unanswered.
 pub(super) const SILENCE: Duration = Duration::from_secs(25);
+const RENEW_AT_MOST: Duration = Duration::from_secs(20);
 const WRITE_WITHIN: Duration = Duration::from_secs(15);

@@ -1,6 +1,6 @@
 //! Fetches what an agent still holds of recordings that broke off, one after the other.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,11 +50,23 @@ pub(super) async fn fetch_all(standing: &Arc<Standing>, live: &Arc<Live>, news: 
     // The first list is complete: what it does not name will never come.
     let uid = standing.target.uid.as_str();
     standing.shared.store.close_unclosed(uid, &news.sessions()).await;
+    let mut failed = HashMap::new();
     loop {
         while let Some((session, first_unacked)) = news.take() {
-            if let Err(reason) = fetch(standing, live, session, first_unacked).await {
-                let workspace = standing.target.name.as_str();
-                tracing::warn!(workspace, %session, reason, "leftover not fetched");
+            let tries: &mut u32 = failed.entry(session).or_default();
+            if *tries >= MOST_TRIES {
+                continue;
+            }
+            match fetch(standing, live, session, first_unacked).await {
+                Ok(()) => *tries = 0,
+                Err(reason) => {
+                    *tries += 1;
+                    let workspace = standing.target.name.as_str();
+                    tracing::warn!(workspace, %session, reason, "leftover not fetched");
+                }
+            }
+            if failed.len() > MOST_WAITING {
+                failed.clear();
             }
         }
         news.came.notified().await;
@@ -185,6 +197,8 @@ async fn finish(recording: Recording, reason: String) -> Result<(), String> {
 }
 
 const MOST_WAITING: usize = 4096;
+/// So often a leftover is tried on one link; a session's store may be closing it just now.
+const MOST_TRIES: u32 = 3;
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const STALLED: Duration = Duration::from_secs(30);
 const CLAIM_WITHIN: Duration = Duration::from_secs(30);

@@ -130,8 +130,12 @@ pub(super) async fn keep(standing: Arc<Standing>, stop: CancellationToken) {
         };
         match made {
             Ok(established) => {
-                pauses = Pauses::default();
+                let up = Instant::now();
                 serve(&standing, established, &stop).await;
+                // A link that breaks as soon as it stands is no reason to dial faster.
+                if up.elapsed() > LONGEST_PAUSE {
+                    pauses = Pauses::default();
+                }
             }
             Err(error) => {
                 let reason = error.chain();
@@ -199,7 +203,7 @@ async fn serve(standing: &Arc<Standing>, established: Established, stop: &Cancel
     shared.journal.append(LinkDown { workspace, reason });
 }
 
-/// Pauses between attempts: they double, and are spread so that many links do not dial as one.
+/// Pauses between attempts: they double until a link has stood for a while, and are spread so that many links do not dial as one.
 struct Pauses(Duration);
 
 impl Default for Pauses {

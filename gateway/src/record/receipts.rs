@@ -7,7 +7,7 @@ use std::path::Path;
 
 use doorward_audit::receipt::{self, Kind, RECEIPT_NAMESPACE, Statement};
 
-use super::{Counted, Disk, Failure, layout};
+use super::{Disk, Failure, layout};
 use crate::link::Credential;
 
 /// Signs the statements and makes their lines durable, in order.
@@ -43,17 +43,13 @@ pub(super) struct Known {
     pub(super) heads: HashSet<u64>,
 }
 
-/// What the last closing receipt says was counted, if there is one.
-pub(super) fn last_counted(dir: &Path) -> Option<Counted> {
+/// What the last closing receipt says, if there is one.
+pub(super) fn last_closing(dir: &Path) -> Option<Statement> {
     let text = fs::read_to_string(dir.join(layout::RECEIPTS)).ok()?;
-    let closing = text.lines().rev().filter_map(|line| receipt::parse(line).ok());
-    let mut closing = closing.filter(|receipt| receipt.statement().kind == Kind::Closing);
-    let last = closing.next()?;
-    let (client_bytes, agent_bytes) = (last.statement().client_bytes?, last.statement().agent_bytes?);
-    Some(Counted {
-        client_bytes,
-        agent_bytes,
-    })
+    let mut receipts = text.lines().rev().filter_map(|line| receipt::parse(line).ok());
+    receipts
+        .find(|receipt| receipt.statement().kind == Kind::Closing)
+        .map(|receipt| receipt.statement().clone())
 }
 
 /// Reads the receipts and sets the torn end of the file aside, if there is one.

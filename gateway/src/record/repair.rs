@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use doorward_audit::receipt::{self, Durable, Statement};
-use doorward_audit::{HeadCountersigned, Outcome, SessionIndex};
+use doorward_audit::{HeadCountersigned, Outcome, SessionEnded, SessionIndex};
 use uuid::Uuid;
 
 use super::slot::Slot;
 use super::store::{Claim, Inner, ResumeError, unix_ms};
 use super::writer::Writer;
-use super::{Closing, Failure, index, layout, receipts, recovery};
+use super::{Closing, Counted, Failure, index, layout, receipts, recovery};
 
 /// A recording whose end the disk refused.
 pub(super) struct Broken {
@@ -116,33 +116,53 @@ impl Inner {
         } else {
             Outcome::Abnormal
         };
-        let known = || receipts::last_counted(writer.dir());
-        let counted = closing.counted.or_else(known).unwrap_or_default();
-        let said = receipt::Closing {
-            outcome,
-            reason: reason.clone(),
-            client_bytes: counted.client_bytes,
-            agent_bytes: counted.agent_bytes,
-        };
         let end = writer.last().unwrap_or_else(|| Durable::nothing(session));
-        let certificate = self.credential.certificate_text();
-        let statement = Statement::closing(session, end, said, now, &certificate);
-        receipts::append(writer.dir(), self.disk, &self.credential, [statement])?;
-        let failed = |error: io::Error| Failure::storage("write a session's index", &error);
-        let known = self.index.with(|index| index.find(session));
-        let mut entry = match known {
-            Some(entry) => entry,
-            None => index::read(&self.root, session)
-                .map_err(failed)?
-                .ok_or_else(|| Failure::Storage("find a session's index".into()))?,
+        let before = receipts::last_closing(writer.dir());
+        // Said already, and a crash or an agent that brought nothing made us come back: once is enough.
+        let stands = before.as_ref().filter(|said| {
+            said.offset == end.offset
+                && said.outcome == Some(outcome)
+                && (outcome == Outcome::Complete || said.reason.as_ref() == Some(&reason))
+        });
+        let (ended, reason) = match stands {
+            Some(said) => (said.at, said.reason.clone().unwrap_or(reason)),
+            None => {
+                let counted = closing.counted.unwrap_or_else(|| Counted {
+                    client_bytes: before.as_ref().and_then(|said| said.client_bytes).unwrap_or(0),
+                    agent_bytes: before.as_ref().and_then(|said| said.agent_bytes).unwrap_or(0),
+                });
+                let said = receipt::Closing {
+                    outcome,
+                    reason: reason.clone(),
+                    client_bytes: counted.client_bytes,
+                    agent_bytes: counted.agent_bytes,
+                };
+                let certificate = self.credential.certificate_text();
+                let statement = Statement::closing(session, end, said, now, &certificate);
+                receipts::append(writer.dir(), self.disk, &self.credential, [statement])?;
+                (now, reason)
+            }
         };
-        entry.ended = Some(now);
-        entry.outcome = Some(outcome);
-        entry.reason = Some(reason);
-        entry.record_bytes = writer.durable();
-        index::write(writer.dir(), &entry).map_err(failed)?;
+        let entry = SessionIndex {
+            ended: Some(ended),
+            outcome: Some(outcome),
+            reason: Some(reason),
+            record_bytes: writer.durable(),
+            ..self.entry(session)?
+        };
+        index::write(writer.dir(), &entry).map_err(|e| Failure::storage("write a session's index", &e))?;
         self.index.with(|index| index.put(entry.clone()));
         Ok(entry)
+    }
+
+    /// What the index says of a session.
+    fn entry(&self, session: Uuid) -> Result<SessionIndex, Failure> {
+        if let Some(entry) = self.index.with(|index| index.find(session)) {
+            return Ok(entry);
+        }
+        index::read(&self.root, session)
+            .map_err(|e| Failure::storage("read a session's index", &e))?
+            .ok_or_else(|| Failure::Storage("find a session's index".into()))
     }
 
     /// Remembers a recording whose end the disk refused.
@@ -188,7 +208,7 @@ impl Inner {
         sessions.into_iter().filter(of_workspace).collect()
     }
 
-    /// Closes a recording that an earlier life of the gateway left open. Blocks.
+    /// Closes a recording that an earlier life of the gateway left open.
     pub(super) fn close_stopped(self: &Arc<Self>, session: Uuid) {
         let Some(_claim) = Claim::take(self, session) else {
             return;
@@ -200,8 +220,16 @@ impl Inner {
             .recover(session, None)
             .and_then(|mut writer| self.close(session, &mut writer, &Closing::stopped()));
         match closed {
-            Ok(_) => {
+            Ok(entry) => {
                 self.unclosed.with(|unclosed| unclosed.remove(&session));
+                // The end that the session itself could not put on record.
+                self.journal.append(SessionEnded {
+                    session,
+                    reason: entry.reason.unwrap_or_default(),
+                    code: "gateway-stopped".to_owned(),
+                    record_bytes: entry.record_bytes,
+                    ..SessionEnded::default()
+                });
             }
             Err(error) => tracing::error!(%session, %error, "recording cannot be closed"),
         }

@@ -481,6 +481,59 @@ async fn bytes_whose_fsync_failed_are_neither_acknowledged_nor_kept() {
     recording.finish(ended("later"), SOON).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_crash_between_the_closing_and_the_index_says_nothing_twice() {
+    let mut rig = Rig::new().await;
+    for complete in [true, false] {
+        let session = Uuid::now_v7();
+        let recording = rig.store.begin(start(session)).await.unwrap();
+        let mut author = Author::new(session);
+        let mut bytes = author.open().to_vec();
+        if complete {
+            bytes.extend_from_slice(&author.end());
+        }
+        recording.append(0, bytes.into()).unwrap();
+        let path = rig.folder(session).join("session.json");
+        let before = std::fs::read(&path).unwrap();
+        let closing = Closing {
+            reason: "the gateway stopped".into(),
+            counted: None,
+        };
+        let index = recording.finish(closing, SOON).await.unwrap();
+        std::fs::write(&path, before).unwrap();
+        rig.restart_store().await;
+        rig.store.close_unclosed("uid-0", &[].into()).await;
+        assert_eq!(rig.store.session(session).await.unwrap(), index);
+        let receipts = std::fs::read_to_string(rig.folder(session).join("receipts.jsonl")).unwrap();
+        assert_eq!(receipts.matches("closing").count(), 1, "{receipts}");
+        assert!(rig.verify(session, &author.key).findings.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_brings_nothing_adds_nothing() {
+    let rig = Rig::new().await;
+    let session = Uuid::now_v7();
+    let recording = rig.store.begin(start(session)).await.unwrap();
+    recording.append(0, Author::new(session).open()).unwrap();
+    recording.finish(ended("the agent is gone"), SOON).await.unwrap();
+    let closing = Closing {
+        reason: "the rest did not come".into(),
+        counted: None,
+    };
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        let recording = rig.store.resume(session, "uid-0").await.unwrap();
+        recording.finish(closing.clone(), SOON).await.unwrap();
+        sizes.push(
+            std::fs::metadata(rig.folder(session).join("receipts.jsonl"))
+                .unwrap()
+                .len(),
+        );
+    }
+    assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
