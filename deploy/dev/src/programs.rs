@@ -1,7 +1,10 @@
 //! One executable that acts as each of our programs, and the tether that ends it with its starter.
 
 use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,18 +15,23 @@ use crate::issuer_cli;
 
 /// Acts as the program that the first argument names, if it names one.
 ///
-/// `gateway`, `agent`, `issuer` and `doorward` take over with the rest of the arguments. `tethered PROGRAM …` does
+/// `gateway`, `agent`, `issuer` and `doorward` take over with the rest of the arguments. `tethered LOCK PROGRAM …` does
 /// the same, and stops the program once its standard input ends: whoever holds the other end of that pipe can be
-/// killed without warning and leaves no program behind.
+/// killed without warning and leaves no program behind. The file `LOCK` keeps two programs from using the same state:
+/// the second begins when the first has ended.
 #[must_use]
 pub fn act_as_program() -> Option<ExitCode> {
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if args.first().is_some_and(|first| first == TETHERED) {
-        args.remove(0);
-        if let Err(error) = hold_tether() {
-            eprintln!("cannot hold the tether: {error}");
-            return Some(ExitCode::FAILURE);
+    let mut _lock = None;
+    if args.len() > 2 && args[0] == TETHERED {
+        match hold_tether(Path::new(&args[1])) {
+            Ok(held) => _lock = Some(held),
+            Err(error) => {
+                eprintln!("cannot hold the tether: {error}");
+                return Some(ExitCode::FAILURE);
+            }
         }
+        args.drain(..2);
     }
     let program = PROGRAMS
         .iter()
@@ -66,8 +74,8 @@ const PROGRAMS: [Program; 4] = [
     },
 ];
 
-/// Watches standard input on a thread of its own, which lives as long as the process.
-fn hold_tether() -> std::io::Result<()> {
+/// Waits for the lock, and watches standard input on a thread that lives as long as the process.
+fn hold_tether(lock: &Path) -> std::io::Result<File> {
     let watch = || {
         let mut stdin = std::io::stdin().lock();
         let mut nothing = [0; 64];
@@ -79,10 +87,15 @@ fn hold_tether() -> std::io::Result<()> {
         }
         let _ = kill(Pid::this(), Signal::SIGKILL);
     };
-    std::thread::Builder::new()
-        .name("tether".to_owned())
-        .spawn(watch)
-        .map(drop)
+    std::thread::Builder::new().name("tether".to_owned()).spawn(watch)?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(lock)?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// How long a program may take to end once its tether is cut.

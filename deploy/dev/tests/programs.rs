@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -53,12 +53,14 @@ fn running_in(dir: &Path) -> usize {
     lines.filter(|line| String::from_utf8_lossy(line).contains(dir)).count()
 }
 
+/// Starts a stack and waits until it says that somebody is logged in.
 fn start_stack(dir: &Path) -> Child {
-    let mut stack = program(&["--dir"]).arg(dir).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for("somebody's login", || {
-        assert!(stack.try_wait().unwrap().is_none(), "{}", said(&mut stack));
-        dir.join("client/ssh_config").exists()
-    });
+    let mut stack = program(&["--dir"]);
+    stack.arg(dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut stack = stack.spawn().unwrap();
+    let mut lines = BufReader::new(stack.stdout.take().unwrap()).lines();
+    let up = lines.any(|line| line.unwrap().contains("is logged in"));
+    assert!(up, "{}", said(&mut stack));
     stack
 }
 
@@ -88,15 +90,27 @@ fn the_issuer_listens_on_loopback_only() {
 }
 
 #[test]
-fn a_tethered_program_ends_in_order_with_its_pipe() {
+fn a_tethered_program_ends_in_order_with_its_pipe_and_the_next_one_waits_for_that() {
     let dir = tempfile::tempdir().unwrap();
     let announcement = dir.path().join("issuer.json");
-    let mut issuer = program(&["tethered", "issuer", "--announce"]);
-    let mut issuer = issuer.arg(&announcement).stdin(Stdio::piped()).spawn().unwrap();
+    let start = || {
+        let mut issuer = program(&["tethered"]);
+        issuer
+            .arg(dir.path().join("lock"))
+            .args(["issuer", "--announce"])
+            .arg(&announcement);
+        issuer.stdin(Stdio::piped()).spawn().unwrap()
+    };
+    let mut issuer = start();
     wait_for("the announcement", || announcement.exists());
+    let first = std::fs::read(&announcement).unwrap();
+    let mut next = start();
     assert!(issuer.try_wait().unwrap().is_none());
     drop(issuer.stdin.take());
     assert!(ended(&mut issuer).success());
+    wait_for("the next one", || std::fs::read(&announcement).unwrap() != first);
+    drop(next.stdin.take());
+    assert!(ended(&mut next).success());
 }
 
 #[test]
@@ -126,10 +140,11 @@ fn a_stack_that_is_killed_leaves_no_process_and_its_folder_can_be_used_again() {
     let mut stack = start_stack(dir.path());
     stack.kill().unwrap();
     stack.wait().unwrap();
-    wait_for("the end of every program", || running_in(dir.path()) == 0);
     let mut again = start_stack(dir.path());
+    assert_eq!(running_in(dir.path()), 4, "nothing of the first one runs beside it");
     signal(&again, Signal::SIGINT);
     assert!(ended(&mut again).success());
+    assert_eq!(running_in(dir.path()), 0);
 }
 
 #[test]

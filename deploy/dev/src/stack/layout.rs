@@ -26,7 +26,7 @@ impl Layout {
         make_dir(dir)?;
         let dir = dir.canonicalize().map_err(Error::file("find", dir))?;
         let layout = Self { dir };
-        let path = layout.dir.join("lock");
+        let path = layout.lock("stack");
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -73,6 +73,11 @@ impl Layout {
 
     pub(super) fn log(&self, program: &str) -> PathBuf {
         self.logs().join(program).with_extension("log")
+    }
+
+    /// Held by a program for as long as it runs, so that one that was left behind has ended before the next begins.
+    pub(super) fn lock(&self, program: &str) -> PathBuf {
+        self.dir.join(program).with_extension("lock")
     }
 
     pub(super) fn announcement(&self, program: &str) -> PathBuf {

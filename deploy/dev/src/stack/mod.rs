@@ -375,7 +375,7 @@ impl Stack {
             .iter()
             .map(AsRef::as_ref)
             .chain(["--announce".as_ref(), announcement.as_os_str()]);
-        let process = Process::start(&self.program, name, args, self.layout.log(name))?;
+        let process = Process::start(&self.layout, &self.program, name, args)?;
         place(self).0.insert(process).announced(&announcement).await
     }
 

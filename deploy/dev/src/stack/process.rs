@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Error;
+use super::layout::Layout;
 use crate::programs::TETHERED;
 
 /// A running program. Dropping it cuts its tether, which ends it soon; [`Process::stop`] waits for that.
@@ -27,18 +28,21 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program` (one executable for all of them) as `name`. Its output is appended to the log.
+    /// Starts `program` (one executable for all of them) as `name`. Its output is appended to its log.
     pub(super) fn start<A: AsRef<OsStr>>(
+        layout: &Layout,
         program: &Path,
         name: &'static str,
         args: impl IntoIterator<Item = A>,
-        log: PathBuf,
     ) -> Result<Self, Error> {
+        let log = layout.log(name);
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
         let file = file.map_err(Error::file("open", &log))?;
         let second = file.try_clone().map_err(Error::file("open", &log))?;
         let mut child = Command::new(program)
-            .args([TETHERED, name])
+            .arg(TETHERED)
+            .arg(layout.lock(name))
+            .arg(name)
             .args(args)
             .env_clear()
             .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))

@@ -8,9 +8,11 @@ mod terminal;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use doorward_dev::stack::{Options, Stack};
+use tokio::time::{Instant, sleep};
 
 use report::Report;
 
@@ -23,7 +25,11 @@ pub(crate) async fn run() -> Result<ExitCode> {
     let folder = tempfile::Builder::new().prefix("doorward-try-").tempdir()?;
     let toured = tokio::select! {
         toured = Box::pin(tour(&report, folder.path())) => toured,
-        () = stop.wanted() => Err(anyhow::anyhow!("interrupted")),
+        () = stop.wanted() => {
+            // The stack was dropped, which cut the tethers; the folder goes when nobody writes there any more.
+            wait_for_ends(folder.path()).await;
+            Err(anyhow::anyhow!("interrupted"))
+        }
     };
     report.end(toured.is_ok());
     if let Err(error) = toured {
@@ -59,6 +65,13 @@ async fn tour(report: &Report, folder: &Path) -> Result<()> {
     walked.and(ended)
 }
 
+async fn wait_for_ends(folder: &Path) {
+    let last = Instant::now() + GRACE;
+    while !left_over(folder).is_empty() && Instant::now() < last {
+        sleep(ASK_AGAIN).await;
+    }
+}
+
 /// The command lines that still name our folder, where the system lists processes in /proc.
 fn left_over(folder: &Path) -> Vec<String> {
     let Ok(processes) = std::fs::read_dir("/proc") else {
@@ -71,3 +84,6 @@ fn left_over(folder: &Path) -> Vec<String> {
         .filter(|line| line.contains(&*ours))
         .collect()
 }
+
+const GRACE: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
