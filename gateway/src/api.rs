@@ -41,10 +41,7 @@ pub(crate) async fn answer<B>(
         Route::Trust => return trust(gateway).await,
         _ => {}
     }
-    let who = async { gateway.identities.identify(&token(request.headers())?).await };
-    let who = who
-        .await
-        .inspect_err(|refusal| journal_denial(gateway, None, "", refusal, peer))?;
+    let who = gateway.identities.identify(&token(request.headers())?).await?;
     // From here on the connection is somebody's.
     permit.with(Option::take);
     match route {

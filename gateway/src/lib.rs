@@ -25,6 +25,7 @@ mod stamp;
 pub mod tasks;
 #[cfg(test)]
 mod testing;
+pub mod turned_away;
 pub mod workspace;
 
 pub use run::{Error, Running, run};
@@ -56,6 +57,8 @@ pub struct Gateway {
     pub journal: journal::Journal,
     /// The sessions that are open.
     pub sessions: session::Sessions,
+    /// Those whom nobody knows, and what is put on record of them.
+    pub turned_away: turned_away::TurnedAway,
     /// Connections and sessions, and how they are told to end.
     pub tasks: tasks::Tasks,
 }

@@ -6,7 +6,7 @@ use doorward_gateway::cli;
 
 fn main() -> ExitCode {
     // The one TLS provider of the process. It can only be there already if something else put it there.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if doorward_wire::tls_provider().install_default().is_err() {
         eprintln!("doorward-gateway: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }

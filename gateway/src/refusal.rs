@@ -41,6 +41,10 @@ macro_rules! codes {
 codes! {
     /// The request is not one that HTTP or this gateway allows.
     BadRequest = "bad-request", BAD_REQUEST, "bad request";
+    /// The request's header did not come in time. The connection is closed without an answer.
+    RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "request too slow";
+    /// There was no TLS handshake, or not in time. Never an answer: there is nobody to answer to.
+    TlsHandshake = "tls-handshake", BAD_REQUEST, "no TLS handshake";
     /// A page of another origin asked for a tunnel or for data.
     CrossOrigin = "cross-origin", FORBIDDEN, "cross-origin request refused";
     /// The header, or one of its fields, is too large.

@@ -106,6 +106,7 @@ impl Running {
                 .map_err(Error::Policy)?,
             workspaces: workspace::Directory::new(config.workspaces.iter().cloned()),
             sessions: session::Sessions::new(limits),
+            turned_away: crate::turned_away::TurnedAway::default(),
             authority,
             credential,
             links,

@@ -101,3 +101,62 @@ impl Tasks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(30);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn sessions_that_end_by_themselves_are_waited_for() {
+        let tasks = Tasks::default();
+        let stopping = tasks.stopping().clone();
+        tasks.spawn_session(async move { stopping.cancelled().await });
+        let closing = tasks.closing().clone();
+        tasks.spawn(async move { closing.cancelled().await });
+        assert_eq!(
+            tasks.drain(LONG, LONG, &CancellationToken::new()).await,
+            Drained::Quietly
+        );
+    }
+
+    #[tokio::test]
+    async fn sessions_that_go_on_are_told_at_the_deadline_or_at_once() {
+        let hurry = CancellationToken::new();
+        hurry.cancel();
+        for (deadline, hurry) in [(MOMENT, CancellationToken::new()), (LONG, hurry)] {
+            let tasks = Tasks::default();
+            let (ending, closing) = (tasks.ending().clone(), tasks.closing().clone());
+            tasks.spawn_session(async move {
+                ending.cancelled().await;
+                // What serves sessions is still there when they end.
+                assert!(!closing.is_cancelled());
+            });
+            assert_eq!(tasks.drain(deadline, LONG, &hurry).await, Drained::Told);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_abandoned_in_time() {
+        let tasks = Tasks::default();
+        tasks.spawn_session(std::future::pending());
+        assert_eq!(
+            tasks.drain(MOMENT, MOMENT, &CancellationToken::new()).await,
+            Drained::Abandoned
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_session_leaves_the_others() {
+        let tasks = Tasks::default();
+        tasks.spawn_session(async { panic!("a defect") });
+        let ending = tasks.ending().clone();
+        tasks.spawn_session(async move { ending.cancelled().await });
+        assert_eq!(
+            tasks.drain(MOMENT, LONG, &CancellationToken::new()).await,
+            Drained::Told
+        );
+    }
+}

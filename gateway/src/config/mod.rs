@@ -228,7 +228,7 @@ impl Default for Limits {
             unauthenticated: 1024,
             unauthenticated_per_address: 256,
             sessions: 2000,
-            sessions_per_user: 64,
+            sessions_per_user: 256,
             drain: Duration::from_secs(30),
             tls_handshake: Duration::from_secs(10),
             request_header: Duration::from_secs(10),

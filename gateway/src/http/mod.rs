@@ -40,15 +40,45 @@ use tunnel::Answer;
 pub(crate) async fn serve(gateway: Arc<Gateway>, stream: TlsStream<TcpStream>, peer: SocketAddr, permit: Permit) {
     let limit = gateway.config.limits.request_header;
     let permit = Arc::new(Guarded::new(Some(permit)));
+    let answering = Arc::clone(&gateway);
     let answer = move |request| {
-        let (gateway, permit) = (Arc::clone(&gateway), Arc::clone(&permit));
+        let (gateway, permit) = (Arc::clone(&answering), Arc::clone(&permit));
         async move { answer(gateway, request, peer, &permit).await }
     };
-    serve_with(stream, peer, limit, answer).await;
+    let (served, returned) = serve_with(stream, limit, answer).await;
+    if let Err(error) = served {
+        match unreadable(&error) {
+            Some(refusal) => gateway.turn_away(&refusal, peer),
+            None => tracing::debug!(%peer, "the connection broke: {error}"),
+        }
+    }
+    if let Some(stream) = returned {
+        linger(stream).await;
+    }
 }
 
-/// The same with any way to answer.
-async fn serve_with<A, F>(stream: TlsStream<TcpStream>, peer: SocketAddr, limit: Duration, answer: A)
+/// A request that the parser, or its deadline, refused.
+fn unreadable(error: &hyper::Error) -> Option<Refusal> {
+    let (code, text) = if error.is_parse_too_large() {
+        (RefusalCode::HeaderTooLarge, "the header is too large")
+    } else if error.is_parse() {
+        (RefusalCode::BadRequest, "the request cannot be read")
+    } else if error.is_timeout() {
+        (RefusalCode::RequestTimeout, "the header did not come in time")
+    } else if error.is_incomplete_message() {
+        (RefusalCode::BadRequest, "the request broke off")
+    } else {
+        return None;
+    };
+    Some(Refusal::new(code, text).with_detail(format!("{text}: {error}")))
+}
+
+/// The same with any way to answer. Gives the stream back, unless it has become a tunnel.
+async fn serve_with<A, F>(
+    stream: TlsStream<TcpStream>,
+    limit: Duration,
+    answer: A,
+) -> (Result<(), hyper::Error>, Option<TlsStream<TcpStream>>)
 where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
@@ -75,12 +105,8 @@ where
         .max_buf_size(LARGEST_HEADER + 16 * 1024)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%peer, "the connection broke: {error}");
-    }
-    if let Ok(stream) = returned.try_recv() {
-        linger(stream).await;
-    }
+    let served = connection.await;
+    (served, returned.try_recv().ok())
 }
 
 /// Closes a connection so that the answer arrives: what the peer still sends is read and dropped for a moment, because a
@@ -111,13 +137,20 @@ async fn answer(
 ) -> Response<Body> {
     let id = Uuid::now_v7();
     let (route, response) = match request::check(&request) {
-        Err(refusal) => ("refused", refuse(&refusal, peer, id)),
+        Err(refusal) => {
+            gateway.turn_away(&refusal, peer);
+            ("refused", problem::response(&refusal, id))
+        }
         Ok(route @ Route::Connect { .. }) => ("connect", connect(gateway, &mut request, route, peer, permit, id).await),
         Ok(route) => {
             let name = route.name();
             let answering = api::answer(&gateway, &request, route, peer, permit);
             let response = match tokio::time::timeout(ANSWER, answering).await {
                 Ok(Ok(response)) => response,
+                Ok(Err(refusal)) if refusal.code().status() == StatusCode::UNAUTHORIZED => {
+                    gateway.turn_away(&refusal, peer);
+                    problem::response(&refusal, id)
+                }
                 Ok(Err(refusal)) => refuse(&refusal, peer, id),
                 Err(_) => refuse(
                     &Refusal::new(RefusalCode::Overloaded, "the answer took too long"),
@@ -144,8 +177,8 @@ async fn connect(
     let (tunnel, answered) = match asked(request, route, peer, permit.with(Option::take), id) {
         Ok(asked) => asked,
         Err(refusal) => {
-            api::journal_denial(&gateway, None, "", &refusal, peer);
-            return refuse(&refusal, peer, id);
+            gateway.turn_away(&refusal, peer);
+            return problem::response(&refusal, id);
         }
     };
     let sessions = gateway.tasks.clone();

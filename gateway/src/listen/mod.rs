@@ -10,7 +10,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Gateway, config::Config, http, metrics, stamp, tasks::Tasks};
+use crate::{
+    Gateway,
+    config::Config,
+    http, metrics,
+    refusal::{Refusal, RefusalCode},
+    stamp,
+    tasks::Tasks,
+};
 
 pub mod certificate;
 mod lobby;
@@ -123,16 +130,18 @@ impl Connection {
                 tracing::debug!(%peer, "cannot prepare the socket: {error}");
                 return;
             }
-            match tokio::time::timeout(gateway.config.limits.tls_handshake, tls.accept(tcp)).await {
-                Ok(Ok(stream)) => http::serve(Arc::clone(&gateway), stream, peer, permit).await,
-                Ok(Err(error)) => {
-                    metrics::handshake_failed("refused");
-                    tracing::debug!(%peer, "no TLS handshake: {error}");
+            let handshake = async {
+                // Whoever leaves without a word is a balancer that looks whether we are there.
+                match tcp.peek(&mut [0]).await {
+                    Ok(1..) => tls.accept(tcp).await.map(Some),
+                    _ => Ok(None),
                 }
-                Err(_) => {
-                    metrics::handshake_failed("timeout");
-                    tracing::debug!(%peer, "the TLS handshake took too long");
-                }
+            };
+            match tokio::time::timeout(gateway.config.limits.tls_handshake, handshake).await {
+                Ok(Ok(Some(stream))) => http::serve(Arc::clone(&gateway), stream, peer, permit).await,
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => gateway.turn_away(&no_handshake("refused", error.to_string()), peer),
+                Err(_) => gateway.turn_away(&no_handshake("timeout", "it took too long".to_owned()), peer),
             }
         };
         tokio::select! {
@@ -143,9 +152,14 @@ impl Connection {
     }
 }
 
+fn no_handshake(reason: &'static str, detail: String) -> Refusal {
+    metrics::handshake_failed(reason);
+    Refusal::new(RefusalCode::TlsHandshake, "there was no TLS handshake").with_detail(detail)
+}
+
 /// What the socket needs before its first byte.
 fn prepare(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
+    doorward_wire::link::tune(tcp)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10))

@@ -41,7 +41,8 @@ impl Accepting {
                     answered.await.unwrap()
                 }
             };
-            serve_with(stream, peer, Duration::from_secs(5), answer).await;
+            let (served, _) = serve_with(stream, Duration::from_secs(5), answer).await;
+            served.unwrap();
         });
         let connector = tokio_rustls::TlsConnector::from(Arc::new(bench.client()));
         let tcp = TcpStream::connect(address).await.unwrap();
@@ -99,6 +100,7 @@ async fn bytes_pipelined_with_the_request_are_neither_lost_nor_doubled() {
         }
         let head = String::from_utf8(head).unwrap();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(head.contains("\r\nconnection: upgrade\r\n"), "{head}");
         assert!(
             head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
             "{head}"

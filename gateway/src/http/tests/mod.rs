@@ -390,3 +390,71 @@ async fn stalled_clients_are_cut_and_hurt_nobody() {
     }
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
+
+/// What is turned away is on record, with a code that says where: the handshake, the header, the request, the token.
+#[tokio::test]
+async fn those_who_are_turned_away_are_on_record() {
+    let bench = Bench::with("[limits]\ntls-handshake = \"300ms\"\nrequest-header = \"300ms\"\n").await;
+    let mut silent = bench.tcp().await;
+    silent.write_all(&[0x16]).await.unwrap();
+    let mut strange = bench.tcp().await;
+    strange.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").await.unwrap();
+    let mut slow = bench.tls().await;
+    slow.write_all(b"GET /").await.unwrap();
+    for stream in [&mut silent, &mut strange] {
+        Reply::read(stream).await;
+    }
+    Reply::read(&mut slow).await;
+    bench.raw(b"GET / HTTP/1.1\nHost: localhost\n\n").await;
+    bench
+        .get("/v1/trust", &format!("X-Large: {}\r\n", "a".repeat(100_000)))
+        .await;
+    bench.get("/v1/trust", "Origin: https://evil.example\r\n").await;
+    bench.get("/v1/connect/devenv-0", "").await;
+    bench.get("/v1/connect/devenv-0", UPGRADE).await;
+    bench.get_as("a.b.c", "/v1/workspaces").await;
+    // A balancer that looks whether somebody listens leaves no trace.
+    drop(bench.tcp().await);
+    let folder = bench.folder.path().join("state/journal");
+    assert_eq!(
+        bench.running.finish(&Default::default()).await,
+        crate::tasks::Drained::Quietly
+    );
+    let mut codes = denials(&folder);
+    codes.sort();
+    assert_eq!(
+        codes,
+        [
+            "bad-request",
+            "cross-origin",
+            "header-too-large",
+            "request-timeout",
+            "tls-handshake",
+            "tls-handshake",
+            "token-malformed",
+            "token-missing",
+            "upgrade-required",
+        ]
+    );
+}
+
+/// The codes of everything in the journal that was denied.
+fn denials(folder: &std::path::Path) -> Vec<String> {
+    let stream = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let mut files: Vec<_> = std::fs::read_dir(stream)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "dwr"));
+    files.sort();
+    let bytes: Vec<u8> = files
+        .into_iter()
+        .flat_map(|file| std::fs::read(file).unwrap())
+        .collect();
+    doorward_audit::events(&bytes[..])
+        .filter_map(|event| match event.unwrap().event {
+            doorward_audit::Event::Denied(denied) => Some(denied.code),
+            _ => None,
+        })
+        .collect()
+}
