@@ -91,13 +91,51 @@ async fn poll(web: &Web, issuer: &Issuer, device: &Device, pkce: &Pkce) -> Resul
             return Err(expired());
         }
         sleep(interval).await;
-        match token::ask(web, issuer, &form, None).await {
-            Err(Error::Issuer { code, .. }) if code == "authorization_pending" => {}
-            Err(Error::Issuer { code, .. }) if code == "slow_down" => interval += SLOWER,
-            Err(Error::Issuer { code, .. }) if code == "expired_token" => return Err(expired()),
-            // RFC 8628 section 3.5: a connection that timed out is a reason to ask less often.
-            Err(Error::Unreachable { .. }) => interval = (interval * 2).min(Duration::from_secs(60)),
-            done => return done,
+        let asked = token::ask(web, issuer, &form, None).await;
+        match asked.as_ref().err().map(|error| slower(error, interval)) {
+            Some(Some(next)) => interval = next,
+            _ => {
+                return asked.map_err(|error| match error {
+                    Error::Issuer { code, .. } if code == "expired_token" => expired(),
+                    error => error,
+                });
+            }
+        }
+    }
+}
+
+/// After how long to ask again, if this answer is none yet (RFC 8628 section 3.5).
+fn slower(error: &Error, interval: Duration) -> Option<Duration> {
+    match error {
+        Error::Issuer { code, .. } if code == "authorization_pending" => Some(interval),
+        Error::Issuer { code, .. } if code == "slow_down" => Some(interval + SLOWER),
+        // A connection that failed is a reason to ask less often.
+        Error::Unreachable { .. } => Some((interval * 2).min(Duration::from_secs(60)).max(interval)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_goes_on_as_the_issuer_wants_it() {
+        let issuer = |code: &str| Error::Issuer {
+            code: code.to_owned(),
+            text: String::new(),
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(slower(&issuer("authorization_pending"), seconds(5)), Some(seconds(5)));
+        assert_eq!(slower(&issuer("slow_down"), seconds(5)), Some(seconds(10)));
+        let broken = Error::Unreachable {
+            whom: String::new(),
+            why: String::new(),
+        };
+        assert_eq!(slower(&broken, seconds(5)), Some(seconds(10)));
+        assert_eq!(slower(&broken, seconds(65)), Some(seconds(65)));
+        for code in ["access_denied", "expired_token", "invalid_grant", ""] {
+            assert_eq!(slower(&issuer(code), seconds(5)), None, "{code}");
         }
     }
 }
