@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::error::Error;
 use crate::link;
+use crate::process;
 use crate::workspace::{Shared, Workspace};
 
 /// How the agent ended.
@@ -75,6 +76,7 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
     for (_, workspace, listener) in bound {
         shared.tasks.spawn(link::listen(Arc::new(workspace), listener));
     }
+    shared.tasks.spawn(process::reap(stop.clone()));
     stop.cancelled().await;
     tracing::info!("stopping");
     shared.tasks.close();

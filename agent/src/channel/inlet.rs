@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use crate::ssh::Inflow;
+use crate::ssh::Level;
 
 /// The queue of one channel.
 #[derive(Debug)]
 pub(crate) struct Inlet {
-    inflow: Arc<Inflow>,
+    level: Arc<Level>,
     queue: Mutex<Queue>,
     changed: Notify,
 }
@@ -27,14 +27,13 @@ struct Queue {
     bytes: usize,
     ended: bool,
     discarding: bool,
-    long: bool,
 }
 
 impl Inlet {
-    /// An empty queue of a connection.
-    pub(crate) fn new(inflow: Arc<Inflow>) -> Self {
+    /// An empty queue that tells its length here.
+    pub(crate) fn new(level: Arc<Level>) -> Self {
         Self {
-            inflow,
+            level,
             queue: Mutex::default(),
             changed: Notify::new(),
         }
@@ -53,10 +52,7 @@ impl Inlet {
             queue.seal();
             queue.chunks.push_back(bytes);
         }
-        if !queue.long && queue.bytes > Inflow::LONG {
-            queue.long = true;
-            self.inflow.grew();
-        }
+        self.level.set(queue.bytes);
         drop(queue);
         self.changed.notify_one();
     }
@@ -74,7 +70,7 @@ impl Inlet {
         queue.chunks.clear();
         queue.tail.clear();
         queue.bytes = 0;
-        self.shrunk(&mut queue);
+        self.level.set(0);
         drop(queue);
         self.changed.notify_one();
     }
@@ -85,9 +81,7 @@ impl Inlet {
             {
                 let mut queue = self.queue();
                 if let Some(chunk) = queue.pop() {
-                    if queue.bytes < Inflow::LONG / 2 {
-                        self.shrunk(&mut queue);
-                    }
+                    self.level.set(queue.bytes);
                     return Some(chunk);
                 }
                 if queue.ended || queue.discarding {
@@ -98,22 +92,8 @@ impl Inlet {
         }
     }
 
-    fn shrunk(&self, queue: &mut Queue) {
-        if std::mem::take(&mut queue.long) {
-            self.inflow.shrank();
-        }
-    }
-
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Inlet {
-    fn drop(&mut self) {
-        if self.queue().long {
-            self.inflow.shrank();
-        }
     }
 }
 
@@ -140,10 +120,15 @@ const SMALL: usize = 4 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ssh::Inflow;
+
+    fn inlet(inflow: &Arc<Inflow>) -> Inlet {
+        Inlet::new(Arc::new(Level::new(inflow)))
+    }
 
     #[tokio::test]
     async fn bytes_come_out_in_order_whatever_the_packets_were() {
-        let inlet = Inlet::new(Arc::default());
+        let inlet = inlet(&Arc::default());
         let mut expected = Vec::new();
         for size in [1, 5_000, 3, 3, 9_000, 1, 4_096, 4_095] {
             let packet = vec![u8::try_from(size % 251).unwrap(); size];
@@ -162,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_queue_is_told_once_and_taken_back() {
         let inflow: Arc<Inflow> = Arc::default();
-        let inlet = Inlet::new(Arc::clone(&inflow));
+        let inlet = inlet(&inflow);
         for _ in 0..64 {
             inlet.push(vec![0; 32 * 1024].into());
         }
@@ -182,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn discarding_empties_and_ends() {
         let inflow: Arc<Inflow> = Arc::default();
-        let inlet = Inlet::new(Arc::clone(&inflow));
+        let inlet = inlet(&inflow);
         inlet.push(vec![0; 2 * Inflow::LONG].into());
         inlet.discard();
         assert!(!inflow.is_stuck());

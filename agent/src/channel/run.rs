@@ -57,6 +57,7 @@ pub(super) async fn run(
     let Launched {
         mut child,
         leader,
+        awaited,
         stdin,
         stdout,
         stderr,
@@ -105,7 +106,9 @@ pub(super) async fn run(
     if ended.is_err() {
         let (ending, grace) = session.ending();
         // The terminal and the pipes are closed by now, or close with this function.
-        session.tasks().spawn(process::end(child, leader, ending, grace));
+        session
+            .tasks()
+            .spawn(process::end(child, leader, awaited, ending, grace));
     }
     for flow in [input, output, errors] {
         outlet.tap().end(flow).await?;

@@ -13,6 +13,7 @@ use super::inlet::Inlet;
 use super::run;
 use crate::process::{Program, Size};
 use crate::session::Session;
+use crate::ssh::Level;
 use crate::tap::{Outlet, Stop, Tap};
 
 /// What a client asked for and was granted, for the channel's task to do.
@@ -56,6 +57,8 @@ pub(crate) struct Opening {
     pub(crate) acts: mpsc::Receiver<Act>,
     /// The terminal's size: the latest counts.
     pub(crate) size: watch::Receiver<Size>,
+    /// Where the length of its queue is told.
+    pub(crate) level: Arc<Level>,
 }
 
 /// What a program is started with.
@@ -74,6 +77,7 @@ pub(crate) async fn serve(session: Arc<Session>, opening: Opening) {
         handle,
         mut acts,
         mut size,
+        level,
     } = opening;
     let tap = match Tap::open(Arc::clone(session.recording()), number, "session").await {
         Ok(tap) => tap,
@@ -82,7 +86,7 @@ pub(crate) async fn serve(session: Arc<Session>, opening: Opening) {
     let (mut reader, write) = channel.split();
     let closed = session.stopping().child_token();
     let outlet = Outlet::new(tap, write, handle, closed.clone());
-    let inlet = Inlet::new(Arc::clone(session.inflow()));
+    let inlet = Inlet::new(level);
     reply.accept().await;
     let work = async {
         let (program, setup) = match prepare(&mut acts, &outlet, &closed).await? {

@@ -21,11 +21,12 @@ use crate::workspace::Workspace;
 
 /// Accepts links for a workspace until the agent stops.
 pub(crate) async fn listen(workspace: Arc<Workspace>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(LINKS));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let links = Arc::new(Semaphore::new(LINKS));
     loop {
         // A place first: who comes beyond the bound waits in the kernel's queue, not in our memory.
         let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
+            place = Arc::clone(&handshakes).acquire_owned() => place,
             () = workspace.shared.stop.cancelled() => return,
         };
         let Ok(place) = place else { return };
@@ -35,10 +36,8 @@ pub(crate) async fn listen(workspace: Arc<Workspace>, listener: TcpListener) {
         };
         match accepted {
             Ok((tcp, peer)) => {
-                workspace
-                    .shared
-                    .tasks
-                    .spawn(serve(Arc::clone(&workspace), tcp, peer, place));
+                let served = serve(Arc::clone(&workspace), tcp, peer, place, Arc::clone(&links));
+                workspace.shared.tasks.spawn(served);
             }
             Err(error) => {
                 // Out of descriptors, most likely: trying again at once would only spin.
@@ -49,17 +48,27 @@ pub(crate) async fn listen(workspace: Arc<Workspace>, listener: TcpListener) {
     }
 }
 
-async fn serve(workspace: Arc<Workspace>, tcp: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-    let _place = place;
+async fn serve(
+    workspace: Arc<Workspace>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    handshake: OwnedSemaphorePermit,
+    links: Arc<Semaphore>,
+) {
     let name = workspace.config.name.clone();
-    match link(&workspace, tcp).await {
+    match link(&workspace, tcp, handshake, links).await {
         Ok(why) => tracing::info!(workspace = %name, %peer, why, "link closed"),
         Err(why) => tracing::info!(workspace = %name, %peer, why, "link refused or broken"),
     }
 }
 
 /// One link from its handshake to its end; says why it ended.
-async fn link(workspace: &Arc<Workspace>, tcp: TcpStream) -> Result<String, String> {
+async fn link(
+    workspace: &Arc<Workspace>,
+    tcp: TcpStream,
+    handshake: OwnedSemaphorePermit,
+    links: Arc<Semaphore>,
+) -> Result<String, String> {
     let agent = tcp.local_addr().map_err(|error| error.to_string())?;
     tune(&tcp).map_err(|error| error.to_string())?;
     let (io, gateway) = accept(tcp, workspace.identity.link_key(), HANDSHAKE_WITHIN)
@@ -68,8 +77,21 @@ async fn link(workspace: &Arc<Workspace>, tcp: TcpStream) -> Result<String, Stri
     let (mux, mut incoming, driver) = mux(io, Side::Agent, MuxLimits::default());
     // The driver is polled here, beside what it drives: the link lives in this one task.
     let work = async {
-        let control = incoming.accept().await.ok_or("the gateway closed the link")?;
-        let control = hello::exchange(workspace, control, &gateway.0).await?;
+        let greeted = async {
+            let control = tokio::time::timeout(HANDSHAKE_WITHIN, incoming.accept()).await;
+            let control = control
+                .map_err(|_| "no control stream was opened")?
+                .ok_or("the gateway closed the link")?;
+            hello::exchange(workspace, control, &gateway.0).await
+        };
+        let control = tokio::select! {
+            control = greeted => control?,
+            () = workspace.shared.stop.cancelled() => return Err("the agent stops".to_owned()),
+        };
+        let _place = links
+            .try_acquire()
+            .map_err(|_| "there are as many links as may be".to_owned())?;
+        drop(handshake);
         tracing::info!(workspace = %workspace.config.name, "link up");
         let why = tokio::select! {
             why = control::serve(workspace, control) => why,
@@ -163,9 +185,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Links and handshakes of a workspace at once: a gateway has few replicas.
+/// Links of a workspace at once: a gateway has few replicas.
 const LINKS: usize = 64;
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// Peers at once that have not shown yet who they are. Each is gone within seconds, so strangers cannot hold them all.
+const HANDSHAKES: usize = 512;
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 const STOP_WITHIN: Duration = Duration::from_secs(20);

@@ -12,6 +12,8 @@ use serde::Deserialize;
 use tokio::process::Child;
 use tokio::time::timeout;
 
+use super::Awaited;
+
 /// What becomes of processes that still run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,7 +26,7 @@ pub enum Ending {
 }
 
 /// Ends a process that may still run, and waits until it is reaped.
-pub(crate) async fn end(mut child: Child, leader: Pid, ending: Ending, grace: Duration) {
+pub(crate) async fn end(mut child: Child, leader: Pid, _awaited: Awaited, ending: Ending, grace: Duration) {
     let exited = matches!(child.try_wait(), Ok(Some(_)));
     match ending {
         Ending::HangUp => {
@@ -132,7 +134,14 @@ mod tests {
             started("trap '' HUP; sleep 60 & echo $!; trap - HUP; echo ready; while :; do sleep 1; done").await;
         let background = Pid::from_raw(said.lines().next().unwrap().parse().unwrap());
         let leader = launched.leader;
-        end(launched.child, leader, Ending::HangUp, Duration::from_secs(5)).await;
+        end(
+            launched.child,
+            leader,
+            launched.awaited,
+            Ending::HangUp,
+            Duration::from_secs(5),
+        )
+        .await;
         assert!(!alive(leader) && alive(background));
         signal::kill(background, Signal::SIGKILL).unwrap();
     }
@@ -142,7 +151,14 @@ mod tests {
         let (launched, said) = started("trap '' HUP; sleep 60 & echo $!; echo ready; while :; do sleep 1; done").await;
         let background = Pid::from_raw(said.lines().next().unwrap().parse().unwrap());
         let leader = launched.leader;
-        end(launched.child, leader, Ending::Kill, Duration::from_millis(200)).await;
+        end(
+            launched.child,
+            leader,
+            launched.awaited,
+            Ending::Kill,
+            Duration::from_millis(200),
+        )
+        .await;
         assert!(!alive(leader));
         for _ in 0..100 {
             if !alive(background) {

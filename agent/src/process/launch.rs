@@ -12,7 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::process::Child;
 
 use super::syscall::{self, Identity, Preparation};
-use super::{Account, Slave, Terminal};
+use super::{Account, Awaited, Slave, Terminal};
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) struct Launched {
     pub(crate) child: Child,
     /// Its id, which is also its group's.
     pub(crate) leader: Pid,
+    /// Somebody here waits for it.
+    pub(crate) awaited: Awaited,
     /// Where its input goes.
     pub(crate) stdin: pipe::Sender,
     /// Where its output comes from: standard output, or the terminal.
@@ -83,6 +85,7 @@ pub(crate) fn launch(
     Ok(Launched {
         child,
         leader,
+        awaited: Awaited::mark(leader),
         stdin,
         stdout,
         stderr,

@@ -7,6 +7,7 @@ mod ending;
 mod environment;
 mod launch;
 mod modes;
+mod reap;
 mod syscall;
 mod terminal;
 
@@ -15,4 +16,5 @@ pub use ending::Ending;
 pub(crate) use ending::end;
 pub(crate) use environment::{Origin, accepts, environment};
 pub(crate) use launch::{LaunchError, Launched, Program, launch};
+pub(crate) use reap::{Awaited, reap};
 pub(crate) use terminal::{Size, Slave, Terminal};

@@ -21,7 +21,7 @@ use super::reason::Reason;
 use super::recording::{Recording, Strictness};
 use super::{Parts, Session};
 use crate::process::Account;
-use crate::ssh::Handler;
+use crate::ssh::{Handler, Unhurried};
 use crate::workspace::Workspace;
 
 type Driver = JoinHandle<Result<Closed, DriverError>>;
@@ -183,6 +183,7 @@ async fn run(
 ) -> Reason {
     let shared = &workspace.shared;
     let config = Arc::clone(&workspace.identity.current().ssh);
+    let ssh = Unhurried::new(ssh, Arc::clone(&session.inflow));
     let start = russh::server::run_stream(config, ssh, Handler::new(Arc::clone(session)));
     let login_by = tokio::time::Instant::now() + shared.limits.login_time;
     let mut running = tokio::select! {

@@ -11,6 +11,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::sync::{mpsc, watch};
 
 use super::admission::{Admission, NOT_GRANTED, Resize, Why};
+use super::window::{Level, Windows};
 use crate::channel::{self, Act, Opening};
 use crate::process::Size;
 use crate::session::Session;
@@ -19,6 +20,7 @@ use crate::session::Session;
 pub(crate) struct Handler {
     session: Arc<Session>,
     desks: HashMap<ChannelId, Desk>,
+    windows: Windows,
 }
 
 /// A channel as its requests see it.
@@ -35,9 +37,11 @@ pub(crate) type Fault = russh::Error;
 impl Handler {
     /// Serves this session.
     pub(crate) fn new(session: Arc<Session>) -> Self {
+        let windows = Windows::new(Arc::clone(session.inflow()));
         Self {
             session,
             desks: HashMap::new(),
+            windows,
         }
     }
 
@@ -142,6 +146,9 @@ impl russh::server::Handler for Handler {
     ) -> Result<(), Fault> {
         // Channels whose task has ended are only found out here.
         self.desks.retain(|_, desk| !desk.acts.is_closed());
+        let desks = &self.desks;
+        self.windows
+            .retain(|number| desks.keys().any(|id| id.number() == number));
         if self.desks.len() >= CHANNELS {
             self.refuse(None, "session", "too many channels are open");
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
@@ -150,6 +157,8 @@ impl russh::server::Handler for Handler {
         let (acts, taken) = mpsc::channel(ACTS);
         let (size, sizes) = watch::channel(Size::default());
         let number = self.session.recording().next_channel();
+        let level = Arc::new(Level::new(self.session.inflow()));
+        self.windows.open(channel.id().number(), Arc::clone(&level));
         self.desks.insert(
             channel.id(),
             Desk {
@@ -166,6 +175,7 @@ impl russh::server::Handler for Handler {
             handle: session.handle(),
             acts: taken,
             size: sizes,
+            level,
         };
         self.session
             .tasks()
@@ -178,15 +188,24 @@ impl russh::server::Handler for Handler {
         Ok(())
     }
 
-    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut russh::server::Session) -> Result<(), Fault> {
-        if let Some(pause) = self.session.inflow().pause(data.len()) {
-            tokio::time::sleep(pause).await;
-        }
+    async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut russh::server::Session) -> Result<(), Fault> {
+        self.windows.arrived(channel.number(), data.len());
         Ok(())
     }
 
-    fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
-        self.session.inflow().target()
+    async fn extended_data(
+        &mut self,
+        channel: ChannelId,
+        _: u32,
+        data: &[u8],
+        _: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        self.windows.arrived(channel.number(), data.len());
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, channel: ChannelId, _: u32) -> u32 {
+        self.windows.opened(channel.number())
     }
 
     async fn pty_request(

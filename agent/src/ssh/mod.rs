@@ -5,6 +5,7 @@
 
 mod admission;
 mod handler;
+mod unhurried;
 mod window;
 
 use std::borrow::Cow;
@@ -17,7 +18,8 @@ use russh::{Preferred, SshId, cipher, compression};
 use ssh_key::Certificate;
 
 pub(crate) use handler::Handler;
-pub(crate) use window::Inflow;
+pub(crate) use unhurried::Unhurried;
+pub(crate) use window::{Inflow, Level};
 
 /// The server's configuration for a host key and its certificate.
 pub(crate) fn config(key: &HostKey, certificate: Option<Certificate>) -> Config {
