@@ -52,10 +52,11 @@ pub(crate) async fn login(home: &Home, args: &LoginArgs) -> Result<(), Error> {
         Way::Browser { open: !args.no_browser }
     };
     let tokens = ask(home, &settings, &gateway, way).await?;
+    let trust = gateway.trust().await?;
     // Nothing is stored before all of it worked.
     settings.write(home)?;
     store(home, &tokens).await?;
-    ssh::remember_trust(home, &gateway).await?;
+    ssh::remember_trust(home, &trust)?;
     say::note(&format!("logged in at {} as {}", gateway.whom(), tokens.user));
     if !home.ssh_config().exists() {
         say::line("hint: doorward config --write, then plain ssh finds your workspaces");

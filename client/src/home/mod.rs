@@ -21,7 +21,7 @@ impl Home {
     /// The folder that was named, else the default one. It need not exist yet.
     pub(crate) fn find(named: Option<&Path>) -> Result<Self, Error> {
         let usual = directories::ProjectDirs::from("", "", "doorward").map(|dirs| dirs.config_dir().to_owned());
-        let Some(named) = named else {
+        let Some(named) = named.filter(|named| !named.as_os_str().is_empty()) else {
             let path =
                 usual.ok_or_else(|| Error::Configuration("this account has no home folder: use --home DIR".into()))?;
             return Ok(Self { path, default: true });

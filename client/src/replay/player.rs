@@ -15,6 +15,9 @@ use crate::recording::damaged;
 use crate::say;
 use crate::signals::Signals;
 
+/// How many remarks are kept for the end.
+const MOST_NOTES: usize = 50;
+
 /// A recording being played.
 #[derive(Debug)]
 pub(super) struct Player {
@@ -60,7 +63,9 @@ impl Player {
                     break;
                 }
             };
-            notes.extend(note(&event, self.channel));
+            if notes.len() < MOST_NOTES {
+                notes.extend(note(&event, self.channel));
+            }
             if channel(&event) != Some(self.channel) {
                 continue;
             }

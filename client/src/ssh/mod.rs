@@ -51,7 +51,7 @@ async fn refresh(home: &Home, settings: &Settings) -> Result<String, Error> {
     let gateway = Gateway::configured(home, settings)?;
     let token = login::token(home, settings).await?;
     let workspaces = gateway.workspaces(&token).await?;
-    remember_trust(home, &gateway).await?;
+    remember_trust(home, &gateway.trust().await?)?;
     let program = settings.program()?;
     Blocks {
         program: &program,
@@ -61,12 +61,11 @@ async fn refresh(home: &Home, settings: &Settings) -> Result<String, Error> {
     .write()
 }
 
-/// Fetches the CA keys and writes them where `ssh` and `verify` look.
-pub(crate) async fn remember_trust(home: &Home, gateway: &Gateway) -> Result<(), Error> {
-    let trust = gateway.trust().await?;
-    let text = serde_json::to_string_pretty(&trust).map_err(|error| Error::Configuration(error.to_string()))?;
+/// Writes the CA keys where `ssh` and `verify` look.
+pub(crate) fn remember_trust(home: &Home, trust: &CaLines) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(trust).map_err(|error| Error::Configuration(error.to_string()))?;
     private::write_changed(&home.trust(), format!("{text}\n").as_bytes())?;
-    private::write_changed(&home.known_hosts(), known_hosts(&trust)?.as_bytes())?;
+    private::write_changed(&home.known_hosts(), known_hosts(trust)?.as_bytes())?;
     Ok(())
 }
 
