@@ -24,7 +24,9 @@ use crate::{login, name};
 
 /// After how long without a byte from the gateway it is asked for a sign of life.
 const PING: Duration = Duration::from_secs(20);
-/// After how long without one it is given up.
+/// How long the gateway has to close a tunnel after its end. Nobody waits for that but this process.
+const LINGER: Duration = Duration::from_secs(1);
+/// After how long without a byte from the gateway it is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Carries one SSH connection; the program's exit code.
@@ -47,6 +49,7 @@ pub(crate) async fn connect(home: &Home, args: &ConnectArgs) -> Result<u8, Error
     let limits = Limits {
         ping: PING,
         silence: SILENCE,
+        linger: LINGER,
         ..Limits::default()
     };
     let (stream, incoming, handle, driver) = client_end(tunnel, limits);

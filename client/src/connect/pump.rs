@@ -7,7 +7,6 @@
 use std::future::pending;
 use std::time::Duration;
 
-use bytes::Bytes;
 use doorward_wire::driver::{Closed, DriverError, Said};
 use doorward_wire::{End, Incoming, SessionHandle, SshReader, SshStream, SshWriter};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -161,21 +160,16 @@ async fn upwards(mut input: impl AsyncRead + Unpin, mut writer: SshWriter) -> Ha
 async fn downwards(mut reader: SshReader, mut output: Output) -> Happened {
     // A break is an end here: what came before it is written, and the driver says why.
     while let Ok(Some(chunk)) = reader.chunk().await {
-        if write(&mut output, chunk).await.is_err() {
+        let written = match output.write_all(&chunk).await {
+            Ok(()) => output.flush().await,
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
             return Happened::NobodyReads;
         }
     }
-    let _ = output.flush().await;
     output.close();
     Happened::Written
-}
-
-async fn write(output: &mut Output, chunk: Bytes) -> std::io::Result<()> {
-    output.write_all(&chunk).await?;
-    if let Output::Threaded(output) = output {
-        output.flush().await?;
-    }
-    Ok(())
 }
 
 async fn listen(mut incoming: Incoming) -> Happened {

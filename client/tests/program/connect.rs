@@ -172,8 +172,8 @@ async fn bytes_in_the_segment_of_the_answer_are_neither_lost_nor_doubled() {
             Reply::Take(Box::new(move |mut pipe| {
                 Box::pin(async move {
                     pipe.write_all(&all).await.unwrap();
-                    let mut rest = Vec::new();
-                    let _ = pipe.read_to_end(&mut rest).await;
+                    // what the client says to the end, and then the end of the connection
+                    let _ = pipe.read(&mut [0; 1024]).await;
                 })
             }))
         });
