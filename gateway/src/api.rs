@@ -2,7 +2,7 @@
 //!
 //! Everything but `/.well-known/doorward` and `/v1/trust` needs a token. What somebody may not see looks like what is not there.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use doorward_audit::{Denied, RecordingViewed, SessionIndex};
@@ -42,13 +42,16 @@ pub(crate) async fn answer<B>(
         _ => {}
     }
     let who = gateway.identities.identify(&token(request.headers())?).await?;
-    // From here on the connection is somebody's.
-    permit.with(Option::take);
     match route {
         Route::Workspaces => Ok(workspaces(gateway, &who)),
         Route::Sessions => sessions(gateway, &who, request.uri().query().unwrap_or_default()),
         Route::Session(id) => session(gateway, &who, id, peer).await,
-        Route::File(id, name) => file(gateway, &who, id, &name, peer).await,
+        Route::File(id, name) => {
+            let response = file(gateway, &who, id, &name, peer).await?;
+            // It may take long, and is somebody's: no longer one of those that give way.
+            permit.with(Option::take);
+            Ok(response)
+        }
         Route::WellKnown | Route::Trust | Route::Connect { .. } => Err(not_found()),
     }
 }
@@ -281,6 +284,8 @@ async fn file(
     peer: SocketAddr,
 ) -> Result<Response<Body>, Refusal> {
     visible(gateway, who, id, peer).await?;
+    let place = Arc::clone(&gateway.downloads).try_acquire_owned();
+    let place = place.map_err(|_| Refusal::too_many("too many recordings are being fetched at the moment"))?;
     let file = gateway
         .store
         .file(id, name)
@@ -295,7 +300,12 @@ async fn file(
     });
     // Of a recording that is still written, only what stood there when we looked: the length is promised.
     let bytes = ReaderStream::with_capacity(tokio::io::AsyncReadExt::take(file, size), CHUNK);
-    let body = StreamBody::new(bytes.map_ok(Frame::<Bytes>::data)).boxed_unsync();
+    let frames = bytes.map_ok(move |chunk| {
+        // The place is given back with the body.
+        let _held = &place;
+        Frame::<Bytes>::data(chunk)
+    });
+    let body = StreamBody::new(frames).boxed_unsync();
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(

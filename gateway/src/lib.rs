@@ -57,6 +57,8 @@ pub struct Gateway {
     pub journal: journal::Journal,
     /// The sessions that are open.
     pub sessions: session::Sessions,
+    /// Places for those who fetch recordings.
+    pub downloads: Arc<tokio::sync::Semaphore>,
     /// Those whom nobody knows, and what is put on record of them.
     pub turned_away: turned_away::TurnedAway,
     /// Connections and sessions, and how they are told to end.

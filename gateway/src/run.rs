@@ -10,6 +10,7 @@ use std::{
 
 use doorward_certs::{Authority, KeyError, Local};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
 pub struct Running {
     gateway: Arc<Gateway>,
     addresses: Addresses,
+    _lock: fs::File,
 }
 
 /// What was bound, as `--announce` writes it.
@@ -72,6 +74,7 @@ impl Running {
 
         let state = &config.state_directory;
         make_private(state).map_err(|error| Error::State(state.clone(), error))?;
+        let lock = lock(state)?;
         let authority = Arc::new(authority(&config)?);
         let key = doorward_certs::key::load_or_create(&config.link.key).map_err(Error::Key)?;
         let credential = link::Credential::start(key, Arc::clone(&authority))
@@ -106,6 +109,7 @@ impl Running {
                 .map_err(Error::Policy)?,
             workspaces: workspace::Directory::new(config.workspaces.iter().cloned()),
             sessions: session::Sessions::new(limits),
+            downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),
             turned_away: crate::turned_away::TurnedAway::default(),
             authority,
             credential,
@@ -119,7 +123,11 @@ impl Running {
         gateway.tasks.spawn(admin.serve(Arc::clone(&gateway)));
         tracing::info!(address = %addresses.listen, "listening for people (TLS)");
         tracing::info!(address = %addresses.admin, "listening for probes and metrics (plain HTTP)");
-        Ok(Self { gateway, addresses })
+        Ok(Self {
+            gateway,
+            addresses,
+            _lock: lock,
+        })
     }
 
     /// Where people are served.
@@ -189,6 +197,23 @@ fn target(workspace: &workspace::Workspace) -> link::Target {
     }
 }
 
+/// Takes the folder for this process alone: two gateways must not write one journal. The lock goes with the process.
+fn lock(state: &Path) -> Result<fs::File, Error> {
+    let path = state.join("lock");
+    let failed = |error| Error::State(state.to_owned(), error);
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Taken(state.to_owned())),
+        Err(fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
 /// Makes a folder that nobody else may read. One that is there already stays as it is.
 fn make_private(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -210,6 +235,9 @@ pub enum Error {
     /// The folder for the gateway's state.
     #[error("the state folder {0} cannot be made: {1}")]
     State(PathBuf, #[source] io::Error),
+    /// Another gateway has the folder.
+    #[error("the state folder {0} is another gateway's, which is running")]
+    Taken(PathBuf),
     /// A key file.
     #[error("a key cannot be used: {0}")]
     Key(#[source] KeyError),
@@ -248,5 +276,7 @@ impl Error {
     }
 }
 
+/// How many files of recordings may be fetched at once.
+const MOST_DOWNLOADS: usize = 64;
 /// How long sessions may take to end once they are told to, and the rest after them.
 const GRACE: Duration = Duration::from_secs(5);

@@ -206,8 +206,13 @@ async fn connect(
 fn deny(gateway: &Gateway, request: TunnelRequest, refused: Refused) -> Ended {
     let Refused { refusal, user } = refused;
     let code = refusal.code();
+    let Some(user) = user else {
+        gateway.turn_away(&refusal, request.workspace.as_str(), request.peer);
+        request.refuse(&refusal);
+        return Ended::Refused(code);
+    };
     gateway.journal.append(Denied {
-        user,
+        user: Some(user),
         workspace: request.workspace.to_string(),
         code: code.as_str().to_owned(),
         detail: refusal.detail().to_owned(),

@@ -48,8 +48,8 @@ impl TurnedAway {
 }
 
 impl Gateway {
-    /// Counts, logs and puts on record that somebody unknown was turned away.
-    pub(crate) fn turn_away(&self, refusal: &Refusal, peer: SocketAddr) {
+    /// Counts, logs and puts on record that somebody unknown was turned away; the workspace is empty where none was asked for.
+    pub(crate) fn turn_away(&self, refusal: &Refusal, workspace: &str, peer: SocketAddr) {
         metrics::refused(refusal.code());
         tracing::debug!(%peer, "turned away: {refusal}");
         let Some(left_out) = self.turned_away.take(Instant::now()) else {
@@ -66,7 +66,7 @@ impl Gateway {
         };
         self.journal.append(Denied {
             user: None,
-            workspace: String::new(),
+            workspace: workspace.to_owned(),
             code: refusal.code().as_str().to_owned(),
             detail,
             client_address: peer.to_string(),

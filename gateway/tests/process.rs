@@ -327,3 +327,13 @@ fn cpu(pid: Pid) -> f64 {
         .sum();
     f64::from(ticks) / 100.0
 }
+
+#[test]
+fn two_gateways_do_not_share_a_state_folder() {
+    let gateway = Gateway::start("");
+    let output = run(&["run"], &gateway.folder.path().join("gateway.toml"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("another gateway's"), "{said}");
+    assert!(gateway.probe("/healthz").starts_with("HTTP/1.1 200 "));
+}

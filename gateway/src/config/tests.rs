@@ -291,3 +291,41 @@ fn the_command_checks_a_configuration() {
     assert_eq!(exit(&["dance"]), code(64));
     assert_eq!(exit(&["--version"]), code(0));
 }
+
+/// The samples in the document are good, its defaults are those of the code, and its codes are all there are.
+#[test]
+fn the_document_tells_the_truth() {
+    let document = include_str!("../../../docs/gateway.md");
+    let samples: Vec<_> = document
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    let [gateway, roles] = samples[..] else {
+        panic!("two samples")
+    };
+    crate::policy::Roles::parse(Path::new("policy.toml"), roles).unwrap();
+    let (as_shown, _) = load(gateway);
+    // Every default that is commented out, said aloud; files that are not there stay unsaid.
+    let aloud: String = gateway
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if !key.starts_with("ca ") && !key.starts_with("owner") && !key.starts_with("join") => key,
+            _ => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let (said_aloud, _) = load(&aloud);
+    let show = |config: Config| {
+        let text = format!("{config:?}");
+        let folder = config.state_directory.parent().unwrap().display().to_string();
+        text.replace(&folder, "")
+    };
+    assert_eq!(show(as_shown.unwrap()), show(said_aloud.unwrap()));
+
+    for code in crate::refusal::RefusalCode::ALL {
+        let row = format!("| `{}` | {}", code.as_str(), code.status().as_u16());
+        assert!(document.contains(&row), "{row}");
+    }
+    assert_eq!(document.matches("| `").count(), crate::refusal::RefusalCode::ALL.len());
+}

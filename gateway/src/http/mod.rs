@@ -48,7 +48,7 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, stream: TlsStream<TcpStream>, p
     let (served, returned) = serve_with(stream, limit, answer).await;
     if let Err(error) = served {
         match unreadable(&error) {
-            Some(refusal) => gateway.turn_away(&refusal, peer),
+            Some(refusal) => gateway.turn_away(&refusal, "", peer),
             None => tracing::debug!(%peer, "the connection broke: {error}"),
         }
     }
@@ -138,7 +138,7 @@ async fn answer(
     let id = Uuid::now_v7();
     let (route, response) = match request::check(&request) {
         Err(refusal) => {
-            gateway.turn_away(&refusal, peer);
+            gateway.turn_away(&refusal, "", peer);
             ("refused", problem::response(&refusal, id))
         }
         Ok(route @ Route::Connect { .. }) => ("connect", connect(gateway, &mut request, route, peer, permit, id).await),
@@ -148,7 +148,7 @@ async fn answer(
             let response = match tokio::time::timeout(ANSWER, answering).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(refusal)) if refusal.code().status() == StatusCode::UNAUTHORIZED => {
-                    gateway.turn_away(&refusal, peer);
+                    gateway.turn_away(&refusal, "", peer);
                     problem::response(&refusal, id)
                 }
                 Ok(Err(refusal)) => refuse(&refusal, peer, id),
@@ -177,7 +177,7 @@ async fn connect(
     let (tunnel, answered) = match asked(request, route, peer, permit.with(Option::take), id) {
         Ok(asked) => asked,
         Err(refusal) => {
-            gateway.turn_away(&refusal, peer);
+            gateway.turn_away(&refusal, "", peer);
             return problem::response(&refusal, id);
         }
     };

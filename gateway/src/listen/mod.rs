@@ -140,8 +140,8 @@ impl Connection {
             match tokio::time::timeout(gateway.config.limits.tls_handshake, handshake).await {
                 Ok(Ok(Some(stream))) => http::serve(Arc::clone(&gateway), stream, peer, permit).await,
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => gateway.turn_away(&no_handshake("refused", error.to_string()), peer),
-                Err(_) => gateway.turn_away(&no_handshake("timeout", "it took too long".to_owned()), peer),
+                Ok(Err(error)) => gateway.turn_away(&no_handshake("refused", error.to_string()), "", peer),
+                Err(_) => gateway.turn_away(&no_handshake("timeout", "it took too long".to_owned()), "", peer),
             }
         };
         tokio::select! {

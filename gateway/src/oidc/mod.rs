@@ -67,6 +67,7 @@ impl Identities {
         };
         let place = tokio::time::timeout(LONGEST_WAIT, self.checks.acquire())
             .await
+            .map_err(|_| busy())?
             .map_err(|_| busy())?;
         let parsed = Parsed::new(token.expose(), &self.settings)?;
         let mut now = self.keys.now();
