@@ -363,7 +363,7 @@ async fn a_request_that_nobody_answers_gets_an_answer() {
 /// A1: a client that stops at any stage is cut at that stage's deadline, and others do not notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_clients_are_cut_and_hurt_nobody() {
-    let bench = Bench::with("[limits]\ntls-handshake = \"700ms\"\nrequest-header = \"700ms\"\n").await;
+    let bench = Bench::with("[limits]\ntls-handshake = \"3s\"\nrequest-header = \"3s\"\n").await;
     let mut silent = Vec::new();
     for _ in 0..50 {
         silent.push(bench.tcp().await);
@@ -380,7 +380,7 @@ async fn stalled_clients_are_cut_and_hurt_nobody() {
     }
     let begun = Instant::now();
     assert_eq!(bench.get("/v1/trust", "").await.status(), 200);
-    assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
     for mut stream in silent {
         assert!(Reply::read(&mut stream).await.text.len() < 100);
     }

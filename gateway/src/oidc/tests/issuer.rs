@@ -72,10 +72,10 @@ async fn an_outage_is_survived_up_to_a_limit() {
         Answer::Text(format!("{{\"keys\":[],\"pad\":\"{}\"}}", "x".repeat(300 * 1024))),
         Answer::Redirect,
     ];
-    for answer in bad {
+    let survived = bad.map(|answer| async move {
         let bench = bench(|settings| {
             settings.keys_refresh = Duration::from_millis(10);
-            settings.keys_max_age = Duration::from_millis(1500);
+            settings.keys_max_age = Duration::from_secs(4);
         })
         .await;
         bench.issuer.keys_answer(answer.clone());
@@ -88,7 +88,8 @@ async fn an_outage_is_survived_up_to_a_limit() {
         eventually(|| bench.identities.ready().is_ok()).await;
         assert_eq!(bench.with(|_| {}).await, "good", "{answer:?}");
         assert_eq!(bench.issuer.elsewhere(), 0, "a redirect was followed");
-    }
+    });
+    futures_util::future::join_all(survived).await;
 }
 
 #[tokio::test]
@@ -103,7 +104,7 @@ async fn an_issuer_that_hangs_stalls_nobody_whose_key_is_known() {
     eventually(|| bench.issuer.fetched() > before).await;
     let begun = std::time::Instant::now();
     assert_eq!(bench.with(|_| {}).await, "good");
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test]
