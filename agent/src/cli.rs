@@ -88,7 +88,12 @@ fn serve(config: Config, announce: Option<PathBuf>) -> ExitCode {
     log();
     // Another provider may be in place where several programs are one.
     let _ = doorward_wire::tls_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = config.limits.threads;
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start");

@@ -174,6 +174,11 @@ impl Flow {
     /// Standard error.
     pub(crate) const ERRORS: u8 = 2;
 
+    /// Whether its bytes are recorded at all.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keep != Keep::Nothing
+    }
+
     /// A stream of which nothing has passed yet.
     pub(crate) fn new(stream: u8, keep: Keep) -> Self {
         Self {

@@ -340,3 +340,58 @@ async fn answers_keep_the_order_of_requests() {
     );
     assert_eq!(heard.out, b"C unset\r\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_becomes_the_login_in_commands_and_on_terminals() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let rig = Arc::new(Rig::start_with("home = '/'\nshell = '/bin/sh'", "").await);
+    let mut terms = everything();
+    terms.login = doorward_certs::Login::try_from("daemon").unwrap();
+    let (_, stream) = rig.open(terms).await;
+    let mut client = rig::client::connect(stream).await;
+    assert!(client.authenticate_none("daemon").await.unwrap().success());
+    for pty in [false, true] {
+        let mut channel = client.channel_open_session().await.unwrap();
+        if pty {
+            channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
+        }
+        let line =
+            "id -un; id -Gn; echo $USER $HOME; [ -t 0 ] && stat -c %U:%a $(tty); kill -0 1 2>&1 | grep -c permitted";
+        channel.exec(true, line).await.unwrap();
+        let heard = rest(&mut channel).await;
+        let said = String::from_utf8(heard.out).unwrap().replace('\r', "");
+        let terminal = if pty { "daemon:620\n" } else { "" };
+        assert_eq!(said, format!("daemon\ndaemon\ndaemon /\n{terminal}1\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_bound_of_zero_nothing_is_shown_that_is_not_durable() {
+    let rig = Arc::new(Rig::start_with("", "record-unacked-bytes = 0\nrecord-stall = '5s'").await);
+    let (session, stream) = rig.open(everything()).await;
+    let client = logged_in(stream).await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    let go = rig.file("go");
+    let line = format!(
+        "echo five; until [ -e {} ]; do sleep 0.02; done; echo six",
+        go.display()
+    );
+    channel.exec(true, line).await.unwrap();
+    until(&mut channel, |heard| says(heard, "five\n")).await;
+    rig.gateway.ack.store(false, std::sync::atomic::Ordering::Relaxed);
+    std::fs::write(go, "").unwrap();
+    let recorded = async {
+        while !rig.output(session, 1).ends_with(b"six\n") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(WITHIN, recorded).await.unwrap();
+    let shown = timeout(
+        Duration::from_millis(300),
+        until(&mut channel, |heard| says(heard, "six")),
+    )
+    .await;
+    assert!(shown.is_err(), "shown before it was durable");
+}

@@ -93,7 +93,8 @@ pub(super) async fn inward(
     flow: &mut Flow,
 ) -> Result<(), Stop> {
     while let Some(chunk) = inlet.take().await {
-        let visible = terminal.is_none_or(Terminal::echoes);
+        // Asked only where it matters: it is a system call for every key.
+        let visible = !flow.is_kept() || terminal.is_none_or(Terminal::echoes);
         tap.input(flow, &chunk, visible).await?;
         if write_all(&to, chunk).await.is_err() {
             inlet.discard();

@@ -20,9 +20,17 @@ use tokio_util::sync::CancellationToken;
 use super::inlet::Inlet;
 use super::pump;
 use super::shell::{Act, Setup};
-use crate::process::{self, LaunchError, Launched, Program, Size, Terminal, environment, launch};
+use crate::process::{self, LaunchError, Launched, Program, Size, Terminal, environment, launch, motd};
 use crate::session::Session;
 use crate::tap::{Flow, Keep, Outlet, Stop};
+
+/// A program that runs.
+struct Started {
+    launched: Launched,
+    terminal: Option<Terminal>,
+    /// To be shown before what it prints.
+    motd: Option<Bytes>,
+}
 
 /// Why nothing runs.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +58,11 @@ pub(super) async fn run(
     setup: Setup,
 ) -> Result<(), Stop> {
     let at_first = *size.borrow_and_update();
-    let (launched, terminal) = match start(session, program, setup, at_first).await {
+    let Started {
+        launched,
+        terminal,
+        motd,
+    } = match start(session, program, setup, at_first).await {
         Ok(started) => started,
         Err(error) => return failed(outlet, &error).await,
     };
@@ -82,6 +94,9 @@ pub(super) async fn run(
 
     let exited = CancellationToken::new();
     let outputs = async {
+        if let Some(motd) = motd {
+            outlet.output(&mut output, motd).await?;
+        }
         let last_call = terminal.map(|_| &exited);
         let out = pump::outward(stdout, outlet, &mut output, last_call);
         match stderr {
@@ -117,12 +132,7 @@ pub(super) async fn run(
 }
 
 /// Starts the program where blocking is allowed: forking and looking up accounts take their time.
-async fn start(
-    session: &Arc<Session>,
-    program: Program,
-    setup: Setup,
-    size: Size,
-) -> Result<(Launched, Option<Terminal>), StartError> {
+async fn start(session: &Arc<Session>, program: Program, setup: Setup, size: Size) -> Result<Started, StartError> {
     let account = Arc::clone(session.account());
     let origin = session.origin().clone();
     let task = tokio::task::spawn_blocking(move || {
@@ -135,10 +145,26 @@ async fn start(
         let environment: Vec<(OsString, OsString)> = environment(&account, &origin, on, &setup.variables);
         match opened {
             Some((terminal, slave)) => {
+                let motd = if program == Program::Shell {
+                    motd(&account)
+                } else {
+                    None
+                };
                 let launched = launch(&account, &program, environment, Some((&terminal, slave)))?;
-                Ok((launched, Some(terminal)))
+                Ok(Started {
+                    launched,
+                    terminal: Some(terminal),
+                    motd,
+                })
             }
-            None => Ok((launch(&account, &program, environment, None)?, None)),
+            None => {
+                let launched = launch(&account, &program, environment, None)?;
+                Ok(Started {
+                    launched,
+                    terminal: None,
+                    motd: None,
+                })
+            }
         }
     });
     task.await.map_err(|_| StartError::Interrupted)?

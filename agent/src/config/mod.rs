@@ -56,6 +56,9 @@ pub struct Workspace {
 /// Bounds of the agent.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// Threads that serve. Half of the processors by default, one to four: a keystroke passes several tasks, and
+    /// handing it from thread to thread costs more than another thread gains.
+    pub threads: usize,
     /// Sessions at once, over all workspaces.
     pub sessions: usize,
     /// Record bytes of ended sessions that are held until a gateway takes them.
@@ -74,7 +77,9 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
+            threads: (processors / 2).clamp(1, 4),
             sessions: 512,
             leftover_bytes: 64 * 1024 * 1024,
             leftover_time: Duration::from_secs(24 * 3600),
@@ -188,6 +193,13 @@ fn limits(section: Option<Section<'_>>) -> Limits {
     let Some(mut section) = section else { return limits };
     let count = |text: &str| text.parse::<usize>().map_err(|_| "must be a whole number".to_owned());
     let time = |text: &str| humantime::parse_duration(text).map_err(|error| format!("is no duration: {error}"));
+    let threads = |text: &str| match text.parse::<usize>() {
+        Ok(threads @ 1..=64) => Ok(threads),
+        _ => Err("must be a number from 1 to 64".to_owned()),
+    };
+    if let Some(threads) = section.number("threads", threads) {
+        limits.threads = threads;
+    }
     if let Some(sessions) = section.number("sessions", count) {
         limits.sessions = sessions;
     }

@@ -1,8 +1,8 @@
 //! How a process ends when its channel or session does.
 //!
-//! `hang-up` is what sshd does and people rely on: the terminal hangs up, the leader hears SIGHUP and is killed if it
-//! stays; what was put into the background on purpose lives on (an editor's server waits there for its user to come
-//! back). `kill` leaves nothing of the process's session.
+//! `hang-up` is what people know from a terminal and from sshd: the leader hears SIGHUP; what ignores it (`nohup`) or
+//! was put into the background lives on (an editor's server waits there for its user to come back). `kill` leaves
+//! nothing of the process's session.
 
 use std::time::Duration;
 
@@ -18,34 +18,29 @@ use super::Awaited;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
-    /// SIGHUP to the leader, SIGKILL to it after a grace.
+    /// SIGHUP to the leader.
     #[default]
     HangUp,
     /// SIGHUP to everything in the leader's session, SIGKILL to all of it after a grace.
     Kill,
 }
 
-/// Ends a process that may still run, and waits until it is reaped.
+/// Ends a process that may still run; waits for that, no longer than the grace before and after a kill.
 pub(crate) async fn end(mut child: Child, leader: Pid, _awaited: Awaited, ending: Ending, grace: Duration) {
-    let exited = matches!(child.try_wait(), Ok(Some(_)));
     match ending {
         Ending::HangUp => {
-            if !exited {
+            if matches!(child.try_wait(), Ok(None)) {
                 send(leader, Signal::SIGHUP);
-                if timeout(grace, child.wait()).await.is_err() {
-                    send(leader, Signal::SIGKILL);
-                }
             }
         }
         Ending::Kill => {
-            let signalled = signal_session(leader, Signal::SIGHUP);
-            if signalled > 0 {
+            if signal_session(leader, Signal::SIGHUP) > 0 {
                 let _ = timeout(grace, gone(&mut child, leader)).await;
                 signal_session(leader, Signal::SIGKILL);
             }
         }
     }
-    // After SIGKILL only a process stuck in the kernel stays; it is not waited for longer than this.
+    // One that goes on is reaped by the runtime when it ends.
     let _ = timeout(grace, child.wait()).await;
 }
 
