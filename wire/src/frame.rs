@@ -296,6 +296,14 @@ impl FrameDecoder {
         reason = "a step that can fail and go on, not an iterator"
     )]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        Ok(self.next_whole()?.map(|(frame, _)| frame))
+    }
+
+    /// The next whole frame and its own bytes, header and all, so that it can be passed on as it came.
+    ///
+    /// # Errors
+    /// As [`FrameDecoder::next`].
+    pub fn next_whole(&mut self) -> Result<Option<(Frame, Bytes)>, FrameError> {
         let Some((kind, length)) = self.peek_header()? else {
             return Ok(None);
         };
@@ -303,9 +311,9 @@ impl FrameDecoder {
         if self.held < whole {
             return Ok(None);
         }
-        let mut frame = self.take(whole);
-        let payload = frame.split_off(HEADER);
-        decode(kind, payload).map(Some)
+        let whole = self.take(whole);
+        let frame = decode(kind, whole.slice(HEADER..))?;
+        Ok(Some((frame, whole)))
     }
 
     /// Says whether the stream may end here.

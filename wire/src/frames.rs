@@ -3,6 +3,8 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+
 use crate::carrier::{Carrier, Outbox};
 use crate::frame::{Frame, FrameDecoder, FrameError};
 
@@ -49,9 +51,17 @@ impl<C: Carrier> FrameStream<C> {
     /// # Errors
     /// [`StreamError`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, StreamError>> {
+        self.poll_next_whole(cx).map_ok(|next| next.map(|(frame, _)| frame))
+    }
+
+    /// The next frame with its own bytes, as they came.
+    pub(crate) fn poll_next_whole(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<(Frame, Bytes)>, StreamError>> {
         loop {
-            if let Some(frame) = self.decoder.next()? {
-                return Poll::Ready(Ok(Some(frame)));
+            if let Some(next) = self.decoder.next_whole()? {
+                return Poll::Ready(Ok(Some(next)));
             }
             if self.ended {
                 return Poll::Ready(Ok(None));
@@ -79,6 +89,11 @@ impl<C: Carrier> FrameStream<C> {
         if let Some(content) = self.out.put(|to| frame.encode_header(to)) {
             self.out.push(content);
         }
+    }
+
+    /// Queues a frame in its own bytes.
+    pub(crate) fn queue_whole(&mut self, whole: Bytes) {
+        self.out.push(whole);
     }
 
     /// How many bytes are queued that the carrier has not taken.

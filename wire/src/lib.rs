@@ -9,6 +9,7 @@ pub mod driver;
 pub mod endpoint;
 pub mod frame;
 pub mod frames;
+mod heap;
 pub mod link;
 pub mod message;
 pub mod relay;

@@ -138,6 +138,12 @@ impl<C: Carrier> Port<C> {
         }
     }
 
+    fn queue_whole(&mut self, whole: Bytes) {
+        if self.sending {
+            self.stream.queue_whole(whole);
+        }
+    }
+
     /// Answers a ping, unless the side asks without reading.
     fn pong(&mut self, number: u64) {
         if self.stream.queued() < BATCH {
@@ -173,6 +179,7 @@ impl<C: Carrier> Port<C> {
 impl<C: Carrier, A: Carrier> Relay<C, A> {
     /// Relays between these two.
     pub fn new(client: C, agent: A, limits: RelayLimits) -> Self {
+        crate::heap::prepare();
         Self {
             client: Port::new(client),
             agent: Port::new(agent),
@@ -183,6 +190,9 @@ impl<C: Carrier, A: Carrier> Relay<C, A> {
     }
 
     /// Moves bytes until there is something for the caller. Dropping the future loses nothing.
+    ///
+    /// What follows a record in the agent's stream goes to the client only after that record was returned here and
+    /// this was called again.
     pub async fn next(&mut self) -> Event {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -190,22 +200,27 @@ impl<C: Carrier, A: Carrier> Relay<C, A> {
     /// Moves bytes until there is something for the caller.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         for _ in 0..TURNS {
-            let mut more = false;
-            if self.events.is_empty() {
-                more |= self.read_agent(cx);
-                more |= self.read_client(cx);
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            if !self.client.receiving && !self.agent.receiving {
+                self.flush(cx);
+                return Poll::Ready(Event::Over);
+            }
+            // the caller has heard of everything that stands before what is queued now
+            if self.client.stream.queued() >= BATCH || self.agent.stream.queued() >= BATCH {
+                self.flush(cx);
+            }
+            let mut more = self.read_agent(cx);
+            more |= self.read_client(cx);
+            if !self.events.is_empty() {
+                continue;
             }
             let full = (!self.client_has_room(), !self.agent_has_room());
             self.flush(cx);
             // what was not read for want of room is read now: nothing else would wake us for it
             more |= full.0 && self.client_has_room() || full.1 && self.agent_has_room();
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(event);
-            }
-            if !self.client.receiving && !self.agent.receiving {
-                return Poll::Ready(Event::Over);
-            }
-            if !more {
+            if !more && self.events.is_empty() {
                 return Poll::Pending;
             }
         }
@@ -259,25 +274,24 @@ impl<C: Carrier, A: Carrier> Relay<C, A> {
     /// Reads frames from the agent; says whether there may be more.
     fn read_agent(&mut self, cx: &mut Context<'_>) -> bool {
         let mut got = 0;
-        while self.agent.receiving && self.events.is_empty() && got < BATCH && self.client_has_room() {
-            let frame = match self.agent.stream.poll_next(cx) {
+        while self.agent.receiving && got < BATCH && self.client_has_room() {
+            let (frame, whole) = match self.agent.stream.poll_next_whole(cx) {
                 Poll::Pending => {
                     note(&mut self.agent.heard, got);
                     return false;
                 }
                 Poll::Ready(next) => match self.taken(next, Side::Agent) {
-                    Some(frame) => frame,
+                    Some(next) => next,
                     None => return true,
                 },
             };
-            got += 1;
+            got += whole.len();
             match frame {
-                Frame::Data { ref bytes, .. } => {
-                    got += bytes.len();
+                Frame::Data { bytes, .. } => {
                     self.counters.agent_to_client += bytes.len() as u64;
-                    self.pass_to_client(&frame);
+                    self.pass_to_client(whole);
                 }
-                Frame::Ack { .. } | Frame::Fin { .. } | Frame::Notice { .. } => self.pass_to_client(&frame),
+                Frame::Ack { .. } | Frame::Fin { .. } | Frame::Notice { .. } => self.pass_to_client(whole),
                 Frame::Record { offset, bytes } => {
                     self.counters.records += bytes.len() as u64;
                     self.events.push_back(Event::Record { offset, bytes });
@@ -299,25 +313,24 @@ impl<C: Carrier, A: Carrier> Relay<C, A> {
     /// Reads frames from the client; says whether there may be more.
     fn read_client(&mut self, cx: &mut Context<'_>) -> bool {
         let mut got = 0;
-        while self.client.receiving && self.events.is_empty() && got < BATCH && self.agent_has_room() {
-            let frame = match self.client.stream.poll_next(cx) {
+        while self.client.receiving && got < BATCH && self.agent_has_room() {
+            let (frame, whole) = match self.client.stream.poll_next_whole(cx) {
                 Poll::Pending => {
                     note(&mut self.client.heard, got);
                     return false;
                 }
                 Poll::Ready(next) => match self.taken(next, Side::Client) {
-                    Some(frame) => frame,
+                    Some(next) => next,
                     None => return true,
                 },
             };
-            got += 1;
+            got += whole.len();
             match frame {
-                Frame::Data { ref bytes, .. } => {
-                    got += bytes.len();
+                Frame::Data { bytes, .. } => {
                     self.counters.client_to_agent += bytes.len() as u64;
-                    self.pass_to_agent(&frame);
+                    self.pass_to_agent(whole);
                 }
-                Frame::Ack { .. } | Frame::Fin { .. } => self.pass_to_agent(&frame),
+                Frame::Ack { .. } | Frame::Fin { .. } => self.pass_to_agent(whole),
                 Frame::End(end) => {
                     self.agent.end(&end);
                     self.events.push_back(Event::Ended { by: Side::Client, end });
@@ -341,22 +354,22 @@ impl<C: Carrier, A: Carrier> Relay<C, A> {
         !self.agent.sending || self.agent.stream.queued() < self.limits.queue
     }
 
-    fn pass_to_client(&mut self, frame: &Frame) {
+    fn pass_to_client(&mut self, whole: Bytes) {
         if !self.client.ended {
-            self.client.queue(frame);
+            self.client.queue_whole(whole);
         }
     }
 
-    fn pass_to_agent(&mut self, frame: &Frame) {
+    fn pass_to_agent(&mut self, whole: Bytes) {
         if !self.agent.ended {
-            self.agent.queue(frame);
+            self.agent.queue_whole(whole);
         }
     }
 
     /// The frame, or `None` with an event if there will be no more.
-    fn taken(&mut self, next: Result<Option<Frame>, StreamError>, side: Side) -> Option<Frame> {
+    fn taken<T>(&mut self, next: Result<Option<T>, StreamError>, side: Side) -> Option<T> {
         match next {
-            Ok(Some(frame)) => Some(frame),
+            Ok(Some(next)) => Some(next),
             Ok(None) => {
                 self.gone(side, None);
                 None

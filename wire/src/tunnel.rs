@@ -32,7 +32,7 @@ pub const MAX_TUNNEL_MESSAGE: usize = 256 * 1024;
 /// The largest message that is sent, in bytes.
 const MESSAGE: usize = 128 * 1024;
 /// How much is gathered before it is written without a flush.
-const GATHER: usize = 32 * 1024;
+const GATHER: usize = 48 * 1024;
 
 /// The configuration with which a tunnel's WebSocket is to be made, on both sides.
 #[must_use]

@@ -147,6 +147,7 @@ struct Driver<C> {
 
 impl<C: Carrier> Driver<C> {
     fn new(carrier: C, shared: Arc<Shared>, role: Role) -> Self {
+        crate::heap::prepare();
         let now = Instant::now();
         Self {
             carrier,

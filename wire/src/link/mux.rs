@@ -127,6 +127,7 @@ pub fn mux<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     MuxIncoming,
     impl Future<Output = Result<(), MuxError>> + Send + 'static,
 ) {
+    crate::heap::prepare();
     let mode = match side {
         Side::Gateway => yamux::Mode::Client,
         Side::Agent => yamux::Mode::Server,

@@ -174,11 +174,15 @@ async fn established<S, T: Into<TlsStream<S>>>(
     handshake: impl Future<Output = std::io::Result<T>>,
     deadline: Duration,
 ) -> Result<(LinkIo<S>, PeerKey), LinkError> {
-    let stream: TlsStream<S> = tokio::time::timeout(deadline, handshake)
+    let mut stream: TlsStream<S> = tokio::time::timeout(deadline, handshake)
         .await
         .map_err(|_| LinkError::Deadline(deadline))?
         .map_err(LinkError::Handshake)?
         .into();
+    match &mut stream {
+        TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(Some(BUFFERED)),
+        TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(Some(BUFFERED)),
+    }
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(LINK_ALPN) {
         return Err(LinkError::Protocol);
@@ -189,6 +193,9 @@ async fn established<S, T: Into<TlsStream<S>>>(
     };
     Ok((stream, peer))
 }
+
+/// How much may be encrypted at once: as much as is written at once, so that it leaves by one system call.
+const BUFFERED: usize = 256 * 1024;
 
 /// Lets any peer through that proves to hold the ed25519 key which it presents.
 #[derive(Debug)]

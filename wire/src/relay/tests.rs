@@ -271,3 +271,40 @@ async fn closing_sends_what_is_queued() {
     assert_eq!(heard, told);
     assert!(matches!(heard, Some(Frame::End(end)) if end.code == "stopping"));
 }
+
+#[tokio::test]
+async fn what_follows_a_record_waits_until_the_caller_has_it() {
+    let (mut relay, mut client, mut agent) = raw();
+    let data = |offset, byte| Frame::Data {
+        offset,
+        bytes: Bytes::from(vec![byte; 60_000]),
+    };
+    for (round, byte) in [1, 2, 3].into_iter().enumerate() {
+        let offset = round as u64;
+        agent.queue(&Frame::Record {
+            offset,
+            bytes: Bytes::from(vec![byte]),
+        });
+        agent.queue(&data(offset * 60_000, byte));
+    }
+    agent.flush().await.unwrap();
+    let mut recorded = 0;
+    for _ in 0..3 {
+        let Event::Record { bytes, .. } = relay.next().await else {
+            panic!("no record")
+        };
+        recorded = bytes[0];
+        let mut now = std::task::Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(next) = client.poll_next(&mut now) {
+            let Some(Frame::Data { bytes, .. }) = next.unwrap() else {
+                panic!("no data")
+            };
+            assert!(bytes[0] < recorded, "shown before the caller had its record");
+        }
+    }
+    assert_eq!(recorded, 3);
+    let mut now = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(relay.poll_next(&mut now).is_pending());
+    let last = client.next().await.unwrap();
+    assert!(matches!(last, Some(Frame::Data { .. })), "{last:?}");
+}
