@@ -487,3 +487,38 @@ async fn a_peer_that_does_not_close_is_left_after_a_while() {
     assert_eq!(client.driver.await.unwrap().unwrap(), Closed::Heard(end));
     assert_eq!(begun.elapsed().as_secs(), 4);
 }
+
+#[tokio::test]
+async fn a_leftover_whose_stream_breaks_keeps_what_was_not_acknowledged() {
+    let mut left = Leftover {
+        offset: 5,
+        chunks: vec![Bytes::from_static(b"abc"), Bytes::from_static(b"def")],
+        ended: true,
+    };
+    let (near, far) = duplex(1024);
+    let mut far = FrameStream::new(Plain::new(far));
+    let (outcome, ()) = tokio::join!(
+        send_leftover(Plain::new(near), &mut left, Duration::from_secs(9)),
+        async {
+            while !matches!(next(&mut far).await, Frame::RecordEnd { offset: 11 }) {}
+            far.send(&Frame::RecordAck { offset: 9 }).await.unwrap();
+            drop(far);
+        }
+    );
+    assert!(
+        matches!(outcome, Err(DriverError::Cut | DriverError::Io(_))),
+        "{outcome:?}"
+    );
+    assert_eq!((left.offset, left.chunks.concat().as_slice()), (9, &b"ef"[..]));
+    let (near, far) = duplex(1024);
+    let mut far = FrameStream::new(Plain::new(far));
+    let (outcome, _) = tokio::join!(
+        send_leftover(Plain::new(near), &mut left, Duration::from_secs(9)),
+        async { far.send(&Frame::RecordAck { offset: 12 }).await }
+    );
+    let beyond = ProtocolFault::AckBeyond { offset: 12, sent: 11 };
+    assert!(
+        matches!(outcome, Err(DriverError::Protocol(fault)) if fault == beyond),
+        "{outcome:?}"
+    );
+}
