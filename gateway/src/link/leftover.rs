@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorward_audit::SessionEnded;
 use doorward_wire::link::{MuxStream, read_message, write_message};
 use doorward_wire::message::{Leftovers, Message, OpenRecords, StreamAnswer, StreamOpen};
 use doorward_wire::{Frame, FrameStream};
@@ -91,23 +92,58 @@ async fn fetch(standing: &Standing, live: &Live, session: Uuid, first_unacked: u
             Err(error) => return Err(error.to_string()),
         }
     };
+    let before = standing
+        .shared
+        .store
+        .session(session)
+        .await
+        .and_then(|index| index.reason);
     let from = recording.received();
-    if first_unacked > from {
-        let reason = format!("the record from byte {from} to {first_unacked} is missing: the agent has let go of it");
-        finish(recording, reason.clone()).await?;
-        return Err(reason);
-    }
-    recording.expect_key(live.key.clone());
-    let fetched = match open(live, session, from).await {
-        Ok(stream) => receive(&recording, stream).await,
-        Err(reason) => Err(reason),
+    let fetched = if first_unacked > from {
+        Err(format!(
+            "bytes {from} to {first_unacked} are missing, the agent has let go of them"
+        ))
+    } else {
+        recording.expect_key(live.key.clone());
+        match open(live, session, from).await {
+            Ok(stream) => receive(&recording, stream).await,
+            Err(reason) => Err(reason),
+        }
     };
-    let reason = match &fetched {
-        Ok(()) => "the rest of the record came later".to_owned(),
-        Err(reason) => format!("the rest of the record did not come: {reason}"),
-    };
-    finish(recording, reason).await?;
+    finish(standing, recording, before, &fetched).await?;
     fetched
+}
+
+/// Closes the recording, again or for the first time, with what is known of its end.
+async fn finish(
+    standing: &Standing,
+    recording: Recording,
+    before: Option<String>,
+    fetched: &Result<(), String>,
+) -> Result<(), String> {
+    let session = recording.session();
+    let first = before.is_none();
+    let ended = before.as_deref().unwrap_or("the gateway stopped");
+    let ended = ended.split(REST).next().unwrap_or(ended);
+    let reason = match fetched {
+        Ok(()) => format!("{ended}{REST} came later"),
+        Err(reason) => format!("{ended}{REST} did not come: {reason}"),
+    };
+    let closing = Closing { reason, counted: None };
+    let closed = recording
+        .finish(closing, STALLED)
+        .await
+        .map_err(|failure| failure.to_string())?;
+    if first {
+        standing.shared.journal.append(SessionEnded {
+            session,
+            reason: closed.reason.unwrap_or_default(),
+            code: "gateway-stopped".to_owned(),
+            record_bytes: closed.record_bytes,
+            ..SessionEnded::default()
+        });
+    }
+    Ok(())
 }
 
 /// Tells an agent that holds on to a recording of which everything is stored.
@@ -187,15 +223,8 @@ async fn receive(recording: &Recording, stream: MuxStream) -> Result<(), String>
     }
 }
 
-async fn finish(recording: Recording, reason: String) -> Result<(), String> {
-    let closing = Closing { reason, counted: None };
-    recording
-        .finish(closing, STALLED)
-        .await
-        .map(drop)
-        .map_err(|failure| failure.to_string())
-}
-
+/// Joins how a session ended with what became of the rest of its record.
+const REST: &str = "; the rest of the record";
 const MOST_WAITING: usize = 4096;
 /// So often a leftover is tried on one link; a session's store may be closing it just now.
 const MOST_TRIES: u32 = 3;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use doorward_wire::End;
 use doorward_wire::relay::RelayFault;
+use doorward_wire::{End, FrameError, StreamError};
 
 use crate::record::Failure;
 
@@ -38,11 +38,11 @@ impl Ending {
         match self {
             Self::Finished(_) => "finished",
             Self::Left(_) => "left",
-            Self::ClientGone(None | Some(RelayFault::Stream(_))) => "client-gone",
-            Self::ClientGone(Some(RelayFault::Forbidden(_))) => "client-protocol",
+            Self::ClientGone(Some(fault)) if is_lie(fault) => "client-protocol",
+            Self::ClientGone(_) => "client-gone",
             Self::ClientSilent(_) => "client-silent",
-            Self::AgentGone(None | Some(RelayFault::Stream(_))) => "agent-gone",
-            Self::AgentGone(Some(RelayFault::Forbidden(_))) => "agent-protocol",
+            Self::AgentGone(Some(fault)) if is_lie(fault) => "agent-protocol",
+            Self::AgentGone(_) => "agent-gone",
             Self::RecordFailed(failure) => failure.code(),
             Self::RecordStopped => "record-store",
             Self::TooLong(_) => "too-long",
@@ -102,6 +102,14 @@ impl Ending {
     /// Whether the recording cannot go on.
     pub(super) fn is_record_failure(&self) -> bool {
         matches!(self, Self::RecordFailed(_) | Self::RecordStopped)
+    }
+}
+
+/// Whether a side broke the rules; otherwise its stream merely broke.
+fn is_lie(fault: &RelayFault) -> bool {
+    match fault {
+        RelayFault::Stream(StreamError::Io(_) | StreamError::Frame(FrameError::Truncated { .. })) => false,
+        RelayFault::Stream(StreamError::Frame(_)) | RelayFault::Forbidden(_) => true,
     }
 }
 

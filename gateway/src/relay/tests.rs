@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_audit::{Outcome, Verdict};
@@ -196,20 +197,49 @@ async fn a_session_passes_both_ways_and_is_recorded() {
     client.await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the test awaits it")]
 async fn bytes_reach_the_client_only_after_their_record_reached_the_store() {
-    let (mut client, mut agent, mut rest) = Bench::new().await.frames();
-    let opened = rest.author.open();
-    // In one piece: what is wrong with the record comes before the bytes, so they must not pass.
-    agent.queue(&record(1, &opened));
-    agent.queue(&data(0, b"unrecorded"));
+    let rig = Rig::new().await;
+    let session = Uuid::now_v7();
+    let mut author = Author::new(session);
+    let recording = Arc::new(rig.store.begin(start(session)).await.unwrap());
+    let (client, to_client) = tokio::io::duplex(1 << 20);
+    let (agent, to_agent) = tokio::io::duplex(1 << 20);
+    let (_kill, killed) = watch::channel(None);
+    let bounds = Bounds {
+        longest: SOON,
+        ending: CancellationToken::new(),
+        killed,
+    };
+    let taken = Arc::clone(&recording);
+    let passing = tokio::spawn(async move { pass(Plain::new(to_client), Plain::new(to_agent), &taken, bounds).await });
+    let (mut client, mut agent) = (
+        FrameStream::new(Plain::new(client)),
+        FrameStream::new(Plain::new(agent)),
+    );
+    // All in one piece, so that the relay has every chance to be ahead of the records.
+    let (mut recorded, mut ends) = (0, Vec::new());
+    for n in 0..300 {
+        let bytes = author.output(50);
+        agent.queue(&record(recorded, &bytes));
+        agent.queue(&data(n, b"x"));
+        recorded += bytes.len() as u64;
+        ends.push(recorded);
+    }
     agent.flush().await.unwrap();
+    for (n, end) in ends.iter().enumerate() {
+        assert_eq!(next(&mut client).await, data(n as u64, b"x"));
+        assert!(recording.received() >= *end, "byte {n} was ahead of its record");
+    }
+    // A record that cannot be taken ends the session, with the code that says so.
+    agent.send(&record(recorded + 1, &author.output(5))).await.unwrap();
     match next(&mut client).await {
         Frame::End(end) => assert_eq!(end.exit, 254),
         frame => panic!("{frame:?}"),
     }
     drop((client, agent));
-    let (passage, ..) = rest.end().await;
+    let passage = tokio::time::timeout(SOON, passing).await.unwrap().unwrap();
     assert!(
         matches!(passage.ending, Ending::RecordFailed(Failure::Protocol(_))),
         "{:?}",
@@ -338,7 +368,7 @@ async fn what_is_no_frame_cuts_its_sender_off() {
     }
     .end()
     .await;
-    assert_eq!(passage.ending.code(), "client-gone");
+    assert_eq!(passage.ending.code(), "client-protocol");
 }
 
 #[tokio::test]
