@@ -1,6 +1,7 @@
 //! Whole sessions over everything at once: tunnel, relay, and a TLS link with many streams.
 
 #![cfg(feature = "websocket")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::sync::Once;
 use std::time::Duration;
