@@ -172,10 +172,10 @@ async fn a_workspace_of_one_login_takes_no_other() {
     let rig = Rig::start_with(&format!("login = '{}'", rig::my_login()), "").await;
     assert!(rig.try_open(everything()).await.1.is_ok());
     let mut terms = everything();
-    terms.login = Login::try_from("daemon").unwrap();
+    terms.login = Login::try_from("nobody").unwrap();
     let refused = rig.try_open(terms).await.1.unwrap_err();
     assert!(
-        refused.starts_with("login-unavailable: ") && refused.contains("'daemon'"),
+        refused.starts_with("login-unavailable: ") && refused.contains("'nobody'"),
         "{refused}"
     );
 }

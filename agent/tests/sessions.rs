@@ -202,12 +202,15 @@ async fn a_killed_client_leaves_no_process_and_a_whole_recording() {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let pid = loop {
-            match std::fs::read_to_string(&file) {
-                Ok(pid) => break pid.trim().to_owned(),
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        let started = async {
+            loop {
+                match std::fs::read_to_string(&file) {
+                    Ok(pid) => return pid.trim().to_owned(),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
             }
         };
+        let pid = timeout(WITHIN, started).await.expect("the command does not start");
         child.kill().await.unwrap();
         let session = rig.newest();
         rig.ended(session).await;

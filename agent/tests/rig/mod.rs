@@ -111,10 +111,15 @@ impl Rig {
         }
         std::fs::write(folder.path().join("join"), "let-me-in\n").unwrap();
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let shell = if workspace.contains("shell = ") {
+            ""
+        } else {
+            "shell = '/bin/bash'"
+        };
         let text = format!(
             "user-ca-file = 'user-ca'\nhost-ca-file = 'host-ca'\n[limits]\n{limits}\n[[workspace]]\nname = 'devenv-0'\n\
              uid = '{UID}'\nlisten = '{address}'\nhost-key = 'key'\nhost-certificate = 'cert'\n\
-             join-token-file = 'join'\n{workspace}\n"
+             join-token-file = 'join'\n{workspace}\n{shell}\n"
         );
         let config = Config::parse(&folder.path().join("agent.toml"), &text).unwrap();
         let stop = CancellationToken::new();
