@@ -2,6 +2,15 @@
 //!
 //! Programs run as processes of the executable `doorward-all`, so that they can be killed; they end with the test run.
 
+pub mod early;
+pub mod echo;
+pub mod front;
+pub mod impostor;
+pub mod journal;
+pub mod raw;
+pub mod second;
+pub mod stranger;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -40,10 +49,12 @@ impl Shared {
     #[must_use]
     #[expect(clippy::panic, reason = "a test file without its stand has nothing to say")]
     pub fn start(program: &str, target_tmp: &str, name: &str) -> Self {
-        let started = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
-            let stand = runtime.block_on(Stand::start(program, target_tmp, name))?;
-            Ok(Self { runtime, stand })
-        });
+        let started = tokio::runtime::Runtime::new()
+            .map_err(anyhow::Error::from)
+            .and_then(|runtime| {
+                let stand = runtime.block_on(Stand::start(program, target_tmp, name))?;
+                Ok(Self { runtime, stand })
+            });
         started.unwrap_or_else(|error| panic!("the stand did not come up: {error:#}"))
     }
 
@@ -106,7 +117,13 @@ impl Stand {
     #[must_use]
     pub fn ssh(&self, options: &[&str], host: &str) -> Command {
         let mut command = Command::new("ssh");
-        command.arg("-F").arg(self.stack.ssh_config()).args(options).arg(host).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .arg("-F")
+            .arg(self.stack.ssh_config())
+            .args(options)
+            .arg(host)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         command
     }
 
@@ -143,7 +160,12 @@ impl Stand {
 /// When the client fails or prints no JSON.
 pub async fn sessions_of(client: &ClientFolder) -> Result<Vec<Value>> {
     let output = feed(client.command(["sessions", "--json"]), b"").await?;
-    ensure!(output.code == Some(0), "doorward sessions: {:?}: {}", output.code, output.said());
+    ensure!(
+        output.code == Some(0),
+        "doorward sessions: {:?}: {}",
+        output.code,
+        output.said()
+    );
     let list: Value = serde_json::from_slice(&output.stdout).context("doorward sessions --json printed no JSON")?;
     match list {
         Value::Array(list) => Ok(list),
@@ -173,17 +195,25 @@ pub async fn feed(mut command: Command, input: &[u8]) -> Result<Outcome> {
         let _ = stdin.write_all(input).await;
         drop(stdin);
     };
-    let (_, output) =
-        timeout(PATIENCE, async { tokio::join!(write, child.wait_with_output()) }).await.context("the command hung")?;
+    let (_, output) = timeout(PATIENCE, async { tokio::join!(write, child.wait_with_output()) })
+        .await
+        .context("the command hung")?;
     let output = output?;
-    Ok(Outcome { code: output.status.code(), stdout: output.stdout, stderr: output.stderr })
+    Ok(Outcome {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: output.stderr,
+    })
 }
 
 /// The SHA-256 of some bytes, in hexadecimal.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha2::Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Deterministic bytes that do not compress.
@@ -217,7 +247,9 @@ pub async fn until<T>(what: &str, mut question: impl AsyncFnMut() -> Result<Opti
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, asking).await.with_context(|| format!("waited in vain: {what}"))?
+    timeout(PATIENCE, asking)
+        .await
+        .with_context(|| format!("waited in vain: {what}"))?
 }
 
 /// Keeps the tests of a file that hold it from running at the same time.
