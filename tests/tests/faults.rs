@@ -19,7 +19,12 @@ async fn start(name: &str) -> Result<Stand> {
 
 async fn closed(stand: &Stand) -> Result<Value> {
     until("the session's entry closes", async || {
-        Ok(stand.sessions().await?.into_iter().next().filter(|entry| !entry["ended"].is_null()))
+        Ok(stand
+            .sessions()
+            .await?
+            .into_iter()
+            .next()
+            .filter(|entry| !entry["ended"].is_null()))
     })
     .await
 }
@@ -44,7 +49,12 @@ async fn what_a_killed_agent_had_shown_is_recorded() -> Result<()> {
     let entry = closed(&stand).await?;
     let id = entry["session"].as_str().context("no id")?;
     let replayed = stand.doorward(&["replay", "--raw", id]).await?;
-    ensure!(replayed.stdout.starts_with(&shown), "shown {} bytes, recorded {}", shown.len(), replayed.stdout.len());
+    ensure!(
+        replayed.stdout.starts_with(&shown),
+        "shown {} bytes, recorded {}",
+        shown.len(),
+        replayed.stdout.len()
+    );
     ensure!(entry["outcome"] == "abnormal", "the entry says {entry}");
     let verified = stand.doorward(&["verify", id]).await?;
     let text = format!("{}{}", String::from_utf8_lossy(&verified.stdout), verified.said());
@@ -66,7 +76,11 @@ async fn what_a_killed_agent_had_shown_is_recorded() -> Result<()> {
 async fn a_killed_gateway_leaves_recordings_that_verify() -> Result<()> {
     let mut stand = start("gateway-killed").await?;
     let mut ssh = stand.ssh(&["-tt"], "devenv-0");
-    let mut ssh = ssh.arg("echo ready; exec cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut ssh = ssh
+        .arg("echo ready; exec cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut seen = [0u8; 5];
     ssh.stdout.as_mut().context("no stdout")?.read_exact(&mut seen).await?;
     stand.stack.kill_gateway().await;
@@ -77,7 +91,12 @@ async fn a_killed_gateway_leaves_recordings_that_verify() -> Result<()> {
     let replayed = stand.doorward(&["replay", "--raw", id]).await?;
     ensure!(replayed.stdout.starts_with(b"ready"), "recorded: {:?}", replayed.stdout);
     let verified = stand.doorward(&["verify", id]).await?;
-    ensure!(verified.code == Some(0), "verify: {:?} {}", verified.stdout, verified.said());
+    ensure!(
+        verified.code == Some(0),
+        "verify: {:?} {}",
+        verified.stdout,
+        verified.said()
+    );
     let outcome = stand.run(&[], "devenv-0", "echo on", b"").await?;
     ensure!(outcome.stdout == b"on\n", "after the restart: {}", outcome.said());
     stand.stack.stop().await;
@@ -89,7 +108,11 @@ async fn a_killed_gateway_leaves_recordings_that_verify() -> Result<()> {
 async fn a_killed_client_ends_its_processes_and_nobody_elses() -> Result<()> {
     let stand = start("client-killed").await?;
     let mut other = stand.ssh(&[], "devenv-0");
-    let mut other = other.arg("echo $$; exec cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut other = other
+        .arg("echo $$; exec cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut ssh = stand.ssh(&["-tt"], "devenv-0");
     let mut ssh = ssh.arg("echo $$; exec sleep 1000").stdout(Stdio::piped()).spawn()?;
     let mut line = Vec::new();
@@ -99,7 +122,10 @@ async fn a_killed_client_ends_its_processes_and_nobody_elses() -> Result<()> {
     }
     let remote: i32 = String::from_utf8_lossy(&line).trim().parse()?;
     ssh.kill().await?;
-    until("the remote process ends", async || Ok(kill(Pid::from_raw(remote), None).is_err().then_some(()))).await?;
+    until("the remote process ends", async || {
+        Ok(kill(Pid::from_raw(remote), None).is_err().then_some(()))
+    })
+    .await?;
     ensure!(other.try_wait()?.is_none(), "another session ended too");
     other.kill().await?;
     until("both entries close", async || {

@@ -9,14 +9,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn stand() -> &'static Shared {
     static STAND: OnceLock<Shared> = OnceLock::new();
-    STAND.get_or_init(|| Shared::start(env!("CARGO_BIN_EXE_doorward-all"), env!("CARGO_TARGET_TMPDIR"), "sessions"))
+    STAND.get_or_init(|| {
+        Shared::start(
+            env!("CARGO_BIN_EXE_doorward-all"),
+            env!("CARGO_TARGET_TMPDIR"),
+            "sessions",
+        )
+    })
 }
 
 #[test]
 fn both_streams_and_the_exit_code_arrive_apart() -> Result<()> {
     stand().run(|stand| async move {
-        let outcome = stand.run(&[], "devenv-0", "echo out; echo err >&2; exit 7", b"").await?;
-        ensure!(outcome.code == Some(7), "exit code {:?}: {}", outcome.code, outcome.said());
+        let outcome = stand
+            .run(&[], "devenv-0", "echo out; echo err >&2; exit 7", b"")
+            .await?;
+        ensure!(
+            outcome.code == Some(7),
+            "exit code {:?}: {}",
+            outcome.code,
+            outcome.said()
+        );
         ensure!(outcome.stdout == b"out\n", "stdout: {:?}", outcome.stdout);
         ensure!(outcome.said().contains("err\n"), "stderr: {}", outcome.said());
         Ok(())
@@ -27,8 +40,16 @@ fn both_streams_and_the_exit_code_arrive_apart() -> Result<()> {
 fn a_signal_that_ends_the_command_is_told() -> Result<()> {
     stand().run(|stand| async move {
         let outcome = stand.run(&["-v"], "devenv-0", "kill -TERM $$", b"").await?;
-        ensure!(outcome.code == Some(255) || outcome.code == Some(143), "exit code {:?}", outcome.code);
-        ensure!(outcome.said().contains("exit-signal"), "no exit-signal: {}", outcome.said());
+        ensure!(
+            outcome.code == Some(255) || outcome.code == Some(143),
+            "exit code {:?}",
+            outcome.code
+        );
+        ensure!(
+            outcome.said().contains("exit-signal"),
+            "no exit-signal: {}",
+            outcome.said()
+        );
         Ok(())
     })
 }
@@ -38,9 +59,18 @@ fn a_large_upload_and_a_large_download_arrive_whole() -> Result<()> {
     stand().run(|stand| async move {
         let bytes = noise(64 << 20);
         let up = stand.run(&[], "devenv-0", "sha256sum", &bytes).await?;
-        ensure!(String::from_utf8_lossy(&up.stdout).starts_with(&sha256(&bytes)), "upload: {}", up.said());
+        ensure!(
+            String::from_utf8_lossy(&up.stdout).starts_with(&sha256(&bytes)),
+            "upload: {}",
+            up.said()
+        );
         let both = stand.run(&[], "devenv-0", "cat", &bytes).await?;
-        ensure!(sha256(&both.stdout) == sha256(&bytes), "cat returned {} of {} bytes", both.stdout.len(), bytes.len());
+        ensure!(
+            sha256(&both.stdout) == sha256(&bytes),
+            "cat returned {} of {} bytes",
+            both.stdout.len(),
+            bytes.len()
+        );
         Ok(())
     })
 }
@@ -53,8 +83,15 @@ fn a_filter_that_multiplies_its_input_does_not_hang() -> Result<()> {
             .run(&[], "devenv-0", "tee /dev/stderr /dev/stderr /dev/stderr | cat", &bytes)
             .await
             .context("multiplying filter")?;
-        ensure!(outcome.stdout.len() == bytes.len() && sha256(&outcome.stdout) == sha256(&bytes), "stdout differs");
-        ensure!(outcome.stderr.len() >= 3 * bytes.len(), "stderr has {} bytes", outcome.stderr.len());
+        ensure!(
+            outcome.stdout.len() == bytes.len() && sha256(&outcome.stdout) == sha256(&bytes),
+            "stdout differs"
+        );
+        ensure!(
+            outcome.stderr.len() >= 3 * bytes.len(),
+            "stderr has {} bytes",
+            outcome.stderr.len()
+        );
         Ok(())
     })
 }
@@ -63,9 +100,19 @@ fn a_filter_that_multiplies_its_input_does_not_hang() -> Result<()> {
 fn the_end_of_input_reaches_the_command_and_late_output_comes_back() -> Result<()> {
     stand().run(|stand| async move {
         let outcome = stand.run(&[], "devenv-0", "sort; echo last", b"b\na\n").await?;
-        ensure!(outcome.stdout == b"a\nb\nlast\n", "sort: {:?}", String::from_utf8_lossy(&outcome.stdout));
-        let late = stand.run(&[], "devenv-0", "(sleep 1; echo late) & echo early", b"").await?;
-        ensure!(late.stdout == b"early\nlate\n", "late: {:?}", String::from_utf8_lossy(&late.stdout));
+        ensure!(
+            outcome.stdout == b"a\nb\nlast\n",
+            "sort: {:?}",
+            String::from_utf8_lossy(&outcome.stdout)
+        );
+        let late = stand
+            .run(&[], "devenv-0", "(sleep 1; echo late) & echo early", b"")
+            .await?;
+        ensure!(
+            late.stdout == b"early\nlate\n",
+            "late: {:?}",
+            String::from_utf8_lossy(&late.stdout)
+        );
         Ok(())
     })
 }
@@ -74,8 +121,15 @@ fn the_end_of_input_reaches_the_command_and_late_output_comes_back() -> Result<(
 fn a_command_of_many_kilobytes_runs() -> Result<()> {
     stand().run(|stand| async move {
         let word = "x".repeat(100_000);
-        let outcome = stand.run(&[], "devenv-0", &format!("printf %s {word} | wc -c"), b"").await?;
-        ensure!(String::from_utf8_lossy(&outcome.stdout).trim() == "100000", "{:?}: {}", outcome.code, outcome.said());
+        let outcome = stand
+            .run(&[], "devenv-0", &format!("printf %s {word} | wc -c"), b"")
+            .await?;
+        ensure!(
+            String::from_utf8_lossy(&outcome.stdout).trim() == "100000",
+            "{:?}: {}",
+            outcome.code,
+            outcome.said()
+        );
         Ok(())
     })
 }
@@ -85,10 +139,18 @@ fn two_sessions_at_once_do_not_mix() -> Result<()> {
     stand().run(|stand| async move {
         let ones = "yes one | head -n 200000";
         let twos = "yes two | head -n 200000";
-        let (one, two) =
-            tokio::join!(stand.run(&[], "devenv-0", ones, b""), stand.run(&[], "devenv-1", twos, b""));
-        ensure!(one?.stdout == "one\n".repeat(200_000).as_bytes(), "the first session's output is not its own");
-        ensure!(two?.stdout == "two\n".repeat(200_000).as_bytes(), "the second session's output is not its own");
+        let (one, two) = tokio::join!(
+            stand.run(&[], "devenv-0", ones, b""),
+            stand.run(&[], "devenv-1", twos, b"")
+        );
+        ensure!(
+            one?.stdout == "one\n".repeat(200_000).as_bytes(),
+            "the first session's output is not its own"
+        );
+        ensure!(
+            two?.stdout == "two\n".repeat(200_000).as_bytes(),
+            "the second session's output is not its own"
+        );
         Ok(())
     })
 }
@@ -97,19 +159,36 @@ fn two_sessions_at_once_do_not_mix() -> Result<()> {
 fn many_channels_share_one_connection() -> Result<()> {
     stand().run(|stand| async move {
         let control = format!("ControlPath={}/mux", stand.folder().display());
-        let mut master = stand.ssh(&["-MN", "-o", &control], "devenv-0").stdout(Stdio::null()).spawn()?;
+        let mut master = stand
+            .ssh(&["-MN", "-o", &control], "devenv-0")
+            .stdout(Stdio::null())
+            .spawn()?;
         while !stand.folder().join("mux").exists() {
             ensure!(master.try_wait()?.is_none(), "the master connection ended");
             tokio::task::yield_now().await;
         }
         let channels = (0..20).map(|n| {
             let control = &control;
-            async move { stand.run(&["-o", control], "devenv-0", &format!("echo {n}; exit {n}"), b"").await.map(|o| (n, o)) }
+            async move {
+                stand
+                    .run(&["-o", control], "devenv-0", &format!("echo {n}; exit {n}"), b"")
+                    .await
+                    .map(|o| (n, o))
+            }
         });
         for result in futures_util::future::join_all(channels).await {
             let (n, outcome) = result?;
-            ensure!(outcome.code == Some(n), "channel {n} ended with {:?}: {}", outcome.code, outcome.said());
-            ensure!(outcome.stdout == format!("{n}\n").as_bytes(), "channel {n} said {:?}", outcome.stdout);
+            ensure!(
+                outcome.code == Some(n),
+                "channel {n} ended with {:?}: {}",
+                outcome.code,
+                outcome.said()
+            );
+            ensure!(
+                outcome.stdout == format!("{n}\n").as_bytes(),
+                "channel {n} said {:?}",
+                outcome.stdout
+            );
         }
         master.kill().await?;
         Ok(())
@@ -126,11 +205,25 @@ fn a_channel_that_nobody_reads_does_not_stop_another() -> Result<()> {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut first = [0u8; 2];
-        stalled.stdout.as_mut().context("no stdout")?.read_exact(&mut first).await?;
+        stalled
+            .stdout
+            .as_mut()
+            .context("no stdout")?
+            .read_exact(&mut first)
+            .await?;
         let beside = stand.run(&["-o", &control], "devenv-0", "echo alive", b"").await?;
-        ensure!(beside.stdout == b"alive\n", "beside a stalled reader: {:?} {}", beside.code, beside.said());
+        ensure!(
+            beside.stdout == b"alive\n",
+            "beside a stalled reader: {:?} {}",
+            beside.code,
+            beside.said()
+        );
         let mut flooded = stand.ssh(&["-o", &control], "devenv-0");
-        let mut flooded = flooded.arg("sleep 60").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let mut flooded = flooded
+            .arg("sleep 60")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
         let mut stdin = flooded.stdin.take().context("no stdin")?;
         let flood = async {
             let block = noise(1 << 20);
@@ -160,13 +253,30 @@ fn a_user_name_that_was_not_granted_is_refused() -> Result<()> {
 #[test]
 fn variables_pass_by_the_list_alone() -> Result<()> {
     stand().run(|stand| async move {
-        let options = ["-o", "SetEnv=LC_TEST=yes LD_PRELOAD=/nowhere.so BASH_ENV=/nowhere GIT_PROTOCOL=version=2"];
+        let options = [
+            "-o",
+            "SetEnv=LC_TEST=yes LD_PRELOAD=/nowhere.so BASH_ENV=/nowhere GIT_PROTOCOL=version=2",
+        ];
         let outcome = stand.run(&options, "devenv-0", "env", b"").await?;
         let env = String::from_utf8_lossy(&outcome.stdout);
         ensure!(env.contains("LC_TEST=yes"), "LC_TEST did not pass: {env}");
-        ensure!(!env.contains("LD_PRELOAD") && !env.contains("BASH_ENV"), "a dangerous variable passed: {env}");
-        for name in ["HOME=", "USER=", "LOGNAME=", "SHELL=", "PATH=", "SSH_CONNECTION=", "SSH_CLIENT="] {
-            ensure!(env.lines().any(|line| line.starts_with(name)), "{name} is missing: {env}");
+        ensure!(
+            !env.contains("LD_PRELOAD") && !env.contains("BASH_ENV"),
+            "a dangerous variable passed: {env}"
+        );
+        for name in [
+            "HOME=",
+            "USER=",
+            "LOGNAME=",
+            "SHELL=",
+            "PATH=",
+            "SSH_CONNECTION=",
+            "SSH_CLIENT=",
+        ] {
+            ensure!(
+                env.lines().any(|line| line.starts_with(name)),
+                "{name} is missing: {env}"
+            );
         }
         Ok(())
     })
