@@ -262,14 +262,16 @@ impl Outlet {
         self.write.eof().await.map_err(|_| Stop::Gone)
     }
 
-    /// Records the channel's end and closes it.
-    pub(crate) async fn close(self) {
+    /// Records the channel's end and closes it; `silent` leaves the client to hear of it in another way.
+    pub(crate) async fn close(self, silent: bool) {
         let recorded = self.tap.note(|channel| ChannelClosed { channel }).await;
         if let Err(Stop::Lost(_)) = recorded {
             self.last_words().await;
         }
-        // A connection that is gone needs no closing.
-        let _ = self.write.close().await;
+        if !silent {
+            // A connection that is gone needs no closing.
+            let _ = self.write.close().await;
+        }
     }
 
     /// The one thing that is said without a record: that there can be none.

@@ -378,7 +378,7 @@ async fn with_a_bound_of_zero_nothing_is_shown_that_is_not_durable() {
     let mut channel = client.channel_open_session().await.unwrap();
     let go = rig.file("go");
     let line = format!(
-        "echo five; until [ -e {} ]; do sleep 0.02; done; echo six",
+        "echo five; until [ -e {} ]; do sleep 0.02; done; echo six; sleep 60",
         go.display()
     );
     channel.exec(true, line).await.unwrap();

@@ -101,7 +101,9 @@ pub(crate) async fn serve(session: Arc<Session>, opening: Opening) {
         // Boxed: it is the larger part by far, and most channels of a connection come one after the other.
         _ = Box::pin(work) => {}
     }
-    outlet.close().await;
+    // A session that is ended from this side says so once, for all of its channels.
+    let silent = session.stopping().is_cancelled() && !session.recording().is_broken();
+    outlet.close(silent).await;
 }
 
 /// Empties the reader for as long as the channel lives; never waits for anybody. Never returns.

@@ -47,6 +47,7 @@ pub(super) fn prepare(command: &mut Command, preparation: Preparation) {
 
 fn prepared(preparation: &Preparation) -> io::Result<()> {
     seal_descriptors()?;
+    forget_ignored_signals();
     unistd::setsid()?;
     if preparation.terminal {
         // SAFETY: TIOCSCTTY takes an integer and touches no memory of ours.
@@ -84,6 +85,16 @@ fn seal_descriptors() -> io::Result<()> {
     }
 }
 
+/// Gives every signal its default effect again: whoever started the agent with `nohup` or in a shell's background had
+/// some ignored, and a program keeps that over exec. A shell that cannot hear SIGHUP outlives its terminal.
+fn forget_ignored_signals() {
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: signal(2) with SIG_DFL takes no memory of ours. What cannot be changed (SIGKILL, those of the C
+        // library) is refused, and needs no change.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// Groups, group, user, then a proof that there is no way back.
 fn become_identity(identity: &Identity) -> io::Result<()> {
     unistd::setgroups(&identity.groups)?;
@@ -110,3 +121,27 @@ pub(super) fn set_window_size(terminal: impl AsFd, size: libc::winsize) -> nix::
 
 const UMASK: libc::mode_t = 0o022;
 const ROOT: &CStr = c"/";
+const LAST_SIGNAL: libc::c_int = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_the_agent_ignores_is_not_ignored_by_its_children() {
+        // SAFETY: SIG_IGN runs no code of ours; nothing else in this process expects a SIGQUIT.
+        unsafe { libc::signal(libc::SIGQUIT, libc::SIG_IGN) };
+        let mut command = Command::new("grep");
+        command.args(["SigIgn", "/proc/self/status"]);
+        let preparation = Preparation {
+            identity: None,
+            terminal: false,
+            home: ROOT.to_owned(),
+            homeless: Vec::new(),
+        };
+        prepare(&mut command, preparation);
+        let out = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let mask = u64::from_str_radix(out.trim_start_matches("SigIgn:").trim(), 16).unwrap();
+        assert_eq!(mask & (1 << (libc::SIGQUIT - 1)), 0, "{out}");
+    }
+}

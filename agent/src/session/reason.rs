@@ -95,14 +95,6 @@ impl Reason {
             _ => usual,
         }
     }
-
-    /// Whether the client is still there to be told.
-    pub(super) fn is_ours(&self) -> bool {
-        matches!(
-            self,
-            Self::LoginDeadline | Self::OtherLogin(..) | Self::Longest | Self::RecordLost(_) | Self::Stopping
-        )
-    }
 }
 
 /// Exit code of a session that cannot be recorded.

@@ -10,7 +10,6 @@ use doorward_certs::{Terms, VerifiedSession};
 use doorward_wire::link::write_message;
 use doorward_wire::message::{self, Message, OpenSession, Refused, StreamAnswer};
 use doorward_wire::{Carrier, Closed, DriverError, Limits, SessionHandle, SshStream, agent_end};
-use russh::server::RunningSession;
 use ssh_key::Certificate;
 use tokio::io::AsyncWrite;
 use tokio::sync::OwnedSemaphorePermit;
@@ -173,7 +172,10 @@ fn opened(workspace: &Workspace, open: &OpenSession, admitted: &Admitted, now: u
     }
 }
 
-/// Runs the SSH server until something ends the session, then brings the server to its end.
+/// Runs the SSH server until something ends the session, then has the channels end.
+///
+/// A client that is still there hears nothing of that yet: were its channels closed it would leave at once, and it would
+/// look as if it had left by itself. It hears the end of the stream, with the reason.
 async fn run(
     workspace: &Arc<Workspace>,
     session: &Arc<Session>,
@@ -224,20 +226,7 @@ async fn run(
     if timeout(patience, session.tasks.wait()).await.is_err() {
         tracing::warn!("channels did not end in time");
     }
-    if reason.is_ours() {
-        farewell(running, &reason).await;
-    }
     reason
-}
-
-/// Tells the SSH client why, and gives it a moment to hear it.
-async fn farewell(mut running: RunningSession<Handler>, reason: &Reason) {
-    let handle = running.handle();
-    let said = handle.disconnect(russh::Disconnect::ByApplication, reason.text(), String::new());
-    if timeout(FAREWELL_WITHIN, said).await.is_ok() {
-        // It has left on its own, or is left now.
-        let _ = timeout(FAREWELL_WITHIN, &mut running).await;
-    }
 }
 
 /// Records the end and says it.
@@ -281,7 +270,6 @@ fn of_ssh(ended: Result<(), russh::Error>, stream: &SessionHandle) -> Reason {
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// For channels to record their end and to say their last words.
 const CHANNELS_WITHIN: Duration = Duration::from_secs(5);
-const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 const DRIVER_WITHIN: Duration = Duration::from_secs(2);
 /// A client's address in the record, in characters.
 const LONGEST_ADDRESS: usize = 128;

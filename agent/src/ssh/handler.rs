@@ -1,9 +1,10 @@
 //! The callbacks of the SSH library. They translate: a request becomes a question to [`Admission`], its answer goes
 //! to the client at once (answers must keep the order of requests), and what was granted goes to the channel's task.
-//! Nothing here waits, dials or starts anything.
+//! Nothing here dials or starts anything, and nothing waits for anybody; a refused login alone is answered late.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
@@ -46,12 +47,15 @@ impl Handler {
     }
 
     /// The one rule of authentication: the login is the granted one. How the client proves itself does not matter.
-    fn judge(&self, user: &str) -> Auth {
+    ///
+    /// For another login the session is ending; the answer waits for that, so that the client hears the reason before
+    /// it gives up.
+    async fn judge(&self, user: &str) -> Auth {
         if self.session.is_login(user) {
-            Auth::Accept
-        } else {
-            Auth::reject()
+            return Auth::Accept;
         }
+        tokio::time::sleep(REFUSED_AFTER).await;
+        Auth::reject()
     }
 
     /// Asks the channel's admission and hands on what was granted.
@@ -105,23 +109,23 @@ impl russh::server::Handler for Handler {
     type Error = Fault;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
+        Ok(self.judge(user).await)
     }
 
     async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
+        Ok(self.judge(user).await)
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, _offer: PublicKeyOffer<'_>) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
+        Ok(self.judge(user).await)
     }
 
     async fn auth_publickey(&mut self, user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
+        Ok(self.judge(user).await)
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, _certificate: &Certificate) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
+        Ok(self.judge(user).await)
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -130,7 +134,7 @@ impl russh::server::Handler for Handler {
         _submethods: &str,
         _response: Option<Response<'a>>,
     ) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
+        Ok(self.judge(user).await)
     }
 
     async fn auth_succeeded(&mut self, _: &mut russh::server::Session) -> Result<(), Fault> {
@@ -440,6 +444,8 @@ fn shown(text: &str) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
+/// Longer than a session takes to end.
+const REFUSED_AFTER: Duration = Duration::from_secs(1);
 /// Session channels at once.
 const CHANNELS: usize = 256;
 /// Requests of a channel that may wait for its task: every variable, and the rest.
