@@ -65,7 +65,12 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let sshd = sshd::Sshd::start(&folder.path().join("sshd"))?;
-    let direct = Target { name: "direct", config: sshd.config().to_owned(), host: "direct", daemons: vec![sshd.pid()] };
+    let direct = Target {
+        name: "direct",
+        config: sshd.config().to_owned(),
+        host: "direct",
+        daemons: vec![sshd.pid()],
+    };
     let runtime = tokio::runtime::Runtime::new()?;
     let stack = runtime.block_on(Stack::start(Options {
         dir: folder.path().join("stack"),
@@ -78,7 +83,12 @@ fn run(args: &Args) -> Result<()> {
         host: "devenv-0",
         daemons: [stack.gateway_pid(), stack.agent_pid()].into_iter().flatten().collect(),
     };
-    let bench = Bench { args, direct, doorward, folder: folder.path() };
+    let bench = Bench {
+        args,
+        direct,
+        doorward,
+        folder: folder.path(),
+    };
     let mut rows = Vec::new();
     let mut whole = true;
     for (name, measure) in MEASURES {
@@ -111,8 +121,13 @@ struct Bench<'a> {
 
 type Measure = fn(&Bench<'_>) -> Result<Vec<Row>>;
 
-const MEASURES: &[(&str, Measure)] =
-    &[("transfer", transfers), ("connect", connects), ("echo", echoes), ("memory", memories), ("size", sizes)];
+const MEASURES: &[(&str, Measure)] = &[
+    ("transfer", transfers),
+    ("connect", connects),
+    ("echo", echoes),
+    ("memory", memories),
+    ("size", sizes),
+];
 
 fn transfers(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let payload = Payload::make(bench.folder, bench.args.size << 20)?;
@@ -131,8 +146,20 @@ fn transfers(bench: &Bench<'_>) -> Result<Vec<Row>> {
             let rates = |list: &[transfer::Transfer]| list.iter().map(|one| one.rate).collect::<Vec<_>>();
             let costs = |list: &[transfer::Transfer]| list.iter().map(|one| one.cpu).collect::<Vec<_>>();
             let goal = Some(Goal::AtLeast(0.6));
-            rows.push(Row::new(format!("{name}, {cipher}"), "MB/s", &rates(&direct), &rates(&ours), goal));
-            rows.push(Row::new(format!("{name}, {cipher}: whole machine"), "CPU s/GB", &costs(&direct), &costs(&ours), None));
+            rows.push(Row::new(
+                format!("{name}, {cipher}"),
+                "MB/s",
+                &rates(&direct),
+                &rates(&ours),
+                goal,
+            ));
+            rows.push(Row::new(
+                format!("{name}, {cipher}: whole machine"),
+                "CPU s/GB",
+                &costs(&direct),
+                &costs(&ours),
+                None,
+            ));
         }
     }
     Ok(rows)
@@ -140,19 +167,39 @@ fn transfers(bench: &Bench<'_>) -> Result<Vec<Row>> {
 
 fn connects(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (name, options, goal) in
-        [("ssh H true", &[] as &[&str], Goal::AtMost(0.35)), ("ssh H true, curve25519 on both", CURVE25519, Goal::AtMost(0.55))]
-    {
+    for (name, options, goal) in [
+        ("ssh H true", &[] as &[&str], Goal::AtMost(0.35)),
+        ("ssh H true, curve25519 on both", CURVE25519, Goal::AtMost(0.55)),
+    ] {
         let (mut direct, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..bench.args.connects {
             direct.push(connect::run(&bench.direct, options)?);
             ours.push(connect::run(&bench.doorward, options)?);
         }
-        let column = |list: &[connect::Connect], pick: fn(&connect::Connect) -> f64| list.iter().map(pick).collect::<Vec<_>>();
-        rows.push(Row::new(name, "ms", &column(&direct, |c| c.millis), &column(&ours, |c| c.millis), Some(goal)));
-        rows.push(Row::new(format!("{name}: whole machine"), "CPU ms", &column(&direct, |c| c.machine), &column(&ours, |c| c.machine), None));
+        let column =
+            |list: &[connect::Connect], pick: fn(&connect::Connect) -> f64| list.iter().map(pick).collect::<Vec<_>>();
+        rows.push(Row::new(
+            name,
+            "ms",
+            &column(&direct, |c| c.millis),
+            &column(&ours, |c| c.millis),
+            Some(goal),
+        ));
+        rows.push(Row::new(
+            format!("{name}: whole machine"),
+            "CPU ms",
+            &column(&direct, |c| c.machine),
+            &column(&ours, |c| c.machine),
+            None,
+        ));
         let mean = column(&ours, |c| c.daemons).iter().sum::<f64>() / ours.len().max(1) as f64;
-        rows.push(Row::new(format!("{name}: gateway and agent, mean"), "CPU ms", &[], &[mean], None));
+        rows.push(Row::new(
+            format!("{name}: gateway and agent, mean"),
+            "CPU ms",
+            &[],
+            &[mean],
+            None,
+        ));
     }
     Ok(rows)
 }
@@ -171,7 +218,13 @@ fn echoes(bench: &Bench<'_>) -> Result<Vec<Row>> {
     }
     let [[direct50, ours50], [direct99, ours99]] = &quantiles;
     Ok(vec![
-        Row::new("echo on a terminal, p50", "ms", direct50, ours50, Some(Goal::AtMost(1.8))),
+        Row::new(
+            "echo on a terminal, p50",
+            "ms",
+            direct50,
+            ours50,
+            Some(Goal::AtMost(1.8)),
+        ),
         Row::new("echo on a terminal, p99", "ms", direct99, ours99, None),
     ])
 }
@@ -182,15 +235,33 @@ fn memories(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let mut ours = memory::Idle::default();
     let base = [memory::daemons(&bench.direct), memory::daemons(&bench.doorward)];
     let kib = |bytes: u64| bytes as f64 / 1024.0;
-    rows.push(Row::new("daemons without a session", "KiB PSS", &[kib(base[0])], &[kib(base[1])], None));
+    rows.push(Row::new(
+        "daemons without a session",
+        "KiB PSS",
+        &[kib(base[0])],
+        &[kib(base[1])],
+        None,
+    ));
     for count in &bench.args.sessions {
         direct.grow(&bench.direct, *count)?;
         let direct_each = kib(memory::daemons(&bench.direct).saturating_sub(base[0])) / *count as f64;
         ours.grow(&bench.doorward, *count)?;
         let ours_each = kib(memory::daemons(&bench.doorward).saturating_sub(base[1])) / *count as f64;
-        rows.push(Row::new(format!("an idle session, {count} open, beside direct"), "KiB PSS", &[direct_each], &[ours_each], None));
+        rows.push(Row::new(
+            format!("an idle session, {count} open, beside direct"),
+            "KiB PSS",
+            &[direct_each],
+            &[ours_each],
+            None,
+        ));
         let goal = (*count >= 50).then_some(Goal::AtMost(250.0));
-        rows.push(Row::new(format!("an idle session, {count} open: gateway and agent"), "KiB PSS", &[], &[ours_each], goal));
+        rows.push(Row::new(
+            format!("an idle session, {count} open: gateway and agent"),
+            "KiB PSS",
+            &[],
+            &[ours_each],
+            goal,
+        ));
     }
     Ok(rows)
 }
@@ -198,7 +269,11 @@ fn memories(bench: &Bench<'_>) -> Result<Vec<Row>> {
 fn sizes(_: &Bench<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (name, path, goal) in [
-        ("agent, static (musl), stripped", "target/x86_64-unknown-linux-musl/release/doorward-agent", Some(Goal::AtMost(15.0))),
+        (
+            "agent, static (musl), stripped",
+            "target/x86_64-unknown-linux-musl/release/doorward-agent",
+            Some(Goal::AtMost(15.0)),
+        ),
         ("gateway, stripped", "target/release/doorward-gateway", None),
         ("doorward, stripped", "target/release/doorward", None),
     ] {

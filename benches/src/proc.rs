@@ -9,7 +9,11 @@ use anyhow::{Context, Result};
 pub fn machine_cpu() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().context("/proc/stat is empty")?;
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
     // user nice system idle iowait irq softirq steal: idle, iowait and steal are not work
     let busy: u64 = [0, 1, 2, 5, 6].iter().filter_map(|index| ticks.get(*index)).sum();
     Ok(busy as f64 / ticks_per_second())
@@ -17,7 +21,10 @@ pub fn machine_cpu() -> Result<f64> {
 
 /// CPU seconds of the processes themselves and of the children they have reaped.
 pub fn cpu_of(pids: &[u32]) -> f64 {
-    pids.iter().filter_map(|pid| fields(*pid)).map(|stat| stat.ticks as f64 / ticks_per_second()).sum()
+    pids.iter()
+        .filter_map(|pid| fields(*pid))
+        .map(|stat| stat.ticks as f64 / ticks_per_second())
+        .sum()
 }
 
 /// Proportional set size, in bytes, of the processes.
@@ -37,7 +44,9 @@ pub fn family(roots: &[u32], name: &str) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut names = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse::<u32>().ok()) else {
+            continue;
+        };
         let Some(stat) = fields(pid) else { continue };
         children.entry(stat.parent).or_default().push(pid);
         names.insert(pid, stat.name);
@@ -75,5 +84,8 @@ fn fields(pid: u32) -> Option<Stat> {
 }
 
 fn ticks_per_second() -> f64 {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
+    nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
+        .ok()
+        .flatten()
+        .map_or(100.0, |ticks| ticks as f64)
 }

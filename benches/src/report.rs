@@ -43,7 +43,11 @@ pub struct Spread {
 impl Spread {
     /// Of the samples; `None` where there are none.
     pub fn of(samples: &[f64]) -> Option<Self> {
-        Some(Self { min: quantile(samples, 0.0)?, median: quantile(samples, 0.5)?, max: quantile(samples, 1.0)? })
+        Some(Self {
+            min: quantile(samples, 0.0)?,
+            median: quantile(samples, 0.5)?,
+            max: quantile(samples, 1.0)?,
+        })
     }
 }
 
@@ -57,15 +61,35 @@ pub fn quantile(samples: &[f64], q: f64) -> Option<f64> {
 
 impl Row {
     /// A row from the samples of both targets.
-    pub fn new(measure: impl Into<String>, unit: &'static str, direct: &[f64], doorward: &[f64], goal: Option<Goal>) -> Self {
+    pub fn new(
+        measure: impl Into<String>,
+        unit: &'static str,
+        direct: &[f64],
+        doorward: &[f64],
+        goal: Option<Goal>,
+    ) -> Self {
         let (direct, doorward) = (Spread::of(direct), Spread::of(doorward));
-        let ratio = direct.zip(doorward).filter(|(base, _)| base.median > 0.0).map(|(base, ours)| ours.median / base.median);
-        Self { measure: measure.into(), unit, direct, doorward, ratio, goal }
+        let ratio = direct
+            .zip(doorward)
+            .filter(|(base, _)| base.median > 0.0)
+            .map(|(base, ours)| ours.median / base.median);
+        Self {
+            measure: measure.into(),
+            unit,
+            direct,
+            doorward,
+            ratio,
+            goal,
+        }
     }
 
     /// Whether the goal holds; `None` where there is none.
     pub fn holds(&self) -> Option<bool> {
-        let value = if self.direct.is_some() { self.ratio } else { self.doorward.map(|spread| spread.median) }?;
+        let value = if self.direct.is_some() {
+            self.ratio
+        } else {
+            self.doorward.map(|spread| spread.median)
+        }?;
         Some(match self.goal? {
             Goal::AtLeast(bound) => value >= bound,
             Goal::AtMost(bound) => value <= bound,
@@ -79,7 +103,10 @@ pub fn table(rows: &[Row]) -> String {
         Some(Spread { min, median, max }) => format!("{median:.2} ({min:.2}–{max:.2})"),
         None => "–".to_owned(),
     };
-    let mut text = format!("{:<44} {:<10} {:>26} {:>26} {:>7}  goal\n", "measure", "unit", "direct sshd", "doorward", "ratio");
+    let mut text = format!(
+        "{:<44} {:<10} {:>26} {:>26} {:>7}  goal\n",
+        "measure", "unit", "direct sshd", "doorward", "ratio"
+    );
     for row in rows {
         let ratio = row.ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
         let goal = match row.goal {
@@ -94,7 +121,11 @@ pub fn table(rows: &[Row]) -> String {
         };
         text += &format!(
             "{:<44} {:<10} {:>26} {:>26} {:>7}  {goal} {verdict}\n",
-            row.measure, row.unit, spread(row.direct), spread(row.doorward), ratio
+            row.measure,
+            row.unit,
+            spread(row.direct),
+            spread(row.doorward),
+            ratio
         );
     }
     text
@@ -109,7 +140,10 @@ mod tests {
         let row = Row::new("x", "ms", &[1.0, 2.0, 9.0], &[3.0, 4.0, 5.0], Some(Goal::AtMost(1.9)));
         assert_eq!(row.ratio, Some(2.0));
         assert_eq!(row.holds(), Some(false));
-        assert_eq!(Row::new("x", "KiB", &[], &[3.0], Some(Goal::AtMost(3.0))).holds(), Some(true));
+        assert_eq!(
+            Row::new("x", "KiB", &[], &[3.0], Some(Goal::AtMost(3.0))).holds(),
+            Some(true)
+        );
     }
 
     #[test]

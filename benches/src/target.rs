@@ -20,7 +20,12 @@ impl Target {
     /// An `ssh` command line with `options`, ready for the remote command to be added.
     pub fn ssh(&self, options: &[&str]) -> Command {
         let mut command = Command::new("ssh");
-        command.arg("-F").arg(&self.config).args(options).arg(self.host).stdin(Stdio::null());
+        command
+            .arg("-F")
+            .arg(&self.config)
+            .args(options)
+            .arg(self.host)
+            .stdin(Stdio::null());
         command
     }
 }

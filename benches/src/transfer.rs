@@ -55,7 +55,10 @@ impl Payload {
             }
             file.write_all(&block)?;
         }
-        Ok(Self { path, bytes: bytes >> 20 << 20 })
+        Ok(Self {
+            path,
+            bytes: bytes >> 20 << 20,
+        })
     }
 
     /// Moves the payload once.
@@ -76,6 +79,9 @@ impl Payload {
             bail!("{way:?} through {} ended with {status}", target.name);
         }
         let giga = self.bytes as f64 / 1e9;
-        Ok(Transfer { rate: self.bytes as f64 / 1e6 / seconds, cpu: (proc::machine_cpu()? - cpu) / giga })
+        Ok(Transfer {
+            rate: self.bytes as f64 / 1e6 / seconds,
+            cpu: (proc::machine_cpu()? - cpu) / giga,
+        })
     }
 }
