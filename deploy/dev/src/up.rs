@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
 /// What listens where, and the lines to type.
 fn welcome(stack: &Stack, person: &str, took: Duration) -> String {
     let dir = stack.wrapper().parent().map(shown).unwrap_or_default();
-    let (wrapper, ssh_config) = (shown(stack.wrapper()), shown(&stack.ssh_config()));
+    let (wrapper, ssh_config) = (typed(&shown(stack.wrapper())), typed(&shown(&stack.ssh_config())));
     let lines = [
         (
             format!("ssh -F {ssh_config} devenv-0"),
@@ -61,7 +61,11 @@ fn welcome(stack: &Stack, person: &str, took: Duration) -> String {
         (format!("{wrapper} replay ID"), "see it again"),
         (format!("{wrapper} verify ID"), "prove that nothing of it was changed"),
     ];
-    let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or_default();
+    let width = lines
+        .iter()
+        .map(|(line, _)| line.chars().count())
+        .max()
+        .unwrap_or_default();
     let lines: String = lines
         .iter()
         .map(|(line, why)| format!("  {line:width$}   {why}\n"))
@@ -139,5 +143,29 @@ impl Stop {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
+    }
+}
+
+/// A word of a shell's line: quoted where the shell would take it apart.
+fn typed(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_to_type_keeps_its_words_together() {
+        for word in ["target/dev/ssh_config", "/tmp/a b/äö", "it's", "$HOME;x", ""] {
+            let line = format!("printf %s {}", typed(word));
+            let printed = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+            assert_eq!(String::from_utf8(printed.stdout).unwrap(), word, "{line}");
+        }
+        assert_eq!(typed("target/dev/doorward"), "target/dev/doorward");
     }
 }
