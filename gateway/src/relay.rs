@@ -89,7 +89,10 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
                     Err(_) => self.end(Ending::RecordStopped),
                 },
                 () = tokio::time::sleep_until(silent_at), if open => {
-                    self.end(Ending::ClientSilent(SILENCE));
+                    // The relay answers pings without an event here, so the client may have been heard since.
+                    if self.relay.heard(Side::Client) + SILENCE <= Instant::now() {
+                        self.end(Ending::ClientSilent(SILENCE));
+                    }
                 }
                 () = &mut longest, if open => self.end(Ending::TooLong(bounds.longest)),
                 () = bounds.ending.cancelled(), if open => self.end(Ending::GatewayStops),
