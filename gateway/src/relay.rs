@@ -40,6 +40,8 @@ pub struct Bounds {
     pub ending: CancellationToken,
     /// Somebody ended the session, with the sentence for its user.
     pub killed: watch::Receiver<Option<String>>,
+    /// How long a client may be silent; it pings more often than [`SILENCE`].
+    pub silence: Duration,
 }
 
 /// Passes a session until both sides are done with it.
@@ -81,7 +83,7 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
                 return ending;
             }
             let open = self.ending.is_none();
-            let silent_at = self.relay.heard(Side::Client) + SILENCE;
+            let silent_at = self.relay.heard(Side::Client) + bounds.silence;
             tokio::select! {
                 event = self.relay.next() => self.hear(event),
                 changed = self.progress.changed() => match changed {
@@ -90,8 +92,8 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
                 },
                 () = tokio::time::sleep_until(silent_at), if open => {
                     // The relay answers pings without an event here, so the client may have been heard since.
-                    if self.relay.heard(Side::Client) + SILENCE <= Instant::now() {
-                        self.end(Ending::ClientSilent(SILENCE));
+                    if self.relay.heard(Side::Client) + bounds.silence <= Instant::now() {
+                        self.end(Ending::ClientSilent(bounds.silence));
                     }
                 }
                 () = &mut longest, if open => self.end(Ending::TooLong(bounds.longest)),
@@ -196,5 +198,5 @@ async fn killed(asked: &mut watch::Receiver<Option<String>>) -> String {
 /// How long the agent may take to send the last records of a session that is over.
 const RECORDS_WITHIN: Duration = Duration::from_secs(10);
 /// So long after a client's last frame it counts as gone. Clients ping every thirty seconds.
-const SILENCE: Duration = Duration::from_secs(100);
+pub const SILENCE: Duration = Duration::from_secs(100);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);

@@ -71,6 +71,7 @@ pub async fn run(gateway: Arc<Gateway>, mut request: TunnelRequest) -> Ended {
         longest: grant.terms().longest,
         ending: gateway.tasks.ending().clone(),
         killed: seat.killed(),
+        silence: relay::SILENCE,
     };
     let passage = match request.accept().await {
         Ok(tunnel) => Box::pin(relay::pass(tunnel, agent.stream, &recording, bounds)).await,

@@ -281,14 +281,13 @@ fn the_keys_of_a_terminal_interrupt_stop_and_end() -> Result<()> {
 #[test]
 fn twenty_at_once_each_get_their_own_answer() -> Result<()> {
     stand().run(|stand| async move {
-        let mut all = Vec::new();
-        for i in 0..20 {
+        let all = (0..20).map(|i| {
             let mut command = stand.ssh(&[], "devenv-1");
             command.arg(format!("echo {i}; exit {i}"));
-            all.push(tokio::spawn(feed(command, b"")));
-        }
-        for (i, one) in all.into_iter().enumerate() {
-            let outcome = one.await??;
+            feed(command, b"")
+        });
+        for (i, one) in futures_util::future::join_all(all).await.into_iter().enumerate() {
+            let outcome = one?;
             ensure!(
                 outcome.code == i32::try_from(i).ok() && outcome.stdout == format!("{i}\n").as_bytes(),
                 "{i}: {:?} {}",

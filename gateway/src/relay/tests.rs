@@ -29,8 +29,12 @@ impl Bench {
         Self::lasting(Duration::from_secs(3600)).await
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
     async fn lasting(longest: Duration) -> Self {
+        Self::bounded(longest, SILENCE).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
+    async fn bounded(longest: Duration, silence: Duration) -> Self {
         let rig = Rig::new().await;
         let session = Uuid::now_v7();
         let author = Author::new(session);
@@ -44,6 +48,7 @@ impl Bench {
             longest,
             ending: stop.clone(),
             killed,
+            silence,
         };
         let passing = tokio::spawn(async move {
             let passage = pass(Plain::new(to_client), Plain::new(to_agent), &recording, bounds).await;
@@ -211,6 +216,7 @@ async fn bytes_reach_the_client_only_after_their_record_reached_the_store() {
         longest: SOON,
         ending: CancellationToken::new(),
         killed,
+        silence: SILENCE,
     };
     let taken = Arc::clone(&recording);
     let passing = tokio::spawn(async move { pass(Plain::new(to_client), Plain::new(to_agent), &taken, bounds).await });
@@ -456,6 +462,7 @@ async fn a_session_whose_client_is_gone_before_it_began_is_recorded_to_its_end()
         longest: SOON,
         ending: CancellationToken::new(),
         killed,
+        silence: SILENCE,
     };
     let mut agent = FrameStream::new(Plain::new(agent));
     let whole: bytes::Bytes = [author.open(), author.end()].concat().into();
@@ -481,4 +488,29 @@ async fn a_session_whose_client_is_gone_before_it_began_is_recorded_to_its_end()
         .await
         .unwrap();
     assert_eq!(index.outcome, Some(Outcome::Complete));
+}
+
+#[tokio::test]
+async fn a_client_that_only_pings_is_not_silent() {
+    let silence = Duration::from_millis(300);
+    let (mut client, agent, rest) = Bench::bounded(SOON, silence).await.frames();
+    let began = Instant::now();
+    let mut number = 0;
+    while began.elapsed() < silence * 4 {
+        number += 1;
+        client.queue(&Frame::Ping(number));
+        client.flush().await.unwrap();
+        match next(&mut client).await {
+            Frame::Pong(answered) => assert_eq!(answered, number),
+            frame => panic!("after {:?}: {frame:?}", began.elapsed()),
+        }
+    }
+    // from here on it is silent
+    match next(&mut client).await {
+        Frame::End(end) => assert_eq!(end.code, "client-silent"),
+        frame => panic!("{frame:?}"),
+    }
+    drop((client, agent));
+    let (passage, ..) = rest.end().await;
+    assert_eq!(passage.ending.code(), "client-silent");
 }
