@@ -38,6 +38,9 @@ impl Sshd {
             }
         }
         fs::copy(folder.join("user.pub"), folder.join("authorized_keys"))?;
+        // an empty home on both sides: what somebody's .bashrc takes is not the server's doing
+        let home = folder.join("home");
+        fs::create_dir_all(&home)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let at = folder.display();
         let server = folder.join("sshd_config");
@@ -46,7 +49,8 @@ impl Sshd {
             format!(
                 "ListenAddress 127.0.0.1\nPort {port}\nHostKey {at}/host\nPidFile none\n\
                  AuthorizedKeysFile {at}/authorized_keys\nStrictModes no\nUsePAM no\n\
-                 PermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 500\nLogLevel ERROR\n"
+                 PermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 500\nLogLevel ERROR\nSetEnv HOME={}\n",
+                home.display()
             ),
         )?;
         let _ = fs::create_dir_all("/run/sshd");
