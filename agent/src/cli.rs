@@ -102,11 +102,13 @@ fn serve(config: Config, announce: Option<PathBuf>) -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
+        // Before anything is announced: whoever reads the announcement may already want the agent to stop.
+        let told_to_stop = told_to_stop();
         let serving = run_announced(config, announce.as_deref(), stop.clone());
         tokio::pin!(serving);
         tokio::select! {
             ended = &mut serving => return ended,
-            () = told_to_stop() => stop.cancel(),
+            () = told_to_stop => stop.cancel(),
         }
         serving.await
     });
@@ -123,14 +125,18 @@ fn serve(config: Config, announce: Option<PathBuf>) -> ExitCode {
     }
 }
 
-async fn told_to_stop() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("cannot listen for signals; SIGKILL is left");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// Listens for SIGTERM and SIGINT from now on, not only once it is polled.
+fn told_to_stop() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut term), Ok(mut int)) = signals else {
+            tracing::error!("cannot listen for signals; SIGKILL is left");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }
 
