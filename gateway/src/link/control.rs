@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::handshake::{self, printable};
 use super::leftover::{self, News};
 use super::standing::{Live, Standing};
+use crate::refusal::chain;
 
 /// Serves the control stream until the link is no good any more; says why.
 pub(super) async fn serve(
@@ -50,7 +51,7 @@ pub(super) async fn listen<R: AsyncRead + Unpin>(
             Err(MessageError::Deadline(_)) => {
                 return format!("the agent was silent for {silence:?}");
             }
-            Err(error) => return handshake::chain(&error),
+            Err(error) => return chain(&error),
         }
     }
 }
@@ -102,7 +103,7 @@ async fn answer<W: AsyncWrite + Unpin>(
             },
         };
         if let Err(error) = write_message(&mut to, &reply, WRITE_WITHIN).await {
-            return handshake::chain(&error);
+            return chain(&error);
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use super::standing::Standing;
 use crate::enrol::EnrolError;
+use crate::refusal::chain;
 
 type Driver = Pin<Box<dyn Future<Output = Result<(), MuxError>> + Send>>;
 
@@ -95,18 +96,6 @@ impl HandshakeError {
     pub(super) fn chain(&self) -> String {
         chain(self)
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text += ": ";
-        text += &cause.to_string();
-        next = cause.source();
-    }
-    text
 }
 
 /// Makes a link to the target.

@@ -12,10 +12,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::handshake::{chain, printable};
+use super::handshake::printable;
 use super::standing::{Live, Standing};
 use crate::guarded::Guarded;
 use crate::record::{Closing, Recording, ResumeError};
+use crate::refusal::chain;
 
 /// What the agent said it still holds, and nobody has fetched yet.
 #[derive(Default)]

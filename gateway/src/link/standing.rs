@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handshake::{self, Established};
 use super::{Shared, State, Target, control};
+use crate::refusal::chain;
 
 /// The link to one workspace, up or not.
 pub(super) struct Standing {
@@ -176,7 +177,7 @@ async fn serve(standing: &Arc<Standing>, established: Established, stop: &Cancel
         let abandon = abandon.clone();
         shared.tasks.spawn(async move {
             tokio::select! {
-                ended = driver => ended.err().map_or_else(|| "the agent closed the link".to_owned(), |e| super::handshake::chain(&e)),
+                ended = driver => ended.err().map_or_else(|| "the agent closed the link".to_owned(), |e| chain(&e)),
                 () = abandon.cancelled() => "the link was abandoned".to_owned(),
             }
         })

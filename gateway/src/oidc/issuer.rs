@@ -11,6 +11,7 @@ use url::Url;
 
 use super::key_set::KeySet;
 use crate::config::{Oidc, trustworthy};
+use crate::refusal::chain;
 
 /// Where the issuer's documents come from.
 #[derive(Debug)]
@@ -128,18 +129,6 @@ impl Issuer {
         }
         Ok(body)
     }
-}
-
-/// An error with what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// How long both documents together may take.

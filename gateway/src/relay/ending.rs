@@ -6,6 +6,7 @@ use doorward_wire::relay::RelayFault;
 use doorward_wire::{End, FrameError, StreamError};
 
 use crate::record::Failure;
+use crate::refusal::chain;
 
 /// What ended a session.
 #[derive(Debug)]
@@ -121,17 +122,6 @@ fn said_by(what: &str, end: &End) -> String {
     } else {
         format!("{what}: {text}")
     }
-}
-
-fn chain(fault: &RelayFault) -> String {
-    let mut text = fault.to_string();
-    let mut next = std::error::Error::source(fault);
-    while let Some(cause) = next {
-        text += ": ";
-        text += &cause.to_string();
-        next = cause.source();
-    }
-    text
 }
 
 fn human(time: Duration) -> String {
