@@ -166,15 +166,7 @@ pub async fn sessions_of(client: &ClientFolder) -> Result<Vec<Value>> {
         output.code,
         output.said()
     );
-    let list: Value = serde_json::from_slice(&output.stdout).context("doorward sessions --json printed no JSON")?;
-    match list {
-        Value::Array(list) => Ok(list),
-        Value::Object(mut map) => match map.remove("sessions") {
-            Some(Value::Array(list)) => Ok(list),
-            _ => bail!("doorward sessions --json has no list"),
-        },
-        _ => bail!("doorward sessions --json is no list"),
-    }
+    serde_json::from_slice(&output.stdout).context("doorward sessions --json printed no list")
 }
 
 /// Runs a command to its end with `input` as its standard input.
