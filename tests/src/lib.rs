@@ -16,7 +16,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use doorward_dev::stack::{ClientFolder, Options, Stack};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
