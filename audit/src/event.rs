@@ -3,7 +3,7 @@
 //! One event is the array `[at, kind, body]`; a body is a map with integer keys. A reader keeps
 //! kinds that it does not know as [`Event::Unknown`] and passes over fields that it does not know.
 //! The bodies are in
-//! `session.rs` and `journal.rs`.
+//! `session.rs`, `file.rs` and `journal.rs`.
 
 use bytes::Bytes;
 use minicbor::{
@@ -11,7 +11,7 @@ use minicbor::{
     encode::{self, Write},
 };
 
-use crate::{journal::*, session::*};
+use crate::{file::*, journal::*, session::*};
 
 /// An event and when it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +141,12 @@ events! {
     18 Coverage,
     /// The session ended.
     19 Ended,
+    /// A file operation was asked for and answered.
+    20 FileOperation,
+    /// A file was closed: what passed through it.
+    21 FileClosed,
+    /// A folder was listed.
+    22 FolderListed,
     /// The gateway started.
     64 GatewayStarted,
     /// Somebody was denied.

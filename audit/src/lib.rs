@@ -11,6 +11,7 @@ mod cbor;
 mod chain;
 mod event;
 mod fault;
+mod file;
 mod head;
 mod index;
 mod journal;
@@ -27,6 +28,7 @@ pub use block::{BlockKind, MAX_RAW, SEGMENT_TARGET, first_link, hex, segment_nam
 pub use chain::{BlockSeen, ChainCheck};
 pub use event::{Event, Stamped, Unknown};
 pub use fault::{Class, Error, Fault, Place};
+pub use file::*;
 pub use head::{HEAD_NAMESPACE, Head, HeadStatement};
 pub use index::{Outcome, SessionIndex};
 pub use journal::*;

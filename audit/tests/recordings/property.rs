@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use doorward_audit::{
-    BlockKind, ChainCheck, Coverage, Denied, Digest, Env, Event, Exec, Exit, Fault, Gap, HEAD_NAMESPACE, Input,
-    MAX_RAW, Opened, Output, Pty, Recorder, Refused, Signed, Stamped, Unknown, blocks, events,
+    BlockKind, ChainCheck, Coverage, Denied, Digest, Env, Event, Exec, Exit, Fault, FileBytes, FileClosed,
+    FileOperation, Gap, HEAD_NAMESPACE, Input, MAX_RAW, Opened, Output, Pty, Recorder, Refused, Signed, Stamped,
+    Unknown, blocks, events,
 };
 use proptest::{collection::vec, option, prelude::*};
 use uuid::Uuid;
@@ -56,6 +57,15 @@ fn event() -> impl Strategy<Value = Event> {
             ..Coverage::default()
         }
         .into()),
+        1 => (text(), bytes(5000), bytes(50), any::<u32>()).prop_map(|(operation, path, target, status)| {
+            FileOperation { channel: 1, operation, path, target, status, ..FileOperation::default() }.into()
+        }),
+        1 => (bytes(50), option::of((any::<u64>(), any::<u64>(), option::of(any::<[u8; 32]>())))).prop_map(
+            |(path, read)| {
+                let read = read.map(|(bytes, from, sha256)| FileBytes { bytes, from, sha256 });
+                FileClosed { channel: 1, path, read, written: None }.into()
+            }
+        ),
         1 => (option::of(text()), text()).prop_map(
             |(user, code)| Denied { user, code, ..Denied::default() }.into()
         ),

@@ -11,7 +11,8 @@ use std::{
 };
 
 use doorward_audit::{
-    ChainCheck, Options, Outcome, Place, Stamped, Trust, Verdict, receipt::RECEIPTS_NAME, segment_name, verify_with,
+    ChainCheck, FileBytes, FileClosed, FileOperation, FolderListed, Options, Outcome, Place, Stamped, Trust, Verdict,
+    receipt::RECEIPTS_NAME, segment_name, verify_with,
 };
 use serde::{Deserialize, Serialize};
 use ssh_key::PublicKey;
@@ -163,6 +164,7 @@ fn recordings() -> Vec<(&'static str, &'static str, Stored)> {
             author.stored()
         }),
         ("good-unknown", "an event of an unknown kind", unknown_event()),
+        ("good-files", "file operations and what passed through files", files()),
         (
             "bad-event-byte",
             "one bit of a compressed block",
@@ -322,6 +324,74 @@ fn unknown_event() -> Stored {
     author.head(true);
     author.closing(Outcome::Complete);
     author.stored()
+}
+
+fn files() -> Stored {
+    let mut author = Author::new(World::new(), SESSION);
+    let opened = author.world.opened(SESSION);
+    author.append(&[Stamped::new(0, opened)]);
+    author.append(&file_events());
+    author.append(&[Stamped::new(9, doorward_audit::Coverage::default())]);
+    author.head(true);
+    author.closing(Outcome::Complete);
+    author.stored()
+}
+
+fn file_events() -> Vec<Stamped> {
+    vec![
+        Stamped::new(
+            1,
+            FileOperation {
+                channel: 3,
+                operation: "rename".into(),
+                path: (&b"a\n\xff"[..]).into(),
+                target: "b".into(),
+                detail: String::new(),
+                status: 4,
+            },
+        ),
+        Stamped::new(
+            2,
+            FileClosed {
+                channel: 3,
+                path: "/tmp/x".into(),
+                read: None,
+                written: Some(FileBytes {
+                    bytes: 1 << 40,
+                    from: 7,
+                    sha256: Some([0xab; 32]),
+                }),
+            },
+        ),
+        Stamped::new(
+            3,
+            FileClosed {
+                channel: 3,
+                path: "y".into(),
+                read: Some(FileBytes {
+                    bytes: 12,
+                    from: 0,
+                    sha256: None,
+                }),
+                written: Some(FileBytes::default()),
+            },
+        ),
+        Stamped::new(
+            4,
+            FolderListed {
+                channel: 3,
+                path: ".".into(),
+                names: 10_002,
+            },
+        ),
+    ]
+}
+
+#[test]
+fn events_of_files_are_read_as_they_always_were() {
+    let stream = fs::read(folder().join("good-files").join(segment_name(0))).unwrap();
+    let events: Vec<_> = doorward_audit::events(&stream[..]).map(Result::unwrap).collect();
+    assert_eq!(events[1..5], file_events());
 }
 
 /// What somebody can make who may write the files but has no key.
