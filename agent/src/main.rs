@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    doorward_agent::cli::main_with(std::env::args_os())
+    doorward_agent::act_as_file_server(std::env::args_os())
+        .unwrap_or_else(|| doorward_agent::cli::main_with(std::env::args_os()))
 }

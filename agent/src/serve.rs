@@ -43,6 +43,7 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
         host_ca: config.host_ca,
         places: Arc::new(Semaphore::new(config.limits.sessions)),
         limits: config.limits,
+        program: config.program,
         stop: stop.clone(),
         tasks: TaskTracker::new(),
     });

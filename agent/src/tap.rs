@@ -68,6 +68,16 @@ impl Tap {
         self.pass(flow, bytes, visible, copy).await
     }
 
+    /// Counts bytes whose record is made of events, and of hashes in them.
+    pub(crate) fn accounted(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.recording.count(Tally {
+            seen: bytes,
+            digested: bytes,
+            ..Tally::default()
+        });
+    }
+
     async fn output(&self, flow: &mut Flow, bytes: &Bytes) -> Result<(), Stop> {
         let stream = flow.stream;
         let copy = move |channel, bytes| Output { channel, stream, bytes }.into();
@@ -228,6 +238,16 @@ impl Outlet {
         tokio::select! {
             biased;
             written = write => written.map_err(|_| Stop::Gone),
+            () = self.closed.cancelled() => Err(Stop::Gone),
+        }
+    }
+
+    /// Writes bytes whose record is made of events: what they tell was noted before. Waits for the client's window.
+    pub(crate) async fn accounted(&self, bytes: Bytes) -> Result<(), Stop> {
+        self.tap.accounted(bytes.len());
+        tokio::select! {
+            biased;
+            written = self.write.data_bytes(bytes) => written.map_err(|_| Stop::Gone),
             () = self.closed.cancelled() => Err(Stop::Gone),
         }
     }

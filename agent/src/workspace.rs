@@ -1,5 +1,6 @@
 //! A workspace as the agent serves it: who it is, whom it trusts, what it holds.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) host_ca: CaKeys,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// The executable that serves files.
+    pub(crate) program: PathBuf,
     /// Places for sessions.
     pub(crate) places: Arc<Semaphore>,
     /// Cancelled when the agent stops.

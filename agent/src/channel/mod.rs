@@ -3,6 +3,7 @@
 mod inlet;
 mod pump;
 mod run;
+mod sftp;
 mod shell;
 
-pub(crate) use shell::{Act, Opening, serve};
+pub(crate) use shell::{Act, Opening, SFTP, serve};

@@ -103,7 +103,7 @@ pub(super) async fn inward(
     Ok(())
 }
 
-async fn write_all(to: &pipe::Sender, mut chunk: Bytes) -> io::Result<()> {
+pub(super) async fn write_all(to: &pipe::Sender, mut chunk: Bytes) -> io::Result<()> {
     while !chunk.is_empty() {
         match to.try_write(&chunk) {
             Ok(count) => drop(chunk.split_to(count)),

@@ -171,7 +171,7 @@ async fn start(session: &Arc<Session>, program: Program, setup: Setup, size: Siz
 }
 
 /// Says on standard error why nothing runs, as a shell would.
-async fn failed(outlet: &Outlet, error: &StartError) -> Result<(), Stop> {
+pub(super) async fn failed(outlet: &Outlet, error: &(dyn std::error::Error + Sync)) -> Result<(), Stop> {
     let mut errors = Flow::new(Flow::ERRORS, Keep::Whole);
     outlet
         .output(&mut errors, Bytes::from(format!("doorward: {error}\r\n")))
@@ -218,7 +218,7 @@ async fn control(
     }
 }
 
-fn described(status: io::Result<ExitStatus>) -> Exit {
+pub(super) fn described(status: io::Result<ExitStatus>) -> Exit {
     let Ok(status) = status else {
         // Somebody else reaped it: how it ended is not known.
         return Exit {

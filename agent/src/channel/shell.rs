@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use doorward_audit::{Env, Exec, Pty, Shell, Signal};
+use doorward_audit::{Env, Exec, Pty, Shell, Signal, Subsystem};
 use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::inlet::Inlet;
-use super::run;
+use super::{run, sftp};
 use crate::process::{Program, Size};
 use crate::session::Session;
 use crate::ssh::Level;
@@ -39,6 +39,11 @@ pub(crate) enum Act {
     },
     /// Run this.
     Start(Program),
+    /// Serve files, for reading only or not.
+    Files {
+        /// Whether every change is refused.
+        read_only: bool,
+    },
     /// Send a signal to the program's group; the name is without `SIG`.
     Signal(&'static str),
 }
@@ -68,6 +73,15 @@ pub(super) struct Setup {
     pub(super) variables: Vec<(String, Vec<u8>)>,
 }
 
+/// What the channel is for, once that is known.
+enum Ready {
+    Program(Program, Setup),
+    Files { read_only: bool },
+}
+
+/// The subsystem that is served.
+pub(crate) const SFTP: &str = "sftp";
+
 /// Serves a session channel to its end.
 pub(crate) async fn serve(session: Arc<Session>, opening: Opening) {
     let Opening {
@@ -90,7 +104,8 @@ pub(crate) async fn serve(session: Arc<Session>, opening: Opening) {
     reply.accept().await;
     let work = async {
         let (program, setup) = match prepare(&mut acts, &outlet, &closed).await? {
-            Some(ready) => ready,
+            Some(Ready::Program(program, setup)) => (program, setup),
+            Some(Ready::Files { read_only }) => return sftp::run(&session, &outlet, &inlet, &closed, read_only).await,
             None => return Ok(()),
         };
         run::run(&session, &outlet, &inlet, &closed, &mut acts, &mut size, program, setup).await
@@ -134,7 +149,7 @@ async fn prepare(
     acts: &mut mpsc::Receiver<Act>,
     outlet: &Outlet,
     closed: &CancellationToken,
-) -> Result<Option<(Program, Setup)>, Stop> {
+) -> Result<Option<Ready>, Stop> {
     let mut setup = Setup::default();
     loop {
         let act = tokio::select! {
@@ -188,7 +203,12 @@ async fn prepare(
                         outlet.tap().note(|channel| Exec { channel, command }).await?;
                     }
                 }
-                return Ok(Some((program, setup)));
+                return Ok(Some(Ready::Program(program, setup)));
+            }
+            Some(Act::Files { read_only }) => {
+                let name = SFTP.to_owned();
+                outlet.tap().note(|channel| Subsystem { channel, name }).await?;
+                return Ok(Some(Ready::Files { read_only }));
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct Config {
     pub workspaces: Vec<Workspace>,
     /// Bounds.
     pub limits: Limits,
+    /// The executable that serves files in a process of its own: the running one. No key of the file names it.
+    pub program: PathBuf,
 }
 
 /// One workspace.
@@ -166,6 +168,7 @@ impl Config {
                 user_ca: user_ca?,
                 host_ca: host_ca?,
                 limits,
+                program: PathBuf::from("/proc/self/exe"),
                 workspaces: workspaces.into_iter().collect::<Option<Vec<_>>>()?,
             })
         });

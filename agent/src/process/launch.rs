@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::unistd::Pid;
@@ -73,9 +74,13 @@ pub(crate) fn launch(
         Some((terminal, slave)) => on_terminal(&mut command, terminal, slave),
         None => on_pipes(&mut command),
     };
-    let (stdin, stdout, stderr) = ends.map_err(LaunchError::Pipes)?;
+    spawn(command, ends.map_err(LaunchError::Pipes)?, &account.shell)
+}
+
+/// Starts a command that is prepared; `program` names it if it does not start.
+pub(super) fn spawn(command: Command, (stdin, stdout, stderr): Ends, program: &Path) -> Result<Launched, LaunchError> {
     let failed = |source| LaunchError::Spawn {
-        shell: account.shell.display().to_string(),
+        shell: program.display().to_string(),
         source,
     };
     let child = tokio::process::Command::from(command).spawn().map_err(failed)?;
@@ -128,7 +133,7 @@ fn preparation(account: &Account, terminal: bool) -> Result<Preparation, LaunchE
     })
 }
 
-type Ends = (pipe::Sender, pipe::Receiver, Option<pipe::Receiver>);
+pub(super) type Ends = (pipe::Sender, pipe::Receiver, Option<pipe::Receiver>);
 
 fn on_terminal(command: &mut Command, terminal: &Terminal, slave: Slave) -> io::Result<Ends> {
     let ends = (terminal.writer()?, terminal.reader()?, None);
@@ -139,7 +144,7 @@ fn on_terminal(command: &mut Command, terminal: &Terminal, slave: Slave) -> io::
     Ok(ends)
 }
 
-fn on_pipes(command: &mut Command) -> io::Result<Ends> {
+pub(super) fn on_pipes(command: &mut Command) -> io::Result<Ends> {
     let (in_read, in_write) = io::pipe()?;
     let (out_read, out_write) = io::pipe()?;
     let (err_read, err_write) = io::pipe()?;

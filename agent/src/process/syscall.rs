@@ -19,10 +19,10 @@ use nix::sys::stat::{self, Mode};
 use nix::unistd::{self, Gid, Uid};
 
 /// Who a child becomes.
-pub(super) struct Identity {
-    pub(super) uid: Uid,
-    pub(super) gid: Gid,
-    pub(super) groups: Vec<Gid>,
+pub(crate) struct Identity {
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+    pub(crate) groups: Vec<Gid>,
 }
 
 /// What a child does before it runs its program.
@@ -96,7 +96,7 @@ fn forget_ignored_signals() {
 }
 
 /// Groups, group, user, then a proof that there is no way back.
-fn become_identity(identity: &Identity) -> io::Result<()> {
+pub(crate) fn become_identity(identity: &Identity) -> io::Result<()> {
     unistd::setgroups(&identity.groups)?;
     unistd::setresgid(identity.gid, identity.gid, identity.gid)?;
     unistd::setresuid(identity.uid, identity.uid, identity.uid)?;

@@ -5,6 +5,7 @@ mod recording;
 mod serve;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub(crate) struct Session {
     account: Arc<Account>,
     origin: Origin,
     accept_env: Vec<String>,
+    program: PathBuf,
     recording: SharedRecording,
     inflow: Arc<Inflow>,
     /// The channels' tasks.
@@ -48,6 +50,7 @@ pub(crate) struct Parts {
     pub(crate) client: Option<SocketAddr>,
     pub(crate) agent: SocketAddr,
     pub(crate) accept_env: Vec<String>,
+    pub(crate) program: PathBuf,
     pub(crate) recording: Recording,
     pub(crate) usual_ending: Ending,
     pub(crate) grace: Duration,
@@ -63,6 +66,7 @@ impl Session {
                 agent: parts.agent,
             },
             accept_env: parts.accept_env,
+            program: parts.program,
             recording: Arc::new(parts.recording),
             inflow: Arc::default(),
             tasks: TaskTracker::new(),
@@ -94,6 +98,11 @@ impl Session {
     /// Environment variables that the configuration lists.
     pub(crate) fn accept_env(&self) -> &[String] {
         &self.accept_env
+    }
+
+    /// The executable that serves files.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Its recording.

@@ -83,6 +83,7 @@ pub(crate) async fn serve<S>(
         client: open.client_address.parse().ok(),
         agent,
         accept_env: workspace.config.accept_env.clone(),
+        program: workspace.shared.program.clone(),
         recording,
         usual_ending: workspace.config.at_end,
         grace: workspace.shared.limits.grace,

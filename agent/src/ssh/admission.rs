@@ -3,9 +3,9 @@
 //! The order is RFC 4254, 6: set-up, then exactly one program, then signals and sizes. What the grant does not name is
 //! refused with the reason that goes into the record.
 
-use doorward_certs::Capabilities;
+use doorward_certs::{Capabilities, Sftp};
 
-use crate::channel::Act;
+use crate::channel::{Act, SFTP};
 use crate::process::{self, Program, Size};
 
 /// Why something is refused: a sentence for the record.
@@ -16,6 +16,7 @@ pub(crate) type Why = &'static str;
 pub(crate) struct Admission {
     terminal: bool,
     started: bool,
+    files: bool,
     variables: usize,
     variable_bytes: usize,
 }
@@ -85,9 +86,19 @@ impl Admission {
         self.start(may.exec, Program::Command(line.to_vec()))
     }
 
-    /// `subsystem`. None is served yet: the one for sftp belongs here.
-    pub(crate) fn subsystem(&mut self, _may: &Capabilities, _name: &str) -> Result<Act, Why> {
-        Err("this agent does not serve the subsystem")
+    /// `subsystem`. The one that is served is sftp.
+    pub(crate) fn subsystem(&mut self, may: &Capabilities, name: &str) -> Result<Act, Why> {
+        if name != SFTP {
+            return Err("this agent does not serve the subsystem");
+        }
+        let read_only = match may.sftp {
+            Sftp::None => return Err(NOT_GRANTED),
+            Sftp::ReadOnly => true,
+            Sftp::ReadWrite => false,
+        };
+        self.begin()?;
+        self.files = true;
+        Ok(Act::Files { read_only })
     }
 
     /// `window-change`.
@@ -104,6 +115,9 @@ impl Admission {
         if !self.started {
             return Err(OUT_OF_ORDER);
         }
+        if self.files {
+            return Err("a file server takes no signals");
+        }
         let known = SIGNALS
             .iter()
             .find(|known| **known == name)
@@ -115,10 +129,16 @@ impl Admission {
         if !granted {
             return Err(NOT_GRANTED);
         }
+        self.begin()?;
+        Ok(Act::Start(program))
+    }
+
+    /// Exactly one program for each channel.
+    fn begin(&mut self) -> Result<(), Why> {
         if std::mem::replace(&mut self.started, true) {
             return Err(OUT_OF_ORDER);
         }
-        Ok(Act::Start(program))
+        Ok(())
     }
 }
 
@@ -184,6 +204,23 @@ mod tests {
         for name in ["STOP", "", "SIGINT", "int", "INT\0"] {
             assert!(admission.signal(name).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn files_are_served_as_far_as_they_are_granted() {
+        let with = |sftp| Capabilities { sftp, ..all() };
+        let ask = |sftp, name| Admission::default().subsystem(&with(sftp), name);
+        assert_eq!(ask(Sftp::None, "sftp"), Err(NOT_GRANTED));
+        assert_eq!(ask(Sftp::ReadOnly, "sftp"), Ok(Act::Files { read_only: true }));
+        assert_eq!(ask(Sftp::ReadWrite, "sftp"), Ok(Act::Files { read_only: false }));
+        for name in ["", "SFTP", "sftp\0", "netconf"] {
+            assert!(ask(Sftp::ReadWrite, name).is_err(), "{name:?}");
+        }
+        let mut admission = Admission::default();
+        assert!(admission.subsystem(&with(Sftp::ReadOnly), "sftp").is_ok());
+        assert!(admission.subsystem(&with(Sftp::ReadOnly), "sftp").is_err());
+        assert!(admission.shell(&all()).is_err());
+        assert!(admission.signal("KILL").is_err());
     }
 
     #[test]

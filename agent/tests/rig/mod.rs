@@ -14,6 +14,7 @@
 )]
 
 pub mod client;
+pub mod files;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -121,7 +122,9 @@ impl Rig {
              uid = '{UID}'\nlisten = '{address}'\nhost-key = 'key'\nhost-certificate = 'cert'\n\
              join-token-file = 'join'\n{workspace}\n{shell}\n"
         );
-        let config = Config::parse(&folder.path().join("agent.toml"), &text).unwrap();
+        let mut config = Config::parse(&folder.path().join("agent.toml"), &text).unwrap();
+        // The agent runs inside of the test, whose executable serves no files.
+        config.program = env!("CARGO_BIN_EXE_doorward-agent").into();
         let stop = CancellationToken::new();
         let agent = tokio::task::spawn(run(config, stop.clone()));
         let gateway = Arc::new(Gateway {

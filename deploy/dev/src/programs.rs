@@ -15,12 +15,15 @@ use crate::issuer_cli;
 
 /// Acts as the program that the first argument names, if it names one.
 ///
-/// `gateway`, `agent`, `issuer` and `doorward` take over with the rest of the arguments. `tethered LOCK PROGRAM …` does
+/// Under the name of the agent's file server it is that; else `gateway`, `agent`, `issuer` and `doorward` take over with the rest of the arguments. `tethered LOCK PROGRAM …` does
 /// the same, and stops the program once its standard input ends: whoever holds the other end of that pipe can be
 /// killed without warning and leaves no program behind. The file `LOCK` keeps two programs from using the same state:
 /// the second begins when the first has ended.
 #[must_use]
 pub fn act_as_program() -> Option<ExitCode> {
+    if let Some(code) = doorward_agent::act_as_file_server(std::env::args_os()) {
+        return Some(code);
+    }
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let mut _lock = None;
     if args.len() > 2 && args[0] == TETHERED {
