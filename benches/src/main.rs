@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use doorward_dev::stack::{Options, Stack};
+use doorward_dev::stack::{Options, Real, Stack};
 
 use crate::report::{Goal, Row};
 use crate::target::Target;
@@ -76,6 +76,7 @@ fn run(args: &Args) -> Result<()> {
         dir: folder.path().join("stack"),
         program: None,
         login: Some("bob".to_owned()),
+        real: Real::default(),
     }))?;
     let doorward = Target {
         name: "doorward",

@@ -7,6 +7,7 @@ pub mod echo;
 pub mod front;
 pub mod impostor;
 pub mod journal;
+pub mod parts;
 pub mod raw;
 pub mod second;
 pub mod stranger;
@@ -17,7 +18,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use doorward_dev::stack::{ClientFolder, Options, Stack};
+use doorward_dev::stack::{ClientFolder, Options, Real, Stack};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -102,6 +103,7 @@ impl Stand {
             dir: folder.join("stack"),
             program: Some(PathBuf::from(program)),
             login: Some("bob".to_owned()),
+            real: Real::default(),
         })
         .await?;
         Ok(Self { stack, folder })

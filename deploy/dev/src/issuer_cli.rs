@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -68,7 +68,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     .await?;
     tracing::info!(issuer = issuer.url(), "listening");
     if let Some(path) = &args.announce {
-        announce(
+        crate::announce(
             path,
             &Announcement {
                 issuer: issuer.url().to_owned(),
@@ -83,11 +83,4 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     issuer.stop().await;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Whole or not at all: a reader never sees half of it.
-fn announce(path: &Path, what: &Announcement) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, serde_json::to_vec(what)?)?;
-    std::fs::rename(beside, path)
 }

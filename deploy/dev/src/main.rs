@@ -2,6 +2,7 @@
 //!
 //! The same executable acts as each of the programs, so that nothing else must be built.
 
+mod list;
 mod tour;
 mod up;
 
@@ -26,6 +27,8 @@ struct Args {
 enum Command {
     /// Bring a stack up in a temporary folder, use it as people do, check what it recorded, and say whether all held.
     Try,
+    /// List the real servers that tests and the stack can use, one a line; fails if one is not there.
+    Parts(list::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         None => up::run(args.up),
         Some(Command::Try) => tour::run(),
+        Some(Command::Parts(args)) => list::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("doorward-dev: {error:#}");

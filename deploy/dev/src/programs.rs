@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::issuer_cli;
+use crate::{issuer_cli, parts};
 
 /// Acts as the program that the first argument names, if it names one.
 ///
 /// Under the name of the agent's file server it is that; else `gateway`, `agent`, `issuer` and `doorward` take over with the rest of the arguments. `tethered LOCK PROGRAM …` does
 /// the same, and stops the program once its standard input ends: whoever holds the other end of that pipe can be
-/// killed without warning and leaves no program behind. The file `LOCK` keeps two programs from using the same state:
+/// killed without warning and leaves no program behind. `part` does that for a program that is not ours. The file `LOCK` keeps two programs from using the same state:
 /// the second begins when the first has ended.
 #[must_use]
 pub fn act_as_program() -> Option<ExitCode> {
@@ -54,7 +54,7 @@ struct Program {
     main: fn(Vec<OsString>) -> ExitCode,
 }
 
-const PROGRAMS: [Program; 4] = [
+const PROGRAMS: [Program; 6] = [
     Program {
         sub_command: "gateway",
         own_name: "doorward-gateway",
@@ -75,7 +75,24 @@ const PROGRAMS: [Program; 4] = [
         own_name: "doorward-dev issuer",
         main: issuer_cli::main_with,
     },
+    Program {
+        sub_command: "part",
+        own_name: "doorward-dev part",
+        main: parts::main_with,
+    },
+    Program {
+        sub_command: "bound",
+        own_name: "doorward-dev bound",
+        main: parts::bound,
+    },
 ];
+
+/// Writes an announcement whole or not at all: a reader never sees half of it.
+pub(crate) fn announce(path: &Path, what: &impl serde::Serialize) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, serde_json::to_vec(what)?)?;
+    std::fs::rename(beside, path)
+}
 
 /// Waits for the lock, and watches standard input on a thread that lives as long as the process.
 fn hold_tether(lock: &Path) -> std::io::Result<File> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use doorward_dev::issuer::everybody;
-use doorward_dev::stack::{Options, Stack, WORKSPACES};
+use doorward_dev::stack::{Options, Real, Stack, WORKSPACES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(clap::Args)]
@@ -30,6 +30,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         dir,
         program: None,
         login: Some(args.login.clone()),
+        real: Real::default(),
     };
     let mut stack = tokio::select! {
         started = Box::pin(Stack::start(options)) => started?,

@@ -14,6 +14,7 @@ use super::Error;
 use super::layout::{make_dir, write_private, write_script};
 use crate::browser::{Browser, BrowserError};
 use crate::issuer::Person;
+use crate::process::ProcessError;
 
 /// One person's client.
 #[derive(Clone, Debug)]
@@ -79,10 +80,7 @@ impl ClientFolder {
         };
         match output {
             Err(_) => Err(failed("it took too long".to_owned(), String::new())),
-            Ok(Err(source)) => Err(Error::Start {
-                name: "doorward",
-                source,
-            }),
+            Ok(Err(source)) => Err(cannot_start(source)),
             Ok(Ok(output)) if output.status.success() => Ok(output),
             Ok(Ok(output)) => {
                 let said = [output.stdout, output.stderr].concat();
@@ -118,10 +116,6 @@ impl ClientFolder {
         flow: Flow,
         said: &mut String,
     ) -> Result<Option<String>, Error> {
-        let start = |source| Error::Start {
-            name: "doorward",
-            source,
-        };
         let mut command = self.command(["login".as_ref(), at.url.as_ref(), "--ca".as_ref(), at.ca.as_os_str()]);
         if flow == Flow::Device {
             command.arg("--device");
@@ -131,7 +125,7 @@ impl ClientFolder {
             .env("BROWSER", "true")
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(start)?;
+        let mut child = command.spawn().map_err(cannot_start)?;
         if let Some(stderr) = child.stderr.take() {
             let mut lines = BufReader::new(stderr.take(OUTPUT_BYTES)).lines();
             let (mut address, mut code) = (None, None);
@@ -152,7 +146,7 @@ impl ClientFolder {
                 (address, code) = (None, None);
             }
         }
-        let status = child.wait().await.map_err(start)?;
+        let status = child.wait().await.map_err(cannot_start)?;
         Ok((!status.success()).then(|| status.to_string()))
     }
 }
@@ -170,6 +164,11 @@ pub enum Flow {
     Code,
     /// Device grant (RFC 8628).
     Device,
+}
+
+fn cannot_start(source: std::io::Error) -> Error {
+    let name = "doorward";
+    ProcessError::Start { name, source }.into()
 }
 
 async fn approve(page: &Url, code: &str, person: &str) -> Result<(), BrowserError> {

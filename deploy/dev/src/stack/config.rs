@@ -1,6 +1,7 @@
 //! The configuration files of a stack's programs. Paths in them are relative to the file.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -14,10 +15,17 @@ pub(super) struct GatewayAddresses {
     pub admin: SocketAddr,
 }
 
+/// Who says who people are.
+pub(super) struct Issuer<'a> {
+    pub url: &'a str,
+    pub algorithm: &'a str,
+}
+
 pub(super) fn write_gateway(
     layout: &Layout,
     addresses: GatewayAddresses,
-    issuer: &str,
+    issuer: &Issuer<'_>,
+    authority: Authority<'_>,
     login: &str,
     agents: &[SocketAddr],
 ) -> Result<(), Error> {
@@ -40,21 +48,16 @@ pub(super) fn write_gateway(
             address: addresses.admin,
         },
         oidc: Oidc {
-            issuer,
+            issuer: issuer.url,
             client_id: "doorward",
             audience: "doorward-gateway",
-            algorithms: &["ES256"],
+            algorithms: &[issuer.algorithm],
             user_claim: "preferred_username",
             groups_claim: "groups",
             groups_form: "array",
             authorized_parties: &["doorward"],
         },
-        authority: Authority {
-            local: Local {
-                user_ca: keys::USER_CA,
-                host_ca: keys::HOST_CA,
-            },
-        },
+        authority,
         link: Link { key: "gateway.key" },
         records: Records {
             directory: "state/records",
@@ -147,16 +150,46 @@ struct Oidc<'a> {
     authorized_parties: &'a [&'a str],
 }
 
+/// Who signs.
 #[derive(Serialize)]
-struct Authority<'a> {
-    local: Local<'a>,
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Authority<'a> {
+    /// The stack's own CA keys.
+    Local(Local<'a>),
+    Vault(Vault<'a>),
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Local<'a> {
-    user_ca: &'a str,
-    host_ca: &'a str,
+pub(super) struct Local<'a> {
+    pub user_ca: &'a str,
+    pub host_ca: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Vault<'a> {
+    pub address: String,
+    pub ca: &'a Path,
+    pub sign_as: &'a str,
+    pub login: AppRole<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_login: Option<UserLogin<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct AppRole<'a> {
+    pub method: &'a str,
+    pub role_id_file: &'a str,
+    pub secret_id_file: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct UserLogin<'a> {
+    pub mount: &'a str,
+    pub role: &'a str,
 }
 
 #[derive(Serialize)]

@@ -1,7 +1,8 @@
 //! Why a stack does not start, or does not go on.
 
 use std::path::PathBuf;
-use std::time::Duration;
+
+use crate::process::ProcessError;
 
 /// What went wrong. The text is for a developer at a terminal.
 #[derive(Debug, thiserror::Error)]
@@ -38,37 +39,16 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A program ended although nobody asked it to.
-    #[error("{name} ended ({status}); its log ends:\n{tail}")]
-    Died {
-        /// Which program.
+    /// A program does not run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A real server cannot be had, or does not run.
+    #[error("no real {name} to run on")]
+    Real {
+        /// Which.
         name: &'static str,
-        /// How it ended.
-        status: String,
-        /// The last lines of its log.
-        tail: String,
-    },
-    /// Something did not happen in time.
-    #[error("{what} did not happen within {} s; the log of {name} ends:\n{tail}", .within.as_secs())]
-    Late {
-        /// What was awaited.
-        what: String,
-        /// Which program should have done it.
-        name: &'static str,
-        /// How long it was awaited.
-        within: Duration,
-        /// The last lines of its log.
-        tail: String,
-    },
-    /// A program announced something that is no announcement.
-    #[error("{name} announced nonsense in {}", .path.display())]
-    Announcement {
-        /// Which program.
-        name: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
+        /// Why.
+        source: crate::parts::Error,
     },
     /// The client said no.
     #[error("`doorward {command}` failed ({status}):\n{output}")]

@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
 use super::Error;
 use super::layout::{Layout, write_private};
+use crate::tls;
 
 /// Makes the user CA and the host CA where they are missing, and their public halves for the agent.
 pub(super) fn ssh_authorities(layout: &Layout) -> Result<(), Error> {
@@ -39,33 +37,12 @@ fn make_key(path: &Path, comment: &str) -> Result<PrivateKey, Error> {
     Ok(key)
 }
 
-/// A certificate for 127.0.0.1 and localhost from a CA of its own, whose key is forgotten at once.
+/// The gateway's TLS certificate, and the CA that clients are given.
 pub(super) fn tls(layout: &Layout) -> Result<(), Error> {
-    let made = |error: rcgen::Error| Error::Key {
-        what: "a TLS certificate",
-        why: error.to_string(),
-    };
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name
-        .push(DnType::CommonName, "Doorward development CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca_key = KeyPair::generate().map_err(made)?;
-    let ca_certificate = ca.self_signed(&ca_key).map_err(made)?;
-
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let mut leaf = CertificateParams::new(names).map_err(made)?;
-    leaf.distinguished_name
-        .push(DnType::CommonName, "Doorward development gateway");
-    leaf.use_authority_key_identifier_extension = true;
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let leaf_key = KeyPair::generate().map_err(made)?;
-    let leaf_certificate = leaf.signed_by(&leaf_key, &Issuer::new(ca, ca_key)).map_err(made)?;
-
-    write_private(&layout.file(CA_PEM), ca_certificate.pem().as_bytes())?;
-    write_private(&layout.file(TLS_CERTIFICATE), leaf_certificate.pem().as_bytes())?;
-    write_private(&layout.file(TLS_KEY), leaf_key.serialize_pem().as_bytes())
+    let made = tls::for_loopback("Doorward development gateway").map_err(made("a TLS certificate"))?;
+    write_private(&layout.file(CA_PEM), made.ca.as_bytes())?;
+    write_private(&layout.file(TLS_CERTIFICATE), made.certificate.as_bytes())?;
+    write_private(&layout.file(TLS_KEY), made.key.as_bytes())
 }
 
 fn made<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Error {

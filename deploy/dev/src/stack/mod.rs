@@ -9,8 +9,9 @@ mod config;
 mod error;
 mod keys;
 mod layout;
-mod process;
+mod real;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,12 +22,14 @@ use serde::Deserialize;
 
 pub use client::{ClientFolder, Flow};
 pub use error::Error;
-
-use config::GatewayAddresses;
-use layout::{Layout, Lock, make_dir, write_private};
-use process::Process;
+pub use real::Real;
 
 use crate::issuer_cli;
+use crate::parts::keycloak::Realm;
+use crate::parts::{Keycloak, Vault};
+use crate::process::{self, Process, Start};
+use config::GatewayAddresses;
+use layout::{Layout, Lock, make_dir, write_private};
 
 /// The workspaces of every stack, all served by one agent process.
 pub const WORKSPACES: [&str; 2] = ["devenv-0", "devenv-1"];
@@ -40,6 +43,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// Who is logged in in the stack's client folder; nobody if `None`.
     pub login: Option<String>,
+    /// The real servers that it runs on.
+    pub real: Real,
 }
 
 /// A running stack.
@@ -48,6 +53,9 @@ pub struct Stack {
     layout: Layout,
     program: PathBuf,
     account: String,
+    real: Real,
+    vault: Option<Vault>,
+    keycloak: Option<(Keycloak, Realm)>,
     issuer: Program,
     agent: Program,
     gateway: Program,
@@ -101,6 +109,9 @@ impl Stack {
             client,
             program,
             account,
+            real: options.real,
+            vault: None,
+            keycloak: None,
             issuer: Program::default(),
             agent: Program::default(),
             gateway: Program::default(),
@@ -116,7 +127,10 @@ impl Stack {
             _lock: lock,
         };
         link(&stack.client.ssh_config(), &stack.ssh_config())?;
-        stack.start_issuer().await?;
+        stack.start_real().await?;
+        if stack.keycloak.is_none() {
+            stack.start_issuer().await?;
+        }
         stack.start_agent().await?;
         stack.start_gateway().await?;
         if let Some(person) = &options.login {
@@ -131,6 +145,7 @@ impl Stack {
             error = self.issuer.fell() => error,
             error = self.agent.fell() => error,
             error = self.gateway.fell() => error,
+            error = real::fell(&mut self.vault, &mut self.keycloak) => error,
         }
     }
 
@@ -138,6 +153,12 @@ impl Stack {
     pub async fn stop(mut self) {
         for program in [&mut self.agent, &mut self.gateway, &mut self.issuer] {
             program.stop().await;
+        }
+        if let Some((keycloak, _)) = &mut self.keycloak {
+            keycloak.stop().await;
+        }
+        if let Some(vault) = &mut self.vault {
+            vault.stop().await;
         }
     }
 
@@ -338,10 +359,15 @@ impl Stack {
     }
 
     async fn start_gateway(&mut self) -> Result<(), Error> {
+        let authority = real::authority(self.real, self.vault.as_ref());
         config::write_gateway(
             &self.layout,
             self.addresses,
-            &self.issuer_url,
+            &config::Issuer {
+                url: &self.issuer_url,
+                algorithm: if self.keycloak.is_some() { "RS256" } else { "ES256" },
+            },
+            authority,
             &self.account,
             &self.agents,
         )?;
@@ -371,12 +397,17 @@ impl Stack {
     ) -> Result<T, Error> {
         let announcement = self.layout.announcement(name);
         remove(&announcement)?;
-        let args = args
-            .iter()
-            .map(AsRef::as_ref)
-            .chain(["--announce".as_ref(), announcement.as_os_str()]);
-        let process = Process::start(&self.layout, &self.program, name, args)?;
-        place(self).0.insert(process).announced(&announcement).await
+        let mut args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        args.extend(["--announce".into(), announcement.clone().into()]);
+        let process = Process::start(Start {
+            program: &self.program,
+            name,
+            called: name,
+            args,
+            lock: self.layout.lock(name),
+            log: self.layout.log(name),
+        })?;
+        Ok(place(self).0.insert(process).announced(&announcement).await?)
     }
 
     /// Waits until the gateway is ready and has a link to each workspace.
@@ -395,7 +426,8 @@ impl Stack {
                 .await
                 .filter(|text| links(text) == Some(WORKSPACES.len()))
         };
-        gateway.until("a link to each workspace", linked).await.map(drop)
+        gateway.until("a link to each workspace", linked).await?;
+        Ok(())
     }
 }
 
@@ -406,7 +438,7 @@ impl Program {
 
     async fn fell(&mut self) -> Error {
         match &mut self.0 {
-            Some(process) => process.fell().await,
+            Some(process) => process.fell().await.into(),
             None => std::future::pending().await,
         }
     }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use doorward_dev::stack::{Options, Stack};
+use doorward_dev::stack::{Options, Real, Stack};
 use tokio::time::{Instant, sleep};
 
 use report::Report;
@@ -44,6 +44,7 @@ async fn tour(report: &Report, folder: &Path) -> Result<()> {
         dir: folder.join("stack"),
         program: None,
         login: None,
+        real: Real::default(),
     };
     let start = async { Ok(Stack::start(options).await?) };
     let mut stack = report

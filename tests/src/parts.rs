@@ -1,0 +1,116 @@
+//! Real servers for tests: one of each per test process, and a word about the tests that had to do without.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use doorward_dev::parts::vault::Storage;
+use doorward_dev::parts::{KEYCLOAK, Keycloak, Part, VAULT, Vault, keycloak, vault};
+use tokio::sync::OnceCell;
+
+/// The executable that acts as each program, and a folder for the servers' files.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// `env!("CARGO_BIN_EXE_doorward-all")`.
+    pub program: &'static str,
+    /// `env!("CARGO_TARGET_TMPDIR")`.
+    pub tmp: &'static str,
+    /// The test file's name: it has a folder of its own.
+    pub file: &'static str,
+}
+
+/// Whether a test can be run here.
+#[derive(Debug)]
+pub enum Had<T> {
+    /// The part runs.
+    Here(T),
+    /// It cannot be had, which has been said.
+    Skipped,
+}
+
+/// The Vault that the tests of this process share, each with mounts of its own. A test that hurts it starts its own
+/// with [`own_vault`].
+///
+/// # Errors
+/// It can be had and does not come up.
+pub async fn shared_vault(place: Place, test: &str) -> Result<Had<&'static Vault>> {
+    static VAULT_HERE: OnceCell<Vault> = OnceCell::const_new();
+    if !had(&VAULT, place, test).await? {
+        return Ok(Had::Skipped);
+    }
+    let start = || start_vault(place, "vault", Storage::File);
+    Ok(Had::Here(VAULT_HERE.get_or_try_init(start).await?))
+}
+
+/// A Vault for one test alone, in a folder of the test's name.
+///
+/// # Errors
+/// It can be had and does not come up.
+pub async fn own_vault(place: Place, test: &str, storage: Storage) -> Result<Had<Vault>> {
+    if !had(&VAULT, place, test).await? {
+        return Ok(Had::Skipped);
+    }
+    Ok(Had::Here(start_vault(place, test, storage).await?))
+}
+
+/// The Keycloak that the tests of this process share, each with a realm of its own.
+///
+/// # Errors
+/// It can be had and does not come up.
+pub async fn start_keycloak(place: Place, test: &str) -> Result<Had<Keycloak>> {
+    if !had(&KEYCLOAK, place, test).await? {
+        return Ok(Had::Skipped);
+    }
+    let settings = keycloak::Settings {
+        folder: fresh(place, "keycloak")?,
+        program: Some(PathBuf::from(place.program)),
+    };
+    Ok(Had::Here(Keycloak::start(settings).await?))
+}
+
+async fn start_vault(place: Place, name: &str, storage: Storage) -> Result<Vault> {
+    let settings = vault::Settings {
+        folder: fresh(place, name)?,
+        program: Some(PathBuf::from(place.program)),
+        storage,
+    };
+    Ok(Vault::start(settings).await?)
+}
+
+fn fresh(place: Place, name: &str) -> Result<PathBuf> {
+    let folder = Path::new(place.tmp).join(place.file).join(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Finds or makes the part; where it cannot be had, says by the test's name that it was skipped.
+async fn had(part: &Part, place: Place, test: &str) -> Result<bool> {
+    let line = match part.have().await {
+        Ok(found) => format!("used {} {} {}", part.name, part.version, found.path.display()),
+        Err(error) => {
+            let line = format!("skipped {}::{test}: {} cannot be had: {error}", place.file, part.name);
+            // Past the capture of a test's output: what was skipped must be seen.
+            writeln!(std::io::stderr(), "{}", line.replace('\n', " "))?;
+            line
+        }
+    };
+    note(place.tmp, &line)?;
+    Ok(line.starts_with("used "))
+}
+
+/// The ledger of this run of `cargo test`, which is the parent of every test process.
+#[must_use]
+pub fn ledger(tmp: &str) -> PathBuf {
+    Path::new(tmp).join(format!("real-parts-{}", std::os::unix::process::parent_id()))
+}
+
+fn note(tmp: &str, line: &str) -> Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(ledger(tmp))?;
+    // One write: other processes append to it as well.
+    file.write_all(format!("{}\n", line.replace('\n', " ")).as_bytes())?;
+    Ok(())
+}
