@@ -169,6 +169,16 @@ events! {
     73 Enrolled,
     /// The gateway stopped in order.
     74 GatewayStopped,
+    /// Somebody ended a session.
+    75 SessionKilled,
+    /// A person or a workspace was locked.
+    76 Locked,
+    /// A lock was taken away.
+    77 Unlocked,
+    /// Open sessions cannot be checked again: an identity provider does not answer.
+    78 RecheckSuspended,
+    /// The identity provider logged somebody out.
+    79 LoggedOut,
 }
 
 impl<C> Encode<C> for Stamped {

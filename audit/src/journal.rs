@@ -194,3 +194,82 @@ pub struct Enrolled {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]
 pub struct GatewayStopped {}
+
+/// Somebody with the right to do so ended a session.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct SessionKilled {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// Who ended it.
+    #[n(1)]
+    pub by: String,
+    /// What they gave as the reason; may be empty.
+    #[n(2)]
+    pub reason: String,
+}
+
+/// A person or a workspace was locked: its open sessions end, and there are no new ones.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Locked {
+    /// `user` or `workspace`.
+    #[n(0)]
+    pub kind: String,
+    /// Whom or what.
+    #[n(1)]
+    pub name: String,
+    /// Who locked.
+    #[n(2)]
+    pub by: String,
+    /// What they gave as the reason; may be empty.
+    #[n(3)]
+    pub reason: String,
+}
+
+/// A lock was taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Unlocked {
+    /// `user` or `workspace`.
+    #[n(0)]
+    pub kind: String,
+    /// Whom or what.
+    #[n(1)]
+    pub name: String,
+    /// Who unlocked.
+    #[n(2)]
+    pub by: String,
+}
+
+/// Open sessions cannot be checked again, because an identity provider does not answer. They go on. Written once
+/// for each outage.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct RecheckSuspended {
+    /// The issuer.
+    #[n(0)]
+    pub issuer: String,
+    /// Why, for operators.
+    #[n(1)]
+    pub why: String,
+}
+
+/// The identity provider said that somebody was logged out (OpenID Connect Back-Channel Logout 1.0).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct LoggedOut {
+    /// The issuer.
+    #[n(0)]
+    pub issuer: String,
+    /// Its own name for the person, if it said one.
+    #[n(1)]
+    pub subject: Option<String>,
+    /// Its name for their login there, if it said one.
+    #[n(2)]
+    pub login_session: Option<String>,
+    /// How many open sessions were ended by that.
+    #[n(3)]
+    pub sessions: u64,
+}

@@ -2,15 +2,19 @@
 //!
 //! Everything but `/.well-known/doorward` and `/v1/trust` needs a token. What somebody may not see looks like what is not there.
 
+mod admin;
+mod myself;
+mod renew;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use ::http::{HeaderValue, Request, Response, header};
 use bytes::Bytes;
 use doorward_audit::{Denied, RecordingViewed, SessionIndex};
-use doorward_certs::{CaKeys, Capabilities, Sftp, Terms};
+use doorward_certs::{CaKeys, Capabilities, Sftp, Terms, WorkspaceName};
 use futures_util::TryStreamExt as _;
-use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::io::ReaderStream;
@@ -19,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     Gateway,
     guarded::Guarded,
-    http::{Route, not_found, token},
+    http::{self, Route, not_found, token},
     link,
     listen::Permit,
     oidc::Identity,
@@ -29,9 +33,9 @@ use crate::{
 };
 
 /// Answers a request that is no tunnel.
-pub(crate) async fn answer<B>(
+pub(crate) async fn answer(
     gateway: &Gateway,
-    request: &Request<B>,
+    request: &mut Request<Incoming>,
     route: Route,
     peer: SocketAddr,
     permit: &Guarded<Option<Permit>>,
@@ -39,10 +43,23 @@ pub(crate) async fn answer<B>(
     match route {
         Route::WellKnown => return Ok(well_known(gateway)),
         Route::Trust => return trust(gateway).await,
+        Route::Logout => {
+            let body = http::body(request, &route).await?;
+            return renew::logout(gateway, &body).await;
+        }
         _ => {}
     }
-    let who = gateway.identities.identify(&token(request.headers())?).await?;
+    let shown = token(request)?;
+    let who = gateway.identities.identify(&shown).await?;
+    let body = http::body(request, &route).await?;
     match route {
+        Route::Me => Ok(myself::me(gateway, &who)),
+        Route::Explain => myself::explain(gateway, &who, request.uri().query().unwrap_or_default(), peer),
+        Route::Renew(id) => renew::renew(gateway, who, shown, id, peer),
+        Route::Kill(id) => admin::kill(gateway, &who, id, &body, peer),
+        Route::Locks => admin::locks(gateway, &who, peer),
+        Route::Lock => admin::lock(gateway, &who, &body, peer).await,
+        Route::Unlock(kind, name) => admin::unlock(gateway, &who, kind, &name, peer).await,
         Route::Workspaces => Ok(workspaces(gateway, &who)),
         Route::Sessions => sessions(gateway, &who, request.uri().query().unwrap_or_default()),
         Route::Session(id) => session(gateway, &who, id, peer).await,
@@ -52,8 +69,14 @@ pub(crate) async fn answer<B>(
             permit.with(Option::take);
             Ok(response)
         }
-        Route::WellKnown | Route::Trust | Route::Connect { .. } => Err(not_found()),
+        Route::WellKnown | Route::Trust | Route::Logout | Route::Connect { .. } => Err(not_found()),
     }
+}
+
+/// The owner of a workspace that exists.
+fn owner_of(gateway: &Gateway, workspace: &str) -> Option<String> {
+    let name = WorkspaceName::try_from(workspace).ok()?;
+    gateway.workspaces.find(&name)?.owner.clone()
 }
 
 /// Puts a refusal on record.
@@ -75,13 +98,27 @@ pub(crate) fn journal_denial(
 
 /// What the laptop's program must know before it can log in.
 fn well_known(gateway: &Gateway) -> Response<Body> {
-    let oidc = &gateway.config.oidc;
+    let all = &gateway.config.oidc;
+    let first = all.first();
+    let issuers: Vec<_> = all
+        .iter()
+        .map(|one| {
+            json!({
+                "name": one.name,
+                "issuer": one.issuer,
+                "client-id": one.client_id,
+                "scopes": one.scopes,
+                "dpop": one.dpop.as_str(),
+            })
+        })
+        .collect();
     problem::json(&json!({
         "version": 1,
-        "issuer": oidc.issuer,
-        "client-id": oidc.client_id,
-        "audience": oidc.audience,
-        "scopes": oidc.scopes,
+        "issuer": first.map(|one| &one.issuer),
+        "client-id": first.map(|one| &one.client_id),
+        "audience": first.map(|one| &one.audience),
+        "scopes": first.map(|one| &one.scopes),
+        "issuers": issuers,
         "ssh-identification": doorward_wire::SSH_IDENTIFICATION,
     }))
 }
@@ -138,7 +175,7 @@ fn workspaces(gateway: &Gateway, who: &Identity) -> Response<Body> {
 }
 
 /// Capabilities in the words of the policy file.
-fn words(terms: &Terms) -> Vec<String> {
+pub(crate) fn words(terms: &Terms) -> Vec<String> {
     let Capabilities {
         shell,
         exec,

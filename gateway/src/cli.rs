@@ -7,11 +7,12 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use doorward_certs::WorkspaceName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Error, config::Config, tasks::Drained};
+use crate::{Error, config::Config, explain, oidc::Email, policy::Verdict, tasks::Drained};
 
 /// The gateway of Doorward: people enter their workspaces through it.
 #[derive(Debug, Parser)]
@@ -43,6 +44,29 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Say who may enter a workspace and why, rule by rule, from the configuration alone; exit with 1 if the person may not.
+    Explain {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The person, as their identity provider names them.
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// Their groups, with commas between them.
+        #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
+        groups: Vec<String>,
+        /// Their e-mail address, as if it was verified.
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
+        /// The name of their issuer, if there are several.
+        #[arg(long, value_name = "NAME")]
+        issuer: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// The workspace.
+        workspace: String,
+    },
 }
 
 /// The form of the log.
@@ -66,6 +90,30 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::CheckConfig { config } => check(&config),
+        Command::Explain {
+            config,
+            user,
+            groups,
+            email,
+            issuer,
+            json,
+            workspace,
+        } => {
+            let email = match email.map(|email| Email::parse(&email).ok_or(email)).transpose() {
+                Ok(email) => email,
+                Err(email) => return usage(&format!("`{}` is no e-mail address", email.escape_debug())),
+            };
+            let who = explain::Supposed {
+                user,
+                groups: groups.into_iter().collect(),
+                email,
+                issuer,
+            };
+            match WorkspaceName::try_from(workspace) {
+                Ok(workspace) => explain(&config, &who, &workspace, json),
+                Err(error) => usage(&error.to_string()),
+            }
+        }
         Command::Run {
             config,
             announce,
@@ -87,6 +135,36 @@ fn check(file: &Path) -> ExitCode {
             eprintln!("{faults}");
             ExitCode::from(CONFIG)
         }
+    }
+}
+
+fn usage(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(USAGE)
+}
+
+fn explain(file: &Path, who: &explain::Supposed, workspace: &WorkspaceName, json: bool) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(CONFIG);
+        }
+    };
+    let explanation = match explain::offline(&config, who, workspace) {
+        Ok(explanation) => explanation,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(CONFIG);
+        }
+    };
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&explanation).unwrap_or_default()),
+        false => print!("{}", explain::text(&explanation)),
+    }
+    match explanation.verdict {
+        Verdict::Granted => ExitCode::SUCCESS,
+        Verdict::Denied | Verdict::Locked => ExitCode::from(FAILED),
     }
 }
 

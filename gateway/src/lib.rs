@@ -7,15 +7,18 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod enrol;
+pub mod explain;
 mod guarded;
 pub mod http;
 pub mod journal;
 pub mod link;
 pub mod listen;
+pub mod locks;
 pub mod metrics;
 pub mod oidc;
 pub mod policy;
 pub mod problem;
+mod recheck;
 pub mod record;
 pub mod refusal;
 pub mod relay;
@@ -57,6 +60,8 @@ pub struct Gateway {
     pub journal: journal::Journal,
     /// The sessions that are open.
     pub sessions: session::Sessions,
+    /// Who and what is locked.
+    pub locks: locks::Locks,
     /// Places for those who fetch recordings.
     pub downloads: Arc<tokio::sync::Semaphore>,
     /// Those whom nobody knows, and what is put on record of them.

@@ -66,19 +66,29 @@ pub fn response(refusal: &Refusal, request: Uuid) -> Response<Body> {
             HeaderValue::from_static("Bearer realm=\"doorward\""),
         );
     }
-    match code {
-        RefusalCode::UpgradeRequired => {
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        }
-        RefusalCode::MethodNotAllowed => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
-        }
-        _ => {}
+    if code == RefusalCode::UpgradeRequired {
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    if let Some(methods) = refusal.allow() {
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
     }
     if let Some(after) = refusal.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
+    // For whoever knows more about how to log in than the refusal does.
+    response.extensions_mut().insert(code);
+    response
+}
+
+/// The answer that all is done: 204.
+#[must_use]
+pub fn done() -> Response<Body> {
+    let mut response = Response::new(empty());
+    *response.status_mut() = http::StatusCode::NO_CONTENT;
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

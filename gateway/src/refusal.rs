@@ -47,6 +47,8 @@ codes! {
     TlsHandshake = "tls-handshake", BAD_REQUEST, "no TLS handshake";
     /// A page of another origin asked for a tunnel or for data.
     CrossOrigin = "cross-origin", FORBIDDEN, "cross-origin request refused";
+    /// The body is too large.
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "request body too large";
     /// The header, or one of its fields, is too large.
     HeaderTooLarge = "header-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "request header too large";
     /// No such resource, or one that the caller may not see.
@@ -71,6 +73,20 @@ codes! {
     TokenKind = "token-kind", UNAUTHORIZED, "wrong kind of token";
     /// A claim is missing or of the wrong type.
     TokenClaims = "token-claims", UNAUTHORIZED, "unusable claims";
+    /// The identity provider has logged the person out since the token was issued.
+    TokenRevoked = "token-revoked", UNAUTHORIZED, "login is over";
+    /// The token is bound to a key, or has to be, and the proof of the key is missing.
+    ProofMissing = "proof-missing", UNAUTHORIZED, "proof of possession missing";
+    /// The proof of the key that the token is bound to does not hold.
+    ProofInvalid = "proof-invalid", UNAUTHORIZED, "proof of possession refused";
+    /// The person may enter, and no login can be made of who they are.
+    LoginRefused = "login-refused", FORBIDDEN, "no login";
+    /// The person or the workspace is locked.
+    Locked = "locked", FORBIDDEN, "locked";
+    /// None of the person's roles gives the right to do this to others.
+    NoRight = "no-right", FORBIDDEN, "no right";
+    /// The session has just been ended, because what it was opened for is no longer granted.
+    SessionOver = "session-over", FORBIDDEN, "session ended";
     /// No such workspace, or one that the person may not enter: the two look the same.
     Denied = "denied", FORBIDDEN, "denied";
     /// Too many sessions of one person, or too many requests.
@@ -122,6 +138,7 @@ pub struct Refusal {
     hint: Option<Cow<'static, str>>,
     detail: String,
     retry_after: Option<Duration>,
+    allow: Option<&'static str>,
 }
 
 impl Refusal {
@@ -134,6 +151,7 @@ impl Refusal {
             hint: None,
             detail: String::new(),
             retry_after: None,
+            allow: None,
         }
     }
 
@@ -158,6 +176,13 @@ impl Refusal {
         self
     }
 
+    /// The methods that the resource takes (sent as `Allow`).
+    #[must_use]
+    pub fn with_allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
+        self
+    }
+
     /// The one body for a workspace that does not exist and for one that the person may not enter.
     #[must_use]
     pub fn denied(detail: impl Into<String>) -> Self {
@@ -177,7 +202,7 @@ impl Refusal {
         let (code, text) = match what {
             Dependency::IdentityProvider => (
                 RefusalCode::IdentityProviderDown,
-                "the identity provider's keys cannot be had at the moment",
+                "the identity provider does not answer, or not as it should, so that nobody's login can be checked",
             ),
             Dependency::Authority => (
                 RefusalCode::AuthorityDown,
@@ -212,6 +237,12 @@ impl Refusal {
         Self::new(RefusalCode::TooMany, text)
             .with_hint("end a session that you no longer need, or try again in a moment")
             .with_retry_after(Duration::from_secs(5))
+    }
+
+    /// The methods that the resource takes, where others were tried.
+    #[must_use]
+    pub fn allow(&self) -> Option<&'static str> {
+        self.allow
     }
 
     /// Why, as a code.

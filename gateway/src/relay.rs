@@ -21,6 +21,7 @@ pub use ending::Ending;
 pub(crate) use nobody::Nobody;
 
 use crate::record::{Progress, Recording};
+use crate::session::Dismissal;
 
 /// How a passage went.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub struct Bounds {
     /// The gateway is stopping.
     pub ending: CancellationToken,
     /// Somebody ended the session, with the sentence for its user.
-    pub killed: watch::Receiver<Option<String>>,
+    pub killed: watch::Receiver<Option<Dismissal>>,
     /// How long a client may be silent; it pings more often than [`SILENCE`].
     pub silence: Duration,
 }
@@ -98,7 +99,7 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
                 }
                 () = &mut longest, if open => self.end(Ending::TooLong(bounds.longest)),
                 () = bounds.ending.cancelled(), if open => self.end(Ending::GatewayStops),
-                text = killed(&mut bounds.killed), if open => self.end(Ending::Killed(text)),
+                why = killed(&mut bounds.killed), if open => self.end(Ending::Dismissed(why)),
                 () = tokio::time::sleep_until(self.linger), if !open => {
                     return self.ending.take().unwrap_or(Ending::RecordStopped);
                 }
@@ -186,11 +187,11 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
     }
 }
 
-/// The sentence with which somebody ended the session; never, if nobody can any more.
-async fn killed(asked: &mut watch::Receiver<Option<String>>) -> String {
-    let text = asked.wait_for(Option::is_some).await.ok().and_then(|text| text.clone());
-    match text {
-        Some(text) => text,
+/// Why somebody ended the session; never, if nobody can any more.
+async fn killed(asked: &mut watch::Receiver<Option<Dismissal>>) -> Dismissal {
+    let why = asked.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+    match why {
+        Some(why) => why,
         None => std::future::pending().await,
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Gateway, admin,
     config::{AuthorityKind, Config, Faults},
-    enrol, journal, link, listen, metrics, oidc, policy, record, session,
+    enrol, journal, link, listen, locks, metrics, oidc, policy, recheck, record, session,
     tasks::{Drained, Tasks},
     workspace,
 };
@@ -90,6 +90,7 @@ impl Running {
         let store = record::Store::open(records, Arc::clone(&credential), journal.clone())
             .await
             .map_err(Error::Records)?;
+        let locks = locks::Locks::open(state).map_err(Error::Locks)?;
         let enrolments = enrol::Enrolments::open(state).map_err(Error::Enrolments)?;
         let links = link::Links::start(
             config.workspaces.iter().map(target).collect(),
@@ -104,11 +105,12 @@ impl Running {
             per_user: config.limits.sessions_per_user,
         };
         let gateway = Arc::new(Gateway {
-            identities: oidc::Identities::start(config.oidc.clone(), &tasks)?,
+            identities: oidc::Identities::start(&config.oidc, config.policy.reload_interval, &tasks)?,
             policy: policy::Policy::follow(config.policy.file.clone(), config.policy.reload_interval, &tasks)
                 .map_err(Error::Policy)?,
             workspaces: workspace::Directory::new(config.workspaces.iter().cloned()),
             sessions: session::Sessions::new(limits),
+            locks,
             downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),
             turned_away: crate::turned_away::TurnedAway::default(),
             authority,
@@ -120,6 +122,7 @@ impl Running {
             config,
         });
         gateway.tasks.spawn(door.serve(Arc::clone(&gateway)));
+        gateway.tasks.spawn(recheck::run(Arc::clone(&gateway)));
         gateway.tasks.spawn(admin.serve(Arc::clone(&gateway)));
         tracing::info!(address = %addresses.listen, "listening for people (TLS)");
         tracing::info!(address = %addresses.admin, "listening for probes and metrics (plain HTTP)");
@@ -253,6 +256,9 @@ pub enum Error {
     /// The list of enrolments.
     #[error("the list of enrolments cannot be opened: {0}")]
     Enrolments(#[source] io::Error),
+    /// The locks.
+    #[error("the locks cannot be read: {0}")]
+    Locks(#[source] io::Error),
     /// The client for the identity provider.
     #[error(transparent)]
     Client(#[from] oidc::ClientError),

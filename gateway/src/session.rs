@@ -7,6 +7,7 @@
 //! refused is on record before its person reads why.
 
 mod registry;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +19,13 @@ use doorward_certs::{SessionCert, SessionRequest};
 use doorward_wire::message::OpenSession;
 use uuid::Uuid;
 
-pub use registry::{Limits, Live, Sessions};
+pub use registry::{Dismissal, Limits, Live, Sessions};
+pub(crate) use standing::Standing;
 
 use crate::Gateway;
 use crate::http::TunnelRequest;
 use crate::link::{AgentStream, OpenError};
 use crate::metrics;
-use crate::oidc::Identity;
 use crate::policy::Grant;
 use crate::record::{Closing, Counted, Recording, Start};
 use crate::refusal::{Dependency, Refusal, RefusalCode};
@@ -73,7 +74,7 @@ pub async fn run(gateway: Arc<Gateway>, mut request: TunnelRequest) -> Ended {
         killed: seat.killed(),
         silence: relay::SILENCE,
     };
-    let passage = match request.accept().await {
+    let passage = match request.accept(session).await {
         Ok(tunnel) => Box::pin(relay::pass(tunnel, agent.stream, &recording, bounds)).await,
         Err(_gone) => Box::pin(relay::pass(Nobody, agent.stream, &recording, bounds)).await,
     };
@@ -85,7 +86,7 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
     if gateway.tasks.stopping().is_cancelled() {
         return Err(Refusal::new(RefusalCode::Stopping, "the gateway is stopping").into());
     }
-    let identity = identify(gateway, request).await?;
+    let identity = gateway.identities.identify(&request.token).await?;
     request.authenticated();
     let by = |refusal| Refused {
         refusal,
@@ -98,6 +99,11 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         .sessions
         .enter(session, grant.user(), grant.workspace().name.as_str())
         .map_err(by)?;
+    // Only now: a lock ends who has a seat already, and refuses who takes one later.
+    let place = grant.workspace().name.as_str();
+    gateway.locks.check(grant.user(), Some(place)).map_err(by)?;
+    seat.stands_on(Standing::new(gateway, &identity, &grant, &request.token));
+    gateway.identities.not_logged_out(&identity).map_err(by)?;
     ready(gateway).map_err(by)?;
     let certificate = sign(gateway, session, &grant).await.map_err(by)?;
     let (agent, recording) = connect(gateway, session, &grant, certificate, request)
@@ -120,12 +126,6 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         agent,
         recording,
     })
-}
-
-async fn identify(gateway: &Gateway, request: &TunnelRequest) -> Result<Identity, Refusal> {
-    tokio::time::timeout(IDENTIFY_WITHIN, gateway.identities.identify(&request.token))
-        .await
-        .map_err(|_| late(Dependency::IdentityProvider, IDENTIFY_WITHIN))?
 }
 
 /// A session that could not be put on record is refused before anything is signed for it.
@@ -282,7 +282,6 @@ fn unreachable(error: &OpenError) -> Refusal {
     }
 }
 
-const IDENTIFY_WITHIN: Duration = Duration::from_secs(10);
 const SIGN_WITHIN: Duration = Duration::from_secs(10);
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);

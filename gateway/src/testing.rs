@@ -42,6 +42,8 @@ pub(crate) fn folder() -> TempDir {
     write_certificate(folder.path(), "localhost");
     doorward_certs::Local::create_files(&folder.path().join("user-ca"), &folder.path().join("host-ca")).unwrap();
     fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
+    fs::write(folder.path().join("logins.toml"), "[logins]\n\"bob\" = \"bob\"\n").unwrap();
+    private(&folder.path().join("introspection"), "secret");
     folder
 }
 
@@ -184,6 +186,26 @@ impl Bench {
     /// A GET with these extra header lines.
     pub(crate) async fn get(&self, path: &str, lines: &str) -> Reply {
         self.raw(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n").as_bytes())
+            .await
+    }
+
+    /// A request with a body, if it has one.
+    pub(crate) async fn send(&self, method: &str, path: &str, lines: &str, body: &str) -> Reply {
+        let length = match body.is_empty() {
+            true => String::new(),
+            false => format!("Content-Length: {}\r\n", body.len()),
+        };
+        self.raw(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}{length}\r\n{body}").as_bytes())
+            .await
+    }
+
+    /// The same with a token, the body as JSON.
+    pub(crate) async fn send_as(&self, method: &str, token: &str, path: &str, body: &str) -> Reply {
+        let kind = match body.is_empty() {
+            true => "",
+            false => "Content-Type: application/json\r\n",
+        };
+        self.send(method, path, &format!("Authorization: Bearer {token}\r\n{kind}"), body)
             .await
     }
 

@@ -3,8 +3,8 @@
 //! Keys that nobody asked for are faults. Types are exact: nothing is converted.
 
 use std::{
-    cell::RefCell,
-    collections::BTreeSet,
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
     time::Duration,
@@ -138,6 +138,8 @@ pub(crate) struct Section<'d> {
     name: String,
     offset: usize,
     asked: RefCell<BTreeSet<&'static str>>,
+    /// Any key may stand in it.
+    open: Cell<bool>,
 }
 
 impl<'d> Section<'d> {
@@ -148,6 +150,7 @@ impl<'d> Section<'d> {
             name,
             offset,
             asked: RefCell::default(),
+            open: Cell::default(),
         }
     }
 
@@ -242,6 +245,42 @@ impl<'d> Section<'d> {
         array.iter().filter_map(|one| self.enter(key, one, &mut read)).collect()
     }
 
+    /// Reads a table whose keys are names of somebody's choice; those with a fault are left out.
+    pub(crate) fn entries<T>(&self, parse: impl Fn(&DeValue<'_>) -> Result<T, String>) -> BTreeMap<String, T> {
+        self.open.set(true);
+        let mut all = BTreeMap::new();
+        for (key, value) in self.table {
+            match parse(value.get_ref()) {
+                Ok(read) => {
+                    all.insert(key.get_ref().clone().into_owned(), read);
+                }
+                Err(text) => {
+                    let name = key.get_ref().escape_debug();
+                    self.document.fault(value.span().start, format!("`{name}`: {text}"));
+                }
+            }
+        }
+        all
+    }
+
+    /// Reads a key that is one table, or an array of tables; with the place of each, from 0.
+    pub(crate) fn one_or_more<T>(
+        &self,
+        key: &'static str,
+        mut read: impl FnMut(&Section<'_>, usize) -> Option<T>,
+    ) -> Vec<T> {
+        if !self.has(key) {
+            self.fault(format!("the section [{}] is missing", self.path_of(key)));
+        }
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Array(_)) => {
+                let mut place = 0..;
+                self.sections(key, |section| read(section, place.next().unwrap_or_default()))
+            }
+            _ => self.section(key, |section| read(section, 0)).into_iter().collect(),
+        }
+    }
+
     fn enter<T>(
         &self,
         key: &str,
@@ -275,6 +314,9 @@ impl<'d> Section<'d> {
 
     /// Every key that nobody asked for is a fault.
     fn finish(&self) {
+        if self.open.get() {
+            return;
+        }
         let asked = self.asked.borrow();
         for key in self.table.keys() {
             let name: &str = key.get_ref();

@@ -10,10 +10,15 @@ use url::{Host, Url};
 use crate::workspace::Workspace;
 
 pub(crate) mod document;
+mod issuer;
+mod login_rule;
 mod read;
 pub(crate) mod secret_file;
 
 pub use document::{Fault, Faults};
+pub(crate) use issuer::domain;
+pub use issuer::{ClaimPath, ClaimPathError, Dpop, GroupsForm, Introspection, Oidc, TokenKind};
+pub use login_rule::{LoginRule, LoginTable, Template};
 
 /// A configuration that was checked.
 #[derive(Debug, Clone)]
@@ -24,8 +29,8 @@ pub struct Config {
     pub listen: Listen,
     /// The listener for probes and metrics.
     pub admin: Admin,
-    /// The identity provider.
-    pub oidc: Oidc,
+    /// The identity providers; at least one. The first is the one that programs log in with unless told otherwise.
+    pub oidc: Vec<Oidc>,
     /// The SSH certificate authority.
     pub authority: Authority,
     /// The links to agents.
@@ -34,6 +39,8 @@ pub struct Config {
     pub records: Records,
     /// Where the policy is read from.
     pub policy: PolicyFile,
+    /// How open sessions are looked at again.
+    pub session: Session,
     /// What is bounded, and by how much.
     pub limits: Limits,
     /// The workspaces.
@@ -58,103 +65,6 @@ pub struct Listen {
 pub struct Admin {
     /// The address and port; loopback unless configured otherwise.
     pub address: SocketAddr,
-}
-
-/// `[oidc]`: whose tokens are believed, and what they must say.
-#[derive(Debug, Clone)]
-pub struct Oidc {
-    /// The issuer, exactly as its tokens and its discovery document spell it.
-    pub issuer: String,
-    /// The client id that the laptop's program logs in with.
-    pub client_id: String,
-    /// The audience that a token must name.
-    pub audience: String,
-    /// The scopes that the laptop's program asks for.
-    pub scopes: Vec<String>,
-    /// The signature algorithms that are accepted; never symmetric ones.
-    pub algorithms: Vec<jsonwebtoken::Algorithm>,
-    /// Where the person's name stands.
-    pub user_claim: ClaimPath,
-    /// Where the groups stand.
-    pub groups_claim: ClaimPath,
-    /// What form the groups have; never guessed.
-    pub groups_form: GroupsForm,
-    /// The clients for which a token may have been made (`azp`, or `client_id` of RFC 9068).
-    pub authorized_parties: Vec<String>,
-    /// Which kind of token is taken.
-    pub token_kind: TokenKind,
-    /// The only CA certificates believed when the issuer is asked, PEM; the system's if none is given.
-    pub ca: Option<PathBuf>,
-    /// After the keys were asked for, how long an unknown key id asks no more.
-    pub keys_cool_down: Duration,
-    /// How often the keys are fetched again.
-    pub keys_refresh: Duration,
-    /// How long keys go on being believed when the issuer cannot be asked.
-    pub keys_max_age: Duration,
-}
-
-/// The way to a claim: names of nested objects, outermost first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimPath(Vec<String>);
-
-impl ClaimPath {
-    /// Reads `a.b.c`; a dot or backslash that belongs to a name is written `\.` or `\\`.
-    ///
-    /// # Errors
-    /// A name is empty or the backslash stands before something else.
-    pub fn parse(text: &str) -> Result<Self, ClaimPathError> {
-        let mut names = vec![String::new()];
-        let mut characters = text.chars();
-        while let Some(character) = characters.next() {
-            let next = match character {
-                '.' => {
-                    names.push(String::new());
-                    continue;
-                }
-                '\\' => match characters.next() {
-                    Some(escaped @ ('.' | '\\')) => escaped,
-                    _ => return Err(ClaimPathError),
-                },
-                other => other,
-            };
-            if let Some(name) = names.last_mut() {
-                name.push(next);
-            }
-        }
-        if names.iter().any(String::is_empty) {
-            return Err(ClaimPathError);
-        }
-        Ok(Self(names))
-    }
-
-    /// The names, outermost first; at least one.
-    #[must_use]
-    pub fn names(&self) -> &[String] {
-        &self.0
-    }
-}
-
-/// A claim path with an empty name or a stray backslash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a claim path is names with dots between them; a dot inside a name is written \\.")]
-pub struct ClaimPathError;
-
-/// What form the groups claim has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupsForm {
-    /// An array of strings.
-    Array,
-    /// One string that is one group.
-    String,
-}
-
-/// Which kind of token is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenKind {
-    /// An access token made for this gateway.
-    Access,
-    /// An ID token, for providers whose access tokens are opaque.
-    Id,
 }
 
 /// `[authority]`: who signs SSH certificates.
@@ -201,6 +111,24 @@ pub struct PolicyFile {
     pub file: PathBuf,
     /// How often it is looked at for a change.
     pub reload_interval: Duration,
+}
+
+/// `[session]`: how open sessions are looked at again.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// How often each is decided again.
+    pub recheck_interval: Duration,
+    /// How long after the end of its newest token a session goes on without a newer one.
+    pub renew_grace: Duration,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            recheck_interval: Duration::from_secs(60),
+            renew_grace: Duration::from_secs(600),
+        }
+    }
 }
 
 /// `[limits]`: what is bounded, and by how much.

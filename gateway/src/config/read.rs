@@ -9,15 +9,13 @@ use std::{
 };
 
 use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
-use jsonwebtoken::Algorithm;
 use toml::de::DeValue;
-use url::{Host, Url};
+use url::Host;
 
 use super::{
-    Admin, Authority, AuthorityKind, ClaimPath, Config, GroupsForm, Limits, Link, Listen, Oidc, PolicyFile, Records,
-    TokenKind,
-    document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
-    secret_file,
+    Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Records, Session,
+    document::{Document, Fault, Faults, Section, count, duration, name, parsed, text},
+    issuer, secret_file,
 };
 use crate::{listen, policy, workspace::Workspace};
 
@@ -50,7 +48,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
     let state_directory = top.required("state-directory", path(base));
     let listen = top.required_section("listen", |section| read_listen(section, base, others));
     let admin = top.section("admin", read_admin);
-    let oidc = top.required_section("oidc", |section| read_oidc(section, base));
+    let oidc = issuer::read_all(top, base, others);
     let authority = top.required_section("authority", |section| read_authority(section, base));
     let link = top.required_section("link", |section| read_link(section, base));
     let records = top.required_section("records", |section| read_records(section, base));
@@ -58,6 +56,10 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
     let limits = match top.has("limits") {
         true => top.section("limits", |section| Some(read_limits(section))),
         false => Some(Limits::default()),
+    };
+    let session = match top.has("session") {
+        true => top.section("session", |section| Some(read_session(section))),
+        false => Some(Session::default()),
     };
     let workspaces = top.sections("workspace", |section| read_workspace(section, base));
     for twice in repeated(workspaces.iter().map(|one| one.name.as_str())) {
@@ -83,6 +85,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
         link: link?,
         records: records?,
         policy: policy?,
+        session: session?,
         limits: limits?,
         workspaces,
     })
@@ -117,69 +120,11 @@ fn read_admin(section: &Section<'_>) -> Option<Admin> {
     })
 }
 
-fn read_oidc(section: &Section<'_>, base: &Path) -> Option<Oidc> {
-    let issuer = section.required("issuer", issuer);
-    let client_id = section.required("client-id", text);
-    let audience = section.required("audience", text);
-    let scopes = section.or("scopes", vec!["openid".to_owned()], list(text));
-    if !scopes.iter().any(|scope| scope == "openid") {
-        section.fault_at("scopes", "`scopes` must contain \"openid\"");
-    }
-    let algorithms = section.or(
-        "algorithms",
-        vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
-        list(algorithm),
-    );
-    if algorithms.is_empty() {
-        section.fault_at("algorithms", "`algorithms` must name at least one");
-    }
-    let user_claim = section.optional("user-claim", claim_path);
-    let groups_claim = section.optional("groups-claim", claim_path);
-    let groups_form = section.or("groups-form", GroupsForm::Array, |value| match text(value)?.as_str() {
-        "array" => Ok(GroupsForm::Array),
-        "string" => Ok(GroupsForm::String),
-        _ => Err("must be \"array\" or \"string\"".to_owned()),
-    });
-    let token_kind = section.or("token", TokenKind::Access, |value| match text(value)?.as_str() {
-        "access" => Ok(TokenKind::Access),
-        "id" => Ok(TokenKind::Id),
-        _ => Err("must be \"access\" or \"id\"".to_owned()),
-    });
-    let authorized_parties = section.optional("authorized-parties", list(text));
-    if authorized_parties.as_ref().is_some_and(Vec::is_empty) {
-        section.fault_at("authorized-parties", "`authorized-parties` must name at least one");
-    }
-    let ca = section.optional("ca", existing(base));
-    let keys_cool_down = section.or("keys-cool-down", Duration::from_secs(10), duration(MOMENT, HOUR));
-    let keys_refresh = section.or("keys-refresh", Duration::from_secs(300), duration(MOMENT, DAY));
-    let keys_max_age = section.or("keys-max-age", DAY, duration(MOMENT, 7 * DAY));
-    if keys_max_age < keys_refresh {
-        section.fault_at("keys-max-age", "`keys-max-age` must not be shorter than `keys-refresh`");
-    }
-    let client_id = client_id?;
-    Some(Oidc {
-        issuer: issuer?,
-        authorized_parties: authorized_parties.unwrap_or_else(|| vec![client_id.clone()]),
-        client_id,
-        audience: audience?,
-        scopes,
-        algorithms,
-        user_claim: claim_or(section, "user-claim", user_claim, "preferred_username")?,
-        groups_claim: claim_or(section, "groups-claim", groups_claim, "groups")?,
-        groups_form,
-        token_kind,
-        ca: if section.has("ca") { Some(ca?) } else { None },
-        keys_cool_down,
-        keys_refresh,
-        keys_max_age,
-    })
-}
-
-fn claim_or(section: &Section<'_>, key: &'static str, read: Option<ClaimPath>, otherwise: &str) -> Option<ClaimPath> {
-    if section.has(key) {
-        read
-    } else {
-        ClaimPath::parse(otherwise).ok()
+fn read_session(section: &Section<'_>) -> Session {
+    let usual = Session::default();
+    Session {
+        recheck_interval: section.or("recheck-interval", usual.recheck_interval, duration(MOMENT, HOUR)),
+        renew_grace: section.or("renew-grace", usual.renew_grace, duration(MOMENT, DAY)),
     }
 }
 
@@ -295,11 +240,11 @@ fn read_workspace(section: &Section<'_>, base: &Path) -> Option<Workspace> {
     })
 }
 
-fn path(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
+pub(super) fn path(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
     move |value| text(value).map(|text| base.join(text))
 }
 
-fn existing(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
+pub(super) fn existing(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
     move |value| {
         let file = path(base)(value)?;
         fs::File::open(&file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
@@ -307,34 +252,11 @@ fn existing(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
     }
 }
 
-fn secret(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
+pub(super) fn secret(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, String> {
     move |value| {
         let file = path(base)(value)?;
         secret_file::check(&file).map_err(|sentence| format!("{} {sentence}", file.display()))?;
         Ok(file)
-    }
-}
-
-fn claim_path(value: &DeValue<'_>) -> Result<ClaimPath, String> {
-    ClaimPath::parse(&text(value)?).map_err(|error| error.to_string())
-}
-
-fn algorithm(value: &DeValue<'_>) -> Result<Algorithm, String> {
-    match text(value)?.as_str() {
-        "RS256" => Ok(Algorithm::RS256),
-        "RS384" => Ok(Algorithm::RS384),
-        "RS512" => Ok(Algorithm::RS512),
-        "PS256" => Ok(Algorithm::PS256),
-        "PS384" => Ok(Algorithm::PS384),
-        "PS512" => Ok(Algorithm::PS512),
-        "ES256" => Ok(Algorithm::ES256),
-        "ES384" => Ok(Algorithm::ES384),
-        "EdDSA" => Ok(Algorithm::EdDSA),
-        "HS256" | "HS384" | "HS512" | "none" => Err("a symmetric algorithm, or none, is never accepted".to_owned()),
-        other => Err(format!(
-            "`{}` is no signature algorithm that is known",
-            other.escape_debug()
-        )),
     }
 }
 
@@ -350,21 +272,8 @@ fn host_and_port(value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
-/// An issuer's URL: https, or http on loopback; without query, fragment or user.
-fn issuer(value: &DeValue<'_>) -> Result<String, String> {
-    let text = text(value)?;
-    let url = Url::parse(&text).map_err(|error| format!("`{}` is no URL: {error}", text.escape_debug()))?;
-    if !super::trustworthy(&url) {
-        return Err("must be https (http only on loopback)".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err("must have no query, no fragment and no user (OpenID Connect Discovery 1.0, section 3)".to_owned());
-    }
-    Ok(text)
-}
-
-const MOMENT: Duration = Duration::from_millis(10);
+pub(super) const MOMENT: Duration = Duration::from_millis(10);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const RELOAD: Duration = Duration::from_secs(5);

@@ -32,10 +32,10 @@ fn a_good_file_is_read_with_its_defaults() {
     let (config, folder) = load(&testing::text("https://issuer.example", ""));
     let config = config.unwrap();
     assert_eq!(config.state_directory, folder.path().join("state"));
-    assert_eq!(config.oidc.authorized_parties, ["doorward"]);
-    assert_eq!(config.oidc.scopes, ["openid"]);
-    assert_eq!(config.oidc.user_claim.names(), ["preferred_username"]);
-    assert_eq!(config.oidc.token_kind, TokenKind::Access);
+    assert_eq!(config.oidc[0].authorized_parties, ["doorward"]);
+    assert_eq!(config.oidc[0].scopes, ["openid"]);
+    assert_eq!(config.oidc[0].user_claim.names(), ["preferred_username"]);
+    assert_eq!(config.oidc[0].token_kind, TokenKind::Access);
     assert_eq!(config.authority.certificate_life, Duration::from_secs(180));
     assert_eq!(config.records.commit_interval, Duration::from_millis(20));
     assert_eq!(config.limits.drain, Duration::from_secs(30));
@@ -153,6 +153,76 @@ fn each_fault_is_named_with_its_line() {
             "gateway.toml:13: unknown key `client-secret` in [oidc]",
         ),
         (
+            "keys-cool-down = \"10ms\"",
+            "token = \"opaque\"",
+            "gateway.toml:9: opaque tokens need [oidc.introspection]",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "introspection = { client-id = \"x\", client-secret-file = \"missing\" }",
+            "gateway.toml:13: `client-secret-file`: ",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "introspection = { client-id = \"x\", client-secret-file = \"policy.toml\" }",
+            "can be read by others",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "introspection = { client-id = \"x\", client-secret-file = \"introspection\", endpoint = \"http://x.org\" }",
+            "gateway.toml:13: `endpoint`: must be https",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "introspection = { client-id = \"x\", client-secret-file = \"introspection\", cache = \"1h\" }",
+            "gateway.toml:13: `cache`: must be from",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "dpop = \"maybe\"",
+            "gateway.toml:13: `dpop`: must be \"off\"",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "name = \"two words\"",
+            "gateway.toml:13: `name`: must be at most 64 letters",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "email-domains = [\"*.x.org\"]",
+            "gateway.toml:13: `email-domains`: `*.x.org` is no domain",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "login = {}",
+            "gateway.toml:13: a login rule needs",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "login = { template = \"dev-*{user}\" }",
+            "gateway.toml:13: `template`: must contain `{user}` once",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "login = { template = \"{user}{user}\" }",
+            "gateway.toml:13: `template`: must contain `{user}` once",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "login = { table-file = \"logins.toml\", claim = \"email\" }",
+            "gateway.toml:13: `claim` has no meaning beside `table-file`",
+        ),
+        (
+            "keys-cool-down = \"10ms\"",
+            "login = { table-file = \"policy.toml\" }",
+            "policy.toml:1: the section [logins] is missing",
+        ),
+        (
+            "[authority.local]",
+            "[session]\nrecheck-interval = \"2h\"\n[authority.local]",
+            "gateway.toml:15: `recheck-interval`: must be from",
+        ),
+        (
             "user-ca = \"user-ca\"",
             "user-ca = \"missing\"",
             "gateway.toml:15: `user-ca`: missing does not exist",
@@ -194,6 +264,97 @@ fn each_fault_is_named_with_its_line() {
         let found = faults(from, to);
         assert!(found.iter().any(|fault| fault.contains(expected)), "{to:?}: {found:#?}");
     }
+}
+
+#[test]
+fn several_issuers_are_told_apart() {
+    let one = "[[oidc]]\nissuer = \"https://one.example\"\nclient-id = \"doorward\"\naudience = \"doorward-gateway\"\n";
+    let text = testing::text("https://issuer.example", "");
+    let (before, rest) = text.split_once("[oidc]").unwrap();
+    let (_, after) = rest.split_once("[authority.local]").unwrap();
+    let with = |issuers: &str| load(&format!("{before}{issuers}[authority.local]{after}")).0;
+    let two = one.replace("one.example", "two.example");
+    let config = with(&format!("{one}{two}")).unwrap();
+    let prefixes: Vec<_> = config.oidc.iter().map(|one| one.groups_prefix.as_str()).collect();
+    assert_eq!(prefixes, ["", "two.example:"]);
+    assert_eq!(config.oidc[0].email_domains, None);
+    assert!(config.oidc[1].email_domains.as_ref().unwrap().is_empty());
+    let opaque = "token = \"opaque\"\nintrospection = { client-id = \"x\", client-secret-file = \"introspection\" }\n";
+    for (issuers, said) in [
+        (
+            one.repeat(2),
+            "the issuer `https://one.example` is there more than once",
+        ),
+        (
+            format!("{one}{}", one.replace("one.example", "one.example/other")),
+            "two issuers are called `one.example`",
+        ),
+        (
+            format!("{one}{opaque}{two}{opaque}"),
+            "only one issuer may have opaque tokens",
+        ),
+        (String::new(), "the section [oidc] is missing"),
+    ] {
+        let faults = with(&issuers).unwrap_err().to_string();
+        assert!(faults.contains(said), "{faults}");
+    }
+}
+
+/// `explain`: by the files alone, with the locks of the state folder; the exit code says it as well.
+#[test]
+fn the_command_explains() {
+    use crate::{explain, locks::Locks, policy::Verdict};
+    let (config, folder) = load(&testing::text("https://issuer.example", ""));
+    let config = config.unwrap();
+    let who = |groups: &[&str]| explain::Supposed {
+        user: "bob".to_owned(),
+        groups: groups.iter().map(|&group| group.to_owned()).collect(),
+        email: None,
+        issuer: None,
+    };
+    let place = doorward_certs::WorkspaceName::try_from("devenv-0").unwrap();
+    let granted = explain::offline(&config, &who(&["developers"]), &place).unwrap();
+    assert_eq!(
+        (granted.verdict, granted.login.as_deref()),
+        (Verdict::Granted, Some("node"))
+    );
+    let text = explain::text(&granted);
+    assert!(text.starts_with("bob may enter devenv-0 as node\n"), "{text}");
+    assert!(
+        text.contains("  + developer: member by the group `developers`"),
+        "{text}"
+    );
+    let denied = explain::text(&explain::offline(&config, &who(&["a"]), &place).unwrap());
+    assert!(denied.starts_with("bob may not enter devenv-0"), "{denied}");
+    assert!(denied.contains("  - developer: none of its groups"), "{denied}");
+    let file = folder.path().join("gateway.toml");
+    let exit = |more: &[&str]| {
+        let args = [
+            "doorward-gateway",
+            "explain",
+            "--config",
+            file.to_str().unwrap(),
+            "--user",
+            "bob",
+        ];
+        let args = args.into_iter().chain(more.iter().copied()).map(Into::into);
+        format!("{:?}", crate::cli::main_with(args))
+    };
+    let code = |code: u8| format!("{:?}", std::process::ExitCode::from(code));
+    assert_eq!(exit(&["--groups", "x,developers", "devenv-0"]), code(0));
+    assert_eq!(exit(&["--groups", "developers", "--json", "devenv-0"]), code(0));
+    assert_eq!(exit(&["devenv-0"]), code(1));
+    assert_eq!(exit(&["--email", "bob", "devenv-0"]), code(64));
+    assert_eq!(exit(&["../x"]), code(64));
+    assert_eq!(exit(&["--issuer", "nobody", "devenv-0"]), code(78));
+    fs::create_dir(folder.path().join("state")).unwrap();
+    let lock = r#"[{"kind":"user","name":"bob","by":"alice","at":"2026-01-01T00:00:00Z","reason":"away"}]"#;
+    fs::write(folder.path().join("state/locks.json"), lock).unwrap();
+    assert_eq!(Locks::open(&config.state_directory).unwrap().list().len(), 1);
+    let locked = explain::offline(&config, &who(&["developers"]), &place).unwrap();
+    assert_eq!(locked.verdict, Verdict::Locked);
+    assert!(explain::text(&locked).contains("you are locked: away"));
+    assert_eq!(exit(&["--groups", "developers", "devenv-0"]), code(1));
 }
 
 #[test]
@@ -301,9 +462,21 @@ fn the_document_tells_the_truth() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    let [gateway, roles] = samples[..] else {
-        panic!("two samples")
+    let [gateway, issuers, roles] = samples[..] else {
+        panic!("three samples")
     };
+    let (before, rest) = gateway.split_once("[oidc]").unwrap();
+    let (_, after) = rest.split_once("[authority.local]").unwrap();
+    let (several, _) = load(&format!("{before}{issuers}\n[authority.local]{after}"));
+    let several = several.unwrap();
+    assert_eq!(several.oidc.len(), 2);
+    assert_eq!(
+        (
+            several.oidc[0].user_prefix.as_str(),
+            several.oidc[1].user_prefix.as_str()
+        ),
+        ("", "partner:")
+    );
     crate::policy::Roles::parse(Path::new("policy.toml"), roles).unwrap();
     let (as_shown, _) = load(gateway);
     // Every default that is commented out, said aloud; files that are not there stay unsaid.

@@ -12,7 +12,9 @@ pub use tunnel::{EdgeStream, Gone, Tunnel, TunnelRequest, UPGRADE};
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -136,18 +138,22 @@ async fn answer(
     permit: &Guarded<Option<Permit>>,
 ) -> Response<Body> {
     let id = Uuid::now_v7();
-    let (route, response) = match request::check(&request) {
+    let (route, mut response) = match request::check(&request) {
         Err(refusal) => {
             gateway.turn_away(&refusal, "", peer);
             ("refused", problem::response(&refusal, id))
         }
-        Ok(route @ Route::Connect { .. }) => ("connect", connect(gateway, &mut request, route, peer, permit, id).await),
+        Ok(route @ Route::Connect { .. }) => (
+            "connect",
+            connect(Arc::clone(&gateway), &mut request, route, peer, permit, id).await,
+        ),
         Ok(route) => {
             let name = route.name();
-            let answering = api::answer(&gateway, &request, route, peer, permit);
+            let answering = api::answer(&gateway, &mut request, route, peer, permit);
             let response = match tokio::time::timeout(ANSWER, answering).await {
                 Ok(Ok(response)) => response,
-                Ok(Err(refusal)) if refusal.code().status() == StatusCode::UNAUTHORIZED => {
+                // Whoever is refused here is not known: put on record at a bounded rate.
+                Ok(Err(refusal)) if refusal.code().status() == StatusCode::UNAUTHORIZED || name == "logout" => {
                     gateway.turn_away(&refusal, "", peer);
                     problem::response(&refusal, id)
                 }
@@ -161,8 +167,33 @@ async fn answer(
             (name, response)
         }
     };
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(code) = response.extensions().get::<RefusalCode>().copied()
+    {
+        let headers = response.headers_mut();
+        headers.remove(header::WWW_AUTHENTICATE);
+        for challenge in gateway.identities.challenges(code) {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
     metrics::answered(route, response.status().as_u16());
     response
+}
+
+/// The body of a request whose header was checked: as long as it said, and in time.
+pub(crate) async fn body(request: &mut Request<Incoming>, route: &Route) -> Result<Bytes, Refusal> {
+    let most = route.body().map_or(0, |(_, most)| most);
+    let whole = Limited::new(request.body_mut(), most).collect();
+    match tokio::time::timeout(BODY, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) => {
+            Err(Refusal::new(RefusalCode::BadRequest, "the body broke off").with_detail(error.to_string()))
+        }
+        Err(_) => Err(Refusal::new(
+            RefusalCode::RequestTimeout,
+            "the body did not come in time",
+        )),
+    }
 }
 
 /// Hands the request to a session of its own and waits for what it answers.
@@ -207,7 +238,7 @@ fn asked(
     let Route::Connect { workspace, accept_key } = route else {
         return Err(Refusal::new(RefusalCode::Internal, "the request took a wrong way"));
     };
-    let token = token(request.headers())?;
+    let token = token(request)?;
     let user_agent = request::user_agent(request.headers());
     let (respond, answered) = oneshot::channel();
     let answer = Answer {
@@ -238,8 +269,10 @@ fn refuse(refusal: &Refusal, peer: SocketAddr, id: Uuid) -> Response<Body> {
 
 /// The most header fields that are read.
 const MOST_HEADERS: usize = 64;
-/// The largest header, in bytes: the longest token and room for the rest.
-const LARGEST_HEADER: usize = BearerToken::LONGEST + 24 * 1024;
+/// The largest header, in bytes: the longest token, the longest proof and room for the rest.
+const LARGEST_HEADER: usize = 2 * BearerToken::LONGEST + 24 * 1024;
+/// How long a body may take.
+const BODY: Duration = Duration::from_secs(5);
 /// How long an answer other than a tunnel may take to begin.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long, and how much, is read after an answer.

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use doorward_certs::WorkspaceName;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::edge::EdgeIo;
 use crate::{
     listen::Permit,
-    oidc::BearerToken,
+    oidc::Presented,
     problem::{self, Body},
     refusal::Refusal,
 };
@@ -33,7 +33,7 @@ pub struct TunnelRequest {
     /// The workspace that is asked for; it may not exist.
     pub workspace: WorkspaceName,
     /// The token that was shown; not checked yet.
-    pub token: BearerToken,
+    pub token: Presented,
     /// Where the connection comes from: the socket's own word, never a header's.
     pub peer: SocketAddr,
     /// What the client says it is: at most 200 printable ASCII characters, hostile until escaped.
@@ -59,11 +59,11 @@ impl TunnelRequest {
         self.answer.permit = None;
     }
 
-    /// Answers 101 and waits for the tunnel, at most [`UPGRADE`].
+    /// Answers 101, with the session's name, and waits for the tunnel, at most [`UPGRADE`].
     ///
     /// # Errors
     /// The client went away, or did not take the answer in time.
-    pub async fn accept(self) -> Result<Tunnel, Gone> {
+    pub async fn accept(self, session: Uuid) -> Result<Tunnel, Gone> {
         let Answer {
             respond,
             upgrade,
@@ -76,6 +76,9 @@ impl TunnelRequest {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
+        if let Ok(session) = HeaderValue::try_from(session.to_string()) {
+            headers.insert(SESSION, session);
+        }
         respond.send(response).map_err(|_| Gone)?;
         let upgraded = tokio::time::timeout(UPGRADE, upgrade)
             .await
@@ -101,5 +104,7 @@ impl TunnelRequest {
 #[error("the client went away before the tunnel stood")]
 pub struct Gone;
 
+/// The name of the session that was opened.
+const SESSION: HeaderName = HeaderName::from_static("doorward-session");
 /// How long the client may take to take the 101.
 pub const UPGRADE: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use jsonwebtoken::{Algorithm, EncodingKey, jwk::Jwk};
@@ -19,9 +20,9 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    config::{ClaimPath, GroupsForm, Oidc, TokenKind},
+    config::{ClaimPath, Dpop, GroupsForm, Oidc, TokenKind},
     guarded::Guarded,
-    oidc::BearerToken,
+    oidc::{BearerToken, Presented},
     problem::{self, Body},
 };
 
@@ -48,6 +49,10 @@ struct State {
     discovery: Guarded<Answer>,
     keys: Guarded<Answer>,
     published: Guarded<Vec<Value>>,
+    /// What it says about each token; about others, that they are not active.
+    tokens: Guarded<std::collections::HashMap<String, Value>>,
+    introspection: Guarded<Answer>,
+    asked: Guarded<Vec<String>>,
     discovered: AtomicUsize,
     fetched: AtomicUsize,
     elsewhere: AtomicUsize,
@@ -107,7 +112,7 @@ impl Key {
     }
 
     /// A good token with these claims.
-    pub(crate) fn token(&self, claims: &Value) -> BearerToken {
+    pub(crate) fn token(&self, claims: &Value) -> Presented {
         bearer(&self.sign(&self.header().to_string(), &claims.to_string()))
     }
 }
@@ -117,8 +122,8 @@ fn pem_of(der: &[u8]) -> String {
     format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
 }
 
-pub(crate) fn bearer(token: &str) -> BearerToken {
-    BearerToken::new(token).unwrap()
+pub(crate) fn bearer(token: &str) -> Presented {
+    Presented::bearer(BearerToken::new(token).unwrap())
 }
 
 pub(crate) fn now() -> u64 {
@@ -142,6 +147,9 @@ impl FakeIssuer {
             discovery: Guarded::new(Answer::Good),
             keys: Guarded::new(Answer::Good),
             published: Guarded::new(keys.iter().map(|key| key.public.clone()).collect()),
+            tokens: Guarded::default(),
+            introspection: Guarded::new(Answer::Good),
+            asked: Guarded::default(),
             discovered: AtomicUsize::new(0),
             fetched: AtomicUsize::new(0),
             elsewhere: AtomicUsize::new(0),
@@ -172,7 +180,7 @@ impl FakeIssuer {
                 state.tasks.spawn(async move {
                     let service = service_fn(move |request| {
                         let state = Arc::clone(&served);
-                        async move { Ok::<_, Infallible>(state.answer(&request).await) }
+                        async move { Ok::<_, Infallible>(state.answer(request).await) }
                     });
                     let serve = http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
                     tokio::select! {
@@ -207,6 +215,20 @@ impl FakeIssuer {
         self.state.published.with(|now| *now = keys);
     }
 
+    /// What it says from now on about a token.
+    pub(crate) fn says(&self, token: &str, claims: Value) {
+        self.state.tokens.with(|tokens| tokens.insert(token.to_owned(), claims));
+    }
+
+    pub(crate) fn introspection_answers(&self, answer: Answer) {
+        self.state.introspection.with(|now| *now = answer);
+    }
+
+    /// The credentials with which it was asked about tokens, each time.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.state.asked.with(|asked| asked.clone())
+    }
+
     /// How often the keys were fetched.
     pub(crate) fn fetched(&self) -> usize {
         self.state.fetched.load(Ordering::SeqCst)
@@ -224,6 +246,14 @@ impl FakeIssuer {
             client_id: "doorward".to_owned(),
             audience: "doorward-gateway".to_owned(),
             scopes: vec!["openid".to_owned()],
+            name: "one".to_owned(),
+            user_prefix: String::new(),
+            groups_prefix: String::new(),
+            email_claim: ClaimPath::parse("email").unwrap(),
+            email_domains: None,
+            dpop: Dpop::Off,
+            introspection: None,
+            login: None,
             algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
             user_claim: ClaimPath::parse("preferred_username").unwrap(),
             groups_claim: ClaimPath::parse("groups").unwrap(),
@@ -260,11 +290,28 @@ impl Drop for FakeIssuer {
 }
 
 impl State {
-    async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        let (answer, good) = match request.uri().path() {
+    async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let (answer, good) = match path.as_str() {
+            "/realms/one/introspect" => {
+                let credentials = request.headers().get(header::AUTHORIZATION).cloned();
+                let credentials = credentials.and_then(|value| value.to_str().map(str::to_owned).ok());
+                self.asked.with(|asked| asked.push(credentials.unwrap_or_default()));
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let token = url::form_urlencoded::parse(&body)
+                    .find(|(key, _)| key == "token")
+                    .map(|(_, token)| token.into_owned())
+                    .unwrap_or_default();
+                let known = self.tokens.with(|tokens| tokens.get(&token).cloned());
+                (
+                    self.introspection.with(|answer| answer.clone()),
+                    known.unwrap_or_else(|| json!({ "active": false })),
+                )
+            }
             "/realms/one/.well-known/openid-configuration" => {
                 self.discovered.fetch_add(1, Ordering::SeqCst);
-                let good = json!({ "issuer": self.url, "jwks_uri": format!("{}/keys", self.url) });
+                let good = json!({ "issuer": self.url, "jwks_uri": format!("{}/keys", self.url),
+                    "introspection_endpoint": format!("{}/introspect", self.url) });
                 (self.discovery.with(|answer| answer.clone()), good)
             }
             "/realms/one/keys" => {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fmt, time::SystemTime};
 
+use doorward_certs::Login;
 use zeroize::Zeroizing;
+
+use super::{Email, LoginFault};
 
 /// A person whose token was checked. Only the check in this module makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,7 +13,11 @@ pub struct Identity {
     pub(super) user: String,
     pub(super) issuer: String,
     pub(super) subject: String,
+    pub(super) login_session: Option<String>,
     pub(super) groups: BTreeSet<String>,
+    pub(super) email: Option<Email>,
+    pub(super) login: Option<Result<Login, LoginFault>>,
+    pub(super) issued: SystemTime,
     pub(super) expires: SystemTime,
 }
 
@@ -39,10 +46,59 @@ impl Identity {
         &self.groups
     }
 
+    /// The issuer's name for the person's login there (`sid`), if the token has one.
+    #[must_use]
+    pub fn login_session(&self) -> Option<&str> {
+        self.login_session.as_deref()
+    }
+
+    /// The e-mail address, if the issuer says that it was verified and may speak for its domain.
+    #[must_use]
+    pub fn email(&self) -> Option<&Email> {
+        self.email.as_ref()
+    }
+
+    /// The login that the issuer's rule makes of the person, or why it makes none; nothing where there is no rule.
+    #[must_use]
+    pub fn login(&self) -> Option<&Result<Login, LoginFault>> {
+        self.login.as_ref()
+    }
+
+    /// What roles look at.
+    #[must_use]
+    pub fn person(&self) -> Person<'_> {
+        Person {
+            user: &self.user,
+            groups: &self.groups,
+            email: self.email.as_ref(),
+            login: self.login.as_ref(),
+        }
+    }
+
+    /// When the token was issued.
+    #[must_use]
+    pub fn issued(&self) -> SystemTime {
+        self.issued
+    }
+
     /// When the token ends (without leeway).
     #[must_use]
     pub fn expires(&self) -> SystemTime {
         self.expires
+    }
+
+    /// The same with a verified address.
+    #[cfg(test)]
+    pub(crate) fn with_email(mut self, email: &str) -> Self {
+        self.email = Email::parse(email);
+        self
+    }
+
+    /// The same with what a rule made of the name.
+    #[cfg(test)]
+    pub(crate) fn with_login(mut self, login: Result<Login, LoginFault>) -> Self {
+        self.login = Some(login);
+        self
     }
 
     /// A person for tests, with a token that ends in an hour.
@@ -52,13 +108,80 @@ impl Identity {
             user: user.to_owned(),
             issuer: "https://issuer.example".to_owned(),
             subject: format!("subject-of-{user}"),
+            login_session: None,
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            email: None,
+            login: None,
+            issued: SystemTime::now(),
             expires: SystemTime::now() + std::time::Duration::from_secs(3600),
         }
     }
 }
 
+/// What roles look at: somebody, proved or supposed.
+#[derive(Debug, Clone, Copy)]
+pub struct Person<'a> {
+    /// The name by which people and records call the person.
+    pub user: &'a str,
+    /// The groups.
+    pub groups: &'a BTreeSet<String>,
+    /// The verified e-mail address.
+    pub email: Option<&'a Email>,
+    /// The login that a rule makes of the person, or why it makes none.
+    pub login: Option<&'a Result<Login, LoginFault>>,
+}
+
+/// A token as it came in, and how it was shown.
+#[derive(Debug)]
+pub struct Presented {
+    pub(super) token: BearerToken,
+    pub(super) proof: Option<ShownProof>,
+}
+
+/// The proof that came beside a token (RFC 9449), and the request that it must be about. Not checked yet.
+#[derive(Debug)]
+pub struct ShownProof {
+    /// The proof, a JWT.
+    pub jwt: BearerToken,
+    /// The method of the request.
+    pub method: String,
+    /// Host and port, as the request names them.
+    pub host: String,
+    /// The path of the request.
+    pub path: String,
+}
+
+impl Presented {
+    /// A bearer token (RFC 6750).
+    #[must_use]
+    pub fn bearer(token: BearerToken) -> Self {
+        Self { token, proof: None }
+    }
+
+    /// A token with the proof of its holder's key.
+    #[must_use]
+    pub fn with_proof(token: BearerToken, proof: ShownProof) -> Self {
+        Self {
+            token,
+            proof: Some(proof),
+        }
+    }
+
+    /// The token, to be kept.
+    #[must_use]
+    pub fn into_token(self) -> BearerToken {
+        self.token
+    }
+
+    /// The token alone.
+    #[must_use]
+    pub fn token(&self) -> &BearerToken {
+        &self.token
+    }
+}
+
 /// A bearer token as it came in: wiped when dropped, never shown.
+#[derive(Clone)]
 pub struct BearerToken(Zeroizing<String>);
 
 impl BearerToken {

@@ -33,11 +33,11 @@ pub(super) enum FetchError {
     Discovery(Url, serde_json::Error),
     #[error("the discovery document is of the issuer `{}`", .0.escape_debug())]
     Foreign(String),
-    #[error("the discovery document names keys at a place that is not to be trusted: `{}`", .0.escape_debug())]
+    #[error("the discovery document names a place that is not to be trusted: `{}`", .0.escape_debug())]
     Place(String),
     #[error("{0}: {1}")]
     Keys(Url, String),
-    #[error("no answer within {} s", FETCH.as_secs())]
+    #[error("no answer within {FETCH:?}")]
     Late,
 }
 
@@ -46,6 +46,15 @@ pub(super) enum FetchError {
 struct Discovery {
     issuer: String,
     jwks_uri: String,
+    introspection_endpoint: Option<String>,
+}
+
+/// What an issuer publishes.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) keys: KeySet,
+    /// Where it is asked about tokens (RFC 8414, section 2).
+    pub(super) introspection: Option<Url>,
 }
 
 /// Why the client for the issuer cannot be made.
@@ -54,6 +63,9 @@ pub enum ClientError {
     /// The CA file cannot be read, or holds no certificate.
     #[error("the CA file {0} cannot be used: {1}")]
     Ca(std::path::PathBuf, String),
+    /// The table of logins cannot be used.
+    #[error("the table of logins cannot be used:\n{0}")]
+    Logins(#[source] crate::config::Faults),
     /// The HTTP client cannot be made.
     #[error("the HTTP client for the identity provider cannot be made: {0}")]
     Client(#[source] reqwest::Error),
@@ -86,14 +98,19 @@ impl Issuer {
         })
     }
 
+    /// The client that asks, which follows no redirect and believes no other CA than configured.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Fetches the discovery document, then the keys.
-    pub(super) async fn keys(&self) -> Result<KeySet, FetchError> {
+    pub(super) async fn keys(&self) -> Result<Published, FetchError> {
         tokio::time::timeout(FETCH, self.keys_unhurried())
             .await
             .map_err(|_| FetchError::Late)?
     }
 
-    async fn keys_unhurried(&self) -> Result<KeySet, FetchError> {
+    async fn keys_unhurried(&self) -> Result<Published, FetchError> {
         let place = format!("{}/.well-known/openid-configuration", self.name.trim_end_matches('/'));
         let place = Url::parse(&place).map_err(|_| FetchError::Place(place))?;
         let body = self.fetch(place.clone()).await?;
@@ -102,12 +119,15 @@ impl Issuer {
         if discovery.issuer != self.name {
             return Err(FetchError::Foreign(discovery.issuer));
         }
-        let place = Url::parse(&discovery.jwks_uri)
-            .ok()
-            .filter(trustworthy)
-            .ok_or(FetchError::Place(discovery.jwks_uri))?;
+        let place = |text: String| {
+            let url = Url::parse(&text).ok().filter(trustworthy);
+            url.ok_or(FetchError::Place(text))
+        };
+        let introspection = discovery.introspection_endpoint.map(place).transpose()?;
+        let place = place(discovery.jwks_uri)?;
         let body = self.fetch(place.clone()).await?;
-        KeySet::parse(&body).map_err(|text| FetchError::Keys(place, text))
+        let keys = KeySet::parse(&body).map_err(|text| FetchError::Keys(place, text))?;
+        Ok(Published { keys, introspection })
     }
 
     async fn fetch(&self, place: Url) -> Result<Vec<u8>, FetchError> {
@@ -131,7 +151,7 @@ impl Issuer {
     }
 }
 
-/// How long both documents together may take.
-pub(super) const FETCH: Duration = Duration::from_secs(5);
+/// How long both documents together may take, and how long an answer about a token: somebody waits at a prompt.
+pub(super) const FETCH: Duration = Duration::from_millis(3500);
 /// The largest document that is read, in bytes.
 const LARGEST: usize = 256 * 1024;

@@ -11,7 +11,7 @@ use serde::{
 use serde_json::{Map, Number, Value};
 
 /// Reads one object, in which no object has a name twice.
-pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
     match serde_json::from_slice(bytes)? {
         Strict(Value::Object(object)) => Ok(object),
         Strict(_) => Err(de::Error::custom("not an object")),

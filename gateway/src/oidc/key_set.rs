@@ -12,11 +12,25 @@ use serde_json::Value;
 #[derive(Debug, Default)]
 pub(super) struct KeySet(Vec<Key>);
 
-struct Key {
+/// One public key for signatures.
+pub(super) struct Key {
     id: Option<String>,
     kind: Kind,
     only_for: Option<String>,
     key: DecodingKey,
+}
+
+impl Key {
+    /// Whether signatures of this algorithm may be checked with it.
+    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
+        let only = self.only_for.as_ref();
+        self.kind.suits(algorithm) && only.is_none_or(|only| *only == format!("{algorithm:?}"))
+    }
+
+    /// The key itself.
+    pub(super) fn decoding(&self) -> &DecodingKey {
+        &self.key
+    }
 }
 
 impl std::fmt::Debug for Key {
@@ -87,8 +101,6 @@ impl KeySet {
     /// The keys that may have signed a token with this key id and algorithm. A token without a key id is taken only if
     /// one key alone could have signed it.
     pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Found<'_> {
-        let name = format!("{algorithm:?}");
-        let fits = |key: &&Key| key.kind.suits(algorithm) && key.only_for.as_ref().is_none_or(|only| *only == name);
         let of_the_id: Vec<&Key> = self
             .0
             .iter()
@@ -99,7 +111,7 @@ impl KeySet {
         }
         let fitting: Vec<&DecodingKey> = of_the_id
             .into_iter()
-            .filter(fits)
+            .filter(|key| key.fits(algorithm))
             .take(MOST_TRIED + 1)
             .map(|key| &key.key)
             .collect();
@@ -112,7 +124,8 @@ impl KeySet {
     }
 }
 
-fn usable(value: Value) -> Option<Key> {
+/// A key that signatures can be checked with, if it is one.
+pub(super) fn usable(value: Value) -> Option<Key> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
     if jwk
         .common

@@ -11,10 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    issuer::{FETCH, Issuer},
-    key_set::KeySet,
-};
+use super::issuer::{FETCH, Issuer, Published};
 use crate::{config::Oidc, metrics, tasks::Tasks};
 
 /// The keys as the checks see them.
@@ -29,7 +26,7 @@ pub(super) struct Keys {
 /// What is known at one moment.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    keys: Option<(Arc<KeySet>, Instant)>,
+    published: Option<(Arc<Published>, Instant)>,
     /// How many fetches have ended, and when the last one did.
     fetches: u64,
     last: Option<Instant>,
@@ -39,7 +36,7 @@ struct Known {
 
 /// Keys to check with, or why there are none.
 pub(super) struct Current {
-    pub(super) keys: Option<Arc<KeySet>>,
+    pub(super) published: Option<Arc<Published>>,
     pub(super) trouble: Option<String>,
     fetches: u64,
 }
@@ -76,10 +73,10 @@ impl Keys {
     pub(super) fn now(&self) -> Current {
         let known = self.known.borrow();
         let fresh = known
-            .keys
+            .published
             .as_ref()
             .filter(|(_, fetched)| fetched.elapsed() <= self.max_age);
-        let trouble = match (&known.keys, fresh) {
+        let trouble = match (&known.published, fresh) {
             (Some(_), None) => Some("the identity provider's keys are too old".to_owned()),
             (None, _) if known.trouble.is_none() => {
                 Some("the identity provider's keys were not fetched yet".to_owned())
@@ -87,7 +84,7 @@ impl Keys {
             _ => known.trouble.clone(),
         };
         Current {
-            keys: fresh.map(|(keys, _)| Arc::clone(keys)),
+            published: fresh.map(|(keys, _)| Arc::clone(keys)),
             trouble,
             fetches: known.fetches,
         }
@@ -104,14 +101,25 @@ impl Keys {
             self.wish.notify_one();
             let mut known = self.known.clone();
             // A fetch has a deadline of its own; this one is for the case that it began just before the wish.
-            let _ = tokio::time::timeout(2 * FETCH, known.wait_for(|known| known.fetches > seen.fetches)).await;
+            let waited = tokio::time::timeout(PATIENCE, known.wait_for(|known| known.fetches > seen.fetches)).await;
+            if waited.is_err() {
+                let late = format!("no answer within {PATIENCE:?}");
+                return Current {
+                    trouble: Some(late),
+                    ..self.now()
+                };
+            }
         }
         self.now()
     }
 
     /// The age of the keys, if there are any.
     pub(super) fn age(&self) -> Option<Duration> {
-        self.known.borrow().keys.as_ref().map(|(_, fetched)| fetched.elapsed())
+        self.known
+            .borrow()
+            .published
+            .as_ref()
+            .map(|(_, fetched)| fetched.elapsed())
     }
 }
 
@@ -146,8 +154,8 @@ impl Follower {
                 known.fetches += 1;
                 known.last = Some(Instant::now());
                 match result {
-                    Ok(keys) => {
-                        known.keys = Some((Arc::new(keys), Instant::now()));
+                    Ok(published) => {
+                        known.published = Some((Arc::new(published), Instant::now()));
                         known.trouble = None;
                     }
                     Err(error) => known.trouble = Some(error.to_string()),
@@ -165,5 +173,8 @@ impl Follower {
     }
 }
 
+/// How long a check waits for a fetch: a little more than one may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+const _: () = assert!(FETCH.as_millis() < PATIENCE.as_millis());
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);

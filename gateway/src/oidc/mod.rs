@@ -1,63 +1,94 @@
-//! Who is at the door: tokens of one OIDC issuer, checked against its published keys.
+//! Who is at the door: tokens of the configured OIDC issuers, checked against their published keys, or by asking them.
 //!
 //! An [`Identity`] exists only after the whole check. Nothing that a token says is used before its signature was right, and
-//! nothing that a token brings along decides which key that is.
+//! nothing that a token brings along decides which key that is. Of several issuers the one that the token names checks it,
+//! and then the token must name it again.
 
+mod dpop;
+mod email;
 mod identity;
+mod introspect;
 mod issuer;
-mod json;
+pub(crate) mod json;
 mod key_set;
 mod keys;
+mod login;
+mod logout;
+mod replay;
 mod token;
+mod verifier;
 
-pub use identity::{BearerToken, Identity, MalformedToken};
+pub use email::Email;
+pub use identity::{BearerToken, Identity, MalformedToken, Person, Presented, ShownProof};
 pub use issuer::ClientError;
+pub use login::LoginFault;
+pub use logout::LoggedOut;
+pub(crate) use token::is_hidden;
+pub use verifier::Recheck;
+pub(crate) use verifier::supposed;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant, SystemTime},
+};
 
+use http::HeaderValue;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::Oidc,
+    config::{Dpop, Oidc, TokenKind},
     metrics,
     refusal::{Dependency, Refusal, RefusalCode},
     tasks::Tasks,
 };
-use issuer::Issuer;
-use keys::{Current, Keys};
-use token::{Checked, Parsed};
+use replay::Seen;
+use verifier::Verifier;
 
 /// The check of tokens.
 #[derive(Debug)]
 pub struct Identities {
-    settings: Oidc,
-    keys: Keys,
+    /// At least one.
+    issuers: Vec<Verifier>,
+    proofs: Seen,
+    logouts: logout::Logouts,
     checks: Semaphore,
     waiting: Semaphore,
 }
 
 impl Identities {
-    /// Begins to follow the issuer's keys. The issuer need not be there yet.
+    /// Begins to follow the issuers' keys. The issuers need not be there yet. Tables of logins are looked at for a change
+    /// every `reload`.
     ///
     /// # Errors
-    /// The CA file cannot be used.
-    pub fn start(settings: Oidc, tasks: &Tasks) -> Result<Self, ClientError> {
-        let keys = Keys::follow(Issuer::new(&settings)?, &settings, tasks);
+    /// A file that an issuer's settings name cannot be used.
+    pub fn start(settings: &[Oidc], reload: Duration, tasks: &Tasks) -> Result<Self, ClientError> {
         Ok(Self {
-            settings,
-            keys,
+            issuers: settings
+                .iter()
+                .map(|one| Verifier::start(one, reload, tasks))
+                .collect::<Result<_, _>>()?,
+            proofs: Seen::new(2 * dpop::WINDOW, MOST_PROOFS, MOST_PROOFS_OF_ONE),
+            logouts: logout::Logouts::default(),
             checks: Semaphore::new(MOST_CHECKS),
             waiting: Semaphore::new(MOST_WAITING),
         })
     }
 
-    /// Checks a token.
+    /// Checks a token and the way in which it was shown.
     ///
     /// # Errors
-    /// A refusal that says what is wrong with the token, that the issuer's keys cannot be had, or that too many are
-    /// being checked.
-    pub async fn identify(&self, token: &BearerToken) -> Result<Identity, Refusal> {
+    /// A refusal that says what is wrong with the token, that the issuer cannot be asked, or that too many are being
+    /// checked. It comes within [`WITHIN`].
+    pub async fn identify(&self, shown: &Presented) -> Result<Identity, Refusal> {
         let begun = Instant::now();
+        let identity = tokio::time::timeout(WITHIN, self.check(shown)).await.map_err(|_| {
+            Refusal::unavailable(Dependency::IdentityProvider, format!("no answer within {WITHIN:?}"))
+        })??;
+        metrics::identified(begun.elapsed());
+        Ok(identity)
+    }
+
+    async fn check(&self, shown: &Presented) -> Result<Identity, Refusal> {
         let busy = || {
             Refusal::new(
                 RefusalCode::Overloaded,
@@ -69,46 +100,135 @@ impl Identities {
             .await
             .map_err(|_| busy())?
             .map_err(|_| busy())?;
-        let parsed = Parsed::new(token.expose(), &self.settings)?;
-        let mut now = self.keys.now();
-        let mut checked = check(&parsed, &now)?;
-        if matches!(checked, Checked::UnknownKey) {
-            // Waiting for the issuer must not take places from tokens whose keys are known.
-            drop(place);
-            let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
-            now = self.keys.after(&now).await;
-            checked = check(&parsed, &now)?;
-        }
-        let Checked::Signed(claims) = checked else {
-            return Err(match now.trouble {
-                Some(trouble) => Refusal::unavailable(Dependency::IdentityProvider, trouble),
-                None => token::untrusted("the token is signed with a key that its issuer does not publish"),
-            });
+        let verifier = self.of_token(shown.token.expose())?;
+        let claims = match verifier.check_now(&shown.token)? {
+            Some(claims) => claims,
+            None => {
+                // Waiting for the issuer must not take places from tokens whose keys are known.
+                drop(place);
+                let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+                verifier.check_by_asking(&shown.token).await?
+            }
         };
-        let identity = token::identity(&claims, &self.settings, SystemTime::now())?;
-        metrics::identified(begun.elapsed());
+        let identity = verifier.identity(&claims, SystemTime::now())?;
+        dpop::check(&claims, verifier.settings(), shown, &self.proofs)?;
+        self.logouts.check(&identity)?;
         Ok(identity)
     }
 
-    /// Whether tokens can be checked now.
+    /// Whether nobody said meanwhile that the person was logged out.
+    ///
+    /// # Errors
+    /// Somebody did.
+    pub fn not_logged_out(&self, identity: &Identity) -> Result<(), Refusal> {
+        self.logouts.check(identity)
+    }
+
+    /// Looks again at somebody whose session is open.
+    pub async fn recheck(&self, identity: &Identity, token: &BearerToken) -> Recheck {
+        match self.of_issuer(identity.issuer()) {
+            Some(verifier) => verifier.recheck(identity, token).await,
+            None => Recheck::Over("your identity provider is not believed here any more".to_owned()),
+        }
+    }
+
+    /// Whether the issuer is asked about the tokens of open sessions.
+    #[must_use]
+    pub fn introspects(&self, issuer: &str) -> bool {
+        self.of_issuer(issuer).is_some_and(Verifier::introspects)
+    }
+
+    /// Whether the issuer can be asked at this moment.
+    ///
+    /// # Errors
+    /// Why not, for operators.
+    pub async fn reach(&self, issuer: &str) -> Result<(), String> {
+        match self.of_issuer(issuer) {
+            Some(verifier) => verifier.reach().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Checks a logout token (OpenID Connect Back-Channel Logout 1.0). From then on no token of that login is taken.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that the issuer's keys cannot be had.
+    pub async fn log_out(&self, token: &BearerToken) -> Result<LoggedOut, Refusal> {
+        let verifier = self.of_token(token.expose())?;
+        let claims = verifier.check_logout(token).await?;
+        self.logouts.take(&claims, verifier.settings(), SystemTime::now())
+    }
+
+    /// What the answer 401 says about how to show a token (RFC 9110, section 11.6.1; RFC 9449, section 7.1).
+    pub(crate) fn challenges(&self, code: RefusalCode) -> Vec<HeaderValue> {
+        let asks = |way: Dpop| self.issuers.iter().any(|one| one.settings().dpop == way);
+        let mut all = Vec::new();
+        let proof = matches!(code, RefusalCode::ProofMissing | RefusalCode::ProofInvalid);
+        if asks(Dpop::Off) || asks(Dpop::Optional) {
+            all.push("Bearer realm=\"doorward\"".to_owned());
+        }
+        if asks(Dpop::Optional) || asks(Dpop::Required) {
+            let mut algorithms: Vec<_> = self
+                .issuers
+                .iter()
+                .filter(|one| one.settings().dpop != Dpop::Off)
+                .flat_map(|one| one.settings().algorithms.iter().map(|one| format!("{one:?}")))
+                .collect();
+            algorithms.sort();
+            algorithms.dedup();
+            let mut challenge = "DPoP realm=\"doorward\"".to_owned();
+            if proof {
+                challenge += ", error=\"invalid_dpop_proof\"";
+            }
+            let _ = write!(challenge, ", algs=\"{}\"", algorithms.join(" "));
+            all.push(challenge);
+        }
+        all.into_iter()
+            .filter_map(|text| HeaderValue::try_from(text).ok())
+            .collect()
+    }
+
+    /// Whether tokens can be checked now: those of one issuer at least.
     ///
     /// # Errors
     /// Why not, for operators.
     pub fn ready(&self) -> Result<(), String> {
-        if let Some(age) = self.keys.age() {
-            metrics::keys_age(age);
+        let mut first = None;
+        let mut any = false;
+        for verifier in &self.issuers {
+            match verifier.ready() {
+                Ok(()) => any = true,
+                Err(why) => {
+                    first.get_or_insert(why);
+                }
+            }
         }
-        match self.keys.now() {
-            Current { keys: Some(_), .. } => Ok(()),
-            Current { trouble, .. } => Err(trouble.unwrap_or_default()),
+        match first {
+            Some(why) if !any => Err(why),
+            _ => Ok(()),
         }
     }
-}
 
-fn check(parsed: &Parsed<'_>, now: &Current) -> Result<Checked, Refusal> {
-    match &now.keys {
-        Some(keys) => parsed.check(keys),
-        None => Ok(Checked::UnknownKey),
+    /// Who checks a token: the one issuer, or of several the one that it names; what names none is for the issuer whose
+    /// tokens nobody else can read.
+    fn of_token(&self, token: &str) -> Result<&Verifier, Refusal> {
+        if let [one] = self.issuers.as_slice() {
+            return Ok(one);
+        }
+        match token::named_issuer(token) {
+            Some(issuer) => self
+                .of_issuer(&issuer)
+                .ok_or_else(|| token::foreign("the token was made by another issuer")),
+            None => self
+                .issuers
+                .iter()
+                .find(|one| one.settings().token_kind == TokenKind::Opaque)
+                .ok_or_else(|| token::refusal(RefusalCode::TokenMalformed, "the token is not a signed JWT")),
+        }
+    }
+
+    fn of_issuer(&self, issuer: &str) -> Option<&Verifier> {
+        self.issuers.iter().find(|one| one.settings().issuer == issuer)
     }
 }
 
@@ -118,6 +238,11 @@ const MOST_CHECKS: usize = 256;
 const MOST_WAITING: usize = 1024;
 /// How long a check may wait for its turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How long a check may take in all: somebody waits at a prompt.
+pub const WITHIN: Duration = Duration::from_millis(4500);
+/// How many proofs are remembered, in all and of one key.
+const MOST_PROOFS: usize = 64 * 1024;
+const MOST_PROOFS_OF_ONE: usize = 2048;
 
 #[cfg(test)]
 pub(crate) mod fake;

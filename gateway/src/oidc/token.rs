@@ -13,11 +13,12 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use super::{
-    Identity, json,
+    Identity, email, json,
     key_set::{Found, KeySet},
+    login,
 };
 use crate::{
-    config::{ClaimPath, GroupsForm, Oidc, TokenKind},
+    config::{ClaimPath, Dpop, GroupsForm, Oidc, TokenKind},
     refusal::{Refusal, RefusalCode},
 };
 
@@ -30,6 +31,15 @@ pub(super) struct Parsed<'a> {
     key_id: Option<String>,
 }
 
+/// Which kind of JWT is expected, by its header's `typ`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// One that says who somebody is.
+    Token(TokenKind),
+    /// One that says that somebody was logged out.
+    Logout,
+}
+
 /// What the signature's check found.
 pub(super) enum Checked {
     /// The claims were signed by the issuer.
@@ -40,7 +50,7 @@ pub(super) enum Checked {
 
 impl<'a> Parsed<'a> {
     /// Takes the token apart and checks its header.
-    pub(super) fn new(token: &'a str, settings: &Oidc) -> Result<Self, Refusal> {
+    pub(super) fn new(token: &'a str, algorithms: &[Algorithm], wanted: Wanted) -> Result<Self, Refusal> {
         let malformed = |detail: &str| {
             refusal(RefusalCode::TokenMalformed, "the token is not a signed JWT").with_detail(detail.to_owned())
         };
@@ -61,15 +71,11 @@ impl<'a> Parsed<'a> {
             }
         }
         let algorithm = match header.get("alg") {
-            Some(Value::String(name)) => settings
-                .algorithms
-                .iter()
-                .copied()
-                .find(|one| format!("{one:?}") == *name),
+            Some(Value::String(name)) => algorithms.iter().copied().find(|one| format!("{one:?}") == *name),
             _ => return Err(malformed("the header has no alg")),
         };
         let algorithm = algorithm.ok_or_else(|| untrusted("the token is signed in a way that is not accepted here"))?;
-        kind_by_header(&header, settings.token_kind)?;
+        kind_by_header(&header, wanted)?;
         let key_id = match header.get("kid") {
             None => None,
             Some(Value::String(id)) if !id.is_empty() && id.len() <= LONGEST_KEY_ID => Some(id.clone()),
@@ -111,54 +117,87 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// Checks the claims of a token whose signature was right.
-pub(super) fn identity(claims: &Map<String, Value>, settings: &Oidc, now: SystemTime) -> Result<Identity, Refusal> {
+/// The issuer that a token names: believed for nothing but the choice of who checks it. Nothing if the token is no JWT.
+pub(super) fn named_issuer(token: &str) -> Option<String> {
+    let mut parts = token.split('.');
+    let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    let claims = json::object(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    claims.get("iss")?.as_str().map(str::to_owned)
+}
+
+/// Checks the claims of a token whose signature was right, or which its issuer itself read for us.
+pub(super) fn identity(claims: &Map<String, Value>, settings: &Oidc, now: SystemTime) -> Result<Claimed, Refusal> {
     let issuer = string(claims, "iss")?;
     if issuer != settings.issuer {
         return Err(foreign("the token was made by another issuer"));
     }
     for_us(claims, settings)?;
-    kind_by_claims(claims, settings.token_kind)?;
-    let expires = times(claims, now)?;
-    Ok(Identity {
-        user: user(claims, &settings.user_claim)?,
-        issuer: issuer.to_owned(),
-        subject: printable(string(claims, "sub")?, "sub")?,
-        groups: groups(claims, settings)?,
-        expires,
+    kind_by_claims(claims, settings)?;
+    let (issued, expires) = times(claims, now)?;
+    let email = email::verified(claims, settings)?;
+    let name = user(claims, &settings.user_claim)?;
+    Ok(Claimed {
+        login: login::wish(claims, settings, &name, email.as_ref()),
+        identity: Identity {
+            user: printable(&format!("{}{name}", settings.user_prefix), "user-claim")?,
+            issuer: issuer.to_owned(),
+            subject: printable(string(claims, "sub")?, "sub")?,
+            login_session: match claims.get("sid") {
+                None => None,
+                Some(Value::String(sid)) => Some(printable(sid, "sid")?),
+                Some(_) => return Err(claim("sid")),
+            },
+            groups: groups(claims, settings)?,
+            email,
+            login: None,
+            issued,
+            expires,
+        },
     })
 }
 
+/// Who somebody is, and the login that they wish for; a table may still have to be looked into.
+pub(super) struct Claimed {
+    pub(super) identity: Identity,
+    pub(super) login: Option<login::Wish>,
+}
+
 /// The kind by the header's `typ` (RFC 9068, section 2.1; OpenID Connect Back-Channel Logout, section 2.4).
-fn kind_by_header(header: &Map<String, Value>, wanted: TokenKind) -> Result<(), Refusal> {
+fn kind_by_header(header: &Map<String, Value>, wanted: Wanted) -> Result<(), Refusal> {
     let typ = match header.get("typ") {
-        None => return Ok(()),
+        None if wanted != Wanted::Logout => return Ok(()),
+        None => return Err(wrong_kind("typ is missing")),
         Some(Value::String(typ)) => typ.to_ascii_lowercase(),
         Some(_) => return Err(wrong_kind("typ is no string")),
     };
     match (typ.strip_prefix("application/").unwrap_or(&typ), wanted) {
-        ("jwt", _) | ("at+jwt", TokenKind::Access) => Ok(()),
+        ("jwt", Wanted::Token(_)) | ("at+jwt", Wanted::Token(TokenKind::Access)) | ("logout+jwt", Wanted::Logout) => {
+            Ok(())
+        }
         (other, _) => Err(wrong_kind(format!("the header's typ is {}", other.escape_debug()))),
     }
 }
 
 /// The kind by the claims: Keycloak's `typ`, and what only other kinds carry.
-fn kind_by_claims(claims: &Map<String, Value>, wanted: TokenKind) -> Result<(), Refusal> {
+fn kind_by_claims(claims: &Map<String, Value>, settings: &Oidc) -> Result<(), Refusal> {
+    let wanted = settings.token_kind;
     match (claims.get("typ"), wanted) {
         (None, _) => {}
-        (Some(Value::String(typ)), TokenKind::Access) if typ == "Bearer" => {}
+        (Some(Value::String(typ)), TokenKind::Access | TokenKind::Opaque) if typ == "Bearer" => {}
+        (Some(Value::String(typ)), TokenKind::Access | TokenKind::Opaque)
+            if typ == "DPoP" && settings.dpop != Dpop::Off => {}
         (Some(Value::String(typ)), TokenKind::Id) if typ == "ID" => {}
         (Some(_), _) => return Err(wrong_kind("the claim typ names another kind")),
     }
     let foreign: &[&str] = match wanted {
         // An ID token's hashes of what was issued beside it.
-        TokenKind::Access => &["at_hash", "c_hash", "s_hash", "events"],
+        TokenKind::Access | TokenKind::Opaque => &["at_hash", "c_hash", "s_hash", "events"],
         TokenKind::Id => &["events", "scope"],
     };
     match foreign.iter().find(|name| claims.contains_key(**name)) {
         Some(name) => Err(wrong_kind(format!("it carries {name}"))),
-        // Bound to a key that whoever shows it must prove (RFC 7800): taking it as a bearer token would unbind it.
-        None if claims.contains_key("cnf") => Err(wrong_kind("it is bound to a key")),
         None => Ok(()),
     }
 }
@@ -195,27 +234,34 @@ fn for_us(claims: &Map<String, Value>, settings: &Oidc) -> Result<(), Refusal> {
     }
 }
 
-/// `exp` and `iat` must be there, `nbf` may; integers alone; [`LEEWAY`] for clocks that differ. Returns the end.
-fn times(claims: &Map<String, Value>, now: SystemTime) -> Result<SystemTime, Refusal> {
-    let moment = |name: &'static str| match claims.get(name) {
+/// `exp` and `iat` must be there, `nbf` may; integers alone; [`LEEWAY`] for clocks that differ. Returns begin and end.
+fn times(claims: &Map<String, Value>, now: SystemTime) -> Result<(SystemTime, SystemTime), Refusal> {
+    let (Some(expires), Some(issued)) = (moment(claims, "exp")?, moment(claims, "iat")?) else {
+        return Err(claim("exp or iat"));
+    };
+    if now >= expires + LEEWAY {
+        return Err(Refusal::new(RefusalCode::TokenExpired, "the token has expired").with_hint(
+            "`doorward login` gets a new token; if that one has expired too, the clock of the identity provider or of \
+             the gateway is wrong",
+        ));
+    }
+    let begins = moment(claims, "nbf")?.unwrap_or(issued).max(issued);
+    if begins > now + LEEWAY {
+        return Err(refusal(RefusalCode::TokenEarly, "the token is not valid yet")
+            .with_hint("is the clock of the identity provider or of the gateway wrong?"));
+    }
+    Ok((issued, expires))
+}
+
+/// A moment in whole seconds (`NumericDate` of RFC 7519, of which only integers are taken).
+pub(super) fn moment(claims: &Map<String, Value>, name: &'static str) -> Result<Option<SystemTime>, Refusal> {
+    match claims.get(name) {
         None => Ok(None),
         Some(value) => match value.as_u64().filter(|seconds| *seconds <= LAST_SECOND) {
             Some(seconds) => Ok(Some(UNIX_EPOCH + Duration::from_secs(seconds))),
             None => Err(claim(name)),
         },
-    };
-    let (Some(expires), Some(issued)) = (moment("exp")?, moment("iat")?) else {
-        return Err(claim("exp or iat"));
-    };
-    if now >= expires + LEEWAY {
-        return Err(refusal(RefusalCode::TokenExpired, "the token has expired"));
     }
-    let begins = moment("nbf")?.unwrap_or(issued).max(issued);
-    if begins > now + LEEWAY {
-        return Err(refusal(RefusalCode::TokenEarly, "the token is not valid yet")
-            .with_hint("is the clock of the identity provider or of the gateway wrong?"));
-    }
-    Ok(expires)
 }
 
 fn user(claims: &Map<String, Value>, path: &ClaimPath) -> Result<String, Refusal> {
@@ -228,7 +274,9 @@ fn user(claims: &Map<String, Value>, path: &ClaimPath) -> Result<String, Refusal
 fn groups(claims: &Map<String, Value>, settings: &Oidc) -> Result<BTreeSet<String>, Refusal> {
     let wrong = || claim("groups-claim");
     let group = |value: &Value| match value {
-        Value::String(group) => printable(group, "groups-claim"),
+        Value::String(group) if !group.is_empty() => {
+            printable(&format!("{}{group}", settings.groups_prefix), "groups-claim")
+        }
         _ => Err(wrong()),
     };
     match (at(claims, &settings.groups_claim)?, settings.groups_form) {
@@ -241,7 +289,7 @@ fn groups(claims: &Map<String, Value>, settings: &Oidc) -> Result<BTreeSet<Strin
 }
 
 /// The claim at a path. On the way there must be objects, or nothing.
-fn at<'c>(claims: &'c Map<String, Value>, path: &ClaimPath) -> Result<Option<&'c Value>, Refusal> {
+pub(super) fn at<'c>(claims: &'c Map<String, Value>, path: &ClaimPath) -> Result<Option<&'c Value>, Refusal> {
     let Some((last, outer)) = path.names().split_last() else {
         return Ok(None);
     };
@@ -256,22 +304,24 @@ fn at<'c>(claims: &'c Map<String, Value>, path: &ClaimPath) -> Result<Option<&'c
     Ok(object.get(last))
 }
 
-fn string<'c>(claims: &'c Map<String, Value>, name: &'static str) -> Result<&'c str, Refusal> {
+pub(super) fn string<'c>(claims: &'c Map<String, Value>, name: &'static str) -> Result<&'c str, Refusal> {
     claims.get(name).and_then(Value::as_str).ok_or_else(|| claim(name))
 }
 
 /// 1 to [`LONGEST_NAME`] bytes without control characters and without characters that show nothing or turn the
 /// direction of what is shown.
-fn printable(text: &str, name: &'static str) -> Result<String, Refusal> {
-    let hidden = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
+pub(super) fn printable(text: &str, name: &'static str) -> Result<String, Refusal> {
+    let hidden = |character: char| character.is_control() || is_hidden(character);
     let good = !text.is_empty() && text.len() <= LONGEST_NAME && !text.chars().any(hidden);
     if good { Ok(text.to_owned()) } else { Err(claim(name)) }
 }
 
-fn refusal(code: RefusalCode, text: &'static str) -> Refusal {
+/// Characters that show nothing, or turn the direction of what is shown.
+pub(crate) fn is_hidden(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+pub(super) fn refusal(code: RefusalCode, text: &'static str) -> Refusal {
     Refusal::new(code, text).with_hint("`doorward login` gets a new token")
 }
 
@@ -279,11 +329,11 @@ pub(super) fn untrusted(text: &'static str) -> Refusal {
     refusal(RefusalCode::TokenUntrusted, text)
 }
 
-fn foreign(text: &'static str) -> Refusal {
+pub(super) fn foreign(text: &'static str) -> Refusal {
     refusal(RefusalCode::TokenForeign, text)
 }
 
-fn wrong_kind(detail: impl Into<String>) -> Refusal {
+pub(super) fn wrong_kind(detail: impl Into<String>) -> Refusal {
     refusal(
         RefusalCode::TokenKind,
         "the token is of another kind than the gateway takes",
@@ -291,7 +341,7 @@ fn wrong_kind(detail: impl Into<String>) -> Refusal {
     .with_detail(detail)
 }
 
-fn claim(name: &'static str) -> Refusal {
+pub(super) fn claim(name: &'static str) -> Refusal {
     Refusal::new(
         RefusalCode::TokenClaims,
         "a claim of the token is missing or not what it should be",
@@ -301,7 +351,7 @@ fn claim(name: &'static str) -> Refusal {
 }
 
 /// How far clocks may differ.
-const LEEWAY: Duration = Duration::from_secs(60);
+pub(super) const LEEWAY: Duration = Duration::from_secs(60);
 /// The last second of the year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;
 /// The longest key id, in bytes.

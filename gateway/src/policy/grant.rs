@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use doorward_certs::Terms;
 
-use crate::workspace::Workspace;
+use crate::{api::words, workspace::Workspace};
 
 /// The policy's yes: this person may enter this workspace on these terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,5 +38,32 @@ impl Grant {
     #[must_use]
     pub fn roles(&self) -> &[String] {
         &self.roles
+    }
+
+    /// What of this grant a newer one no longer has; nothing if a session may go on as it began.
+    ///
+    /// What counts: the workspace is the same one, the login is the same, no capability is gone, and input is not to
+    /// be recorded where it was not. How long it may last is judged by the session's age.
+    #[must_use]
+    pub fn lost_in(&self, newer: &Self) -> Option<String> {
+        let (old, new) = (&self.terms, &newer.terms);
+        if self.workspace.uid != newer.workspace.uid {
+            return Some("the workspace was replaced by another of its name".to_owned());
+        }
+        if old.login != new.login {
+            return Some("you would enter it by another login now".to_owned());
+        }
+        if new.recording.input && !old.recording.input {
+            return Some("what you type would be recorded now".to_owned());
+        }
+        let left = words(new);
+        let covers = |word: &String| {
+            let has = |other: &str| left.iter().any(|one| one == other);
+            has(word)
+                || (word == "sftp:read" && has("sftp:read-write"))
+                || (word.starts_with("forward-to:") && has("forward-to:*:*"))
+        };
+        let gone: Vec<String> = words(old).into_iter().filter(|word| !covers(word)).collect();
+        (!gone.is_empty()).then(|| format!("you may no longer use {}", gone.join(", ")))
     }
 }

@@ -1,29 +1,35 @@
 //! Who may do what where: roles from a TOML file, and the decision made of them.
 //!
-//! A role is for people in any of its groups (exact names) and for workspaces by name, glob or owner. All roles that
-//! apply add up: capabilities and the longest duration to the widest, recording to the strictest. The login is that of the
-//! first applying role, in the order of the file, that names one; roles that name another login then do not apply: what they
-//! allow was meant for another account. Nothing applies by default.
+//! A role is for people in any of its groups (exact names) or with any of its e-mail addresses or domains, and for workspaces
+//! by name, glob or owner. All roles that apply add up: capabilities and the longest duration to the widest, recording to the
+//! strictest. The login is that of the first applying role, in the order of the file, that names one; roles that name another
+//! login then do not apply: what they allow was meant for another account. Where no role names one it is the login that the
+//! issuer's rule makes of the person, and where there is no rule the workspace's. Nothing applies by default.
 
+mod explain;
 mod grant;
 mod roles;
+mod weigh;
 
+pub use explain::{Explanation, Rule, Verdict};
 pub use grant::Grant;
-pub use roles::Roles;
+pub use roles::{Right, Roles};
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use doorward_certs::{Capabilities, Login, Recording, Terms, WorkspaceName, WorkspaceUid};
-use roles::{RecordingsRight, Role, wider};
+use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
+use roles::RecordingsRight;
+use tokio::sync::watch;
 
 use crate::{
     config::Faults,
-    oidc::Identity,
+    oidc::{Identity, Person},
     refusal::Refusal,
     stamp::{self, Stamp},
     tasks::Tasks,
@@ -34,6 +40,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Policy {
     roles: Arc<ArcSwap<Roles>>,
+    changes: watch::Sender<u64>,
     /// Stands in for a workspace that does not exist, so that its refusal takes the same work.
     nowhere: Arc<Workspace>,
 }
@@ -44,6 +51,7 @@ impl Policy {
     pub fn new(roles: Roles) -> Self {
         Self {
             roles: Arc::new(ArcSwap::from_pointee(roles)),
+            changes: watch::Sender::new(0),
             nowhere: Arc::new(nowhere()),
         }
     }
@@ -55,13 +63,23 @@ impl Policy {
     pub fn follow(file: PathBuf, interval: Duration, tasks: &Tasks) -> Result<Self, Faults> {
         let stamp = Stamp::of([file.as_path()]);
         let policy = Self::new(Roles::load(&file)?);
-        let roles = Arc::clone(&policy.roles);
+        let (roles, changes) = (Arc::clone(&policy.roles), policy.changes.clone());
         let (files, stop) = (vec![file.clone()], tasks.closing().clone());
         tasks.spawn(async move {
-            let reload = move || Self::reload(&roles, &file);
+            let reload = move || {
+                Self::reload(&roles, &file)?;
+                changes.send_modify(|count| *count += 1);
+                Ok::<_, Faults>(())
+            };
             stamp::follow(files, stamp, interval, stop, reload).await;
         });
         Ok(policy)
+    }
+
+    /// Tells when the roles have changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Takes the file's roles if they are good.
@@ -74,37 +92,51 @@ impl Policy {
     /// the same way as one that may not be entered.
     ///
     /// # Errors
-    /// [`Refusal::denied`], the same for both.
+    /// [`Refusal::denied`], the same for both; or, where the person may enter and no login can be made of them, that.
     pub fn decide(&self, identity: &Identity, workspace: Option<&Arc<Workspace>>) -> Result<Grant, Refusal> {
-        let exists = workspace.is_some();
-        let workspace = workspace.unwrap_or(&self.nowhere);
         let roles = self.roles.load();
-        let applying: Vec<&Role> = roles
-            .0
-            .iter()
-            .filter(|role| role.is_of(identity.groups()) & role.holds_for(workspace, identity.user()) & role.opens())
-            .collect();
-        let login = applying
-            .iter()
-            .find_map(|role| role.login.as_ref())
-            .unwrap_or(&workspace.login)
-            .clone();
-        let applying: Vec<&Role> = applying
-            .into_iter()
-            .filter(|role| role.login.as_ref().is_none_or(|own| *own == login))
-            .collect();
-        if !exists {
+        let weighed = weigh::weigh(&roles, identity.person(), workspace.unwrap_or(&self.nowhere));
+        let Some(workspace) = workspace else {
             return Err(Refusal::denied("no such workspace"));
-        }
-        if applying.is_empty() {
-            return Err(Refusal::denied("no role of the person holds for the workspace"));
-        }
+        };
+        let terms = weighed.terms()?;
         Ok(Grant {
             user: identity.user().to_owned(),
             workspace: Arc::clone(workspace),
-            terms: union(&applying, login),
-            roles: applying.iter().map(|role| role.name.clone()).collect(),
+            terms,
+            roles: weighed.applying().map(|role| role.name.clone()).collect(),
         })
+    }
+
+    /// The names of the person's roles, in the order of the file.
+    #[must_use]
+    pub fn roles_of(&self, person: Person<'_>) -> Vec<String> {
+        let roles = self.roles.load();
+        let own = roles.0.iter().filter(|role| role.is_of(person));
+        own.map(|role| role.name.clone()).collect()
+    }
+
+    /// The rights that any of the person's roles give, wherever they reach.
+    #[must_use]
+    pub fn rights_of(&self, person: Person<'_>) -> BTreeSet<Right> {
+        let roles = self.roles.load();
+        let own = roles.0.iter().filter(|role| role.is_of(person));
+        own.flat_map(|role| role.may.iter().copied()).collect()
+    }
+
+    /// Whether one of the person's roles gives a right over this workspace; without a workspace, over people, which a role
+    /// for one's own workspaces alone does not give.
+    #[must_use]
+    pub fn may(&self, person: Person<'_>, right: Right, over: Option<(&str, Option<&str>)>) -> bool {
+        let roles = self.roles.load();
+        roles
+            .0
+            .iter()
+            .filter(|role| role.may.contains(&right) && role.is_of(person))
+            .any(|role| match over {
+                Some((workspace, owner)) => role.covers(workspace, owner, person.user),
+                None => !role.owner,
+            })
     }
 
     /// Whether the person may see a recording: their own, or that of a workspace whose recordings one of their roles
@@ -115,47 +147,12 @@ impl Policy {
         roles
             .0
             .iter()
-            .filter(|role| role.is_of(identity.groups()))
+            .filter(|role| role.is_of(identity.person()))
             .any(|role| match role.recordings {
                 RecordingsRight::None => false,
                 RecordingsRight::Own => user == identity.user(),
                 RecordingsRight::All => user == identity.user() || role.covers(workspace, owner, identity.user()),
             })
-    }
-}
-
-/// What several roles allow together. There is at least one.
-fn union(roles: &[&Role], login: Login) -> Terms {
-    let mut capabilities = Capabilities::default();
-    let mut recording = Recording {
-        input: false,
-        bulk_limit: 0,
-    };
-    let mut longest = Duration::ZERO;
-    for role in roles {
-        let own = &role.capabilities;
-        capabilities.shell |= own.shell;
-        capabilities.exec |= own.exec;
-        capabilities.pty |= own.pty;
-        capabilities.sftp = wider(capabilities.sftp, own.sftp);
-        capabilities.agent_forwarding |= own.agent_forwarding;
-        capabilities.x11_forwarding |= own.x11_forwarding;
-        capabilities.remote_forward |= own.remote_forward;
-        for destination in &own.local_forward {
-            if !capabilities.local_forward.contains(destination) {
-                capabilities.local_forward.push(destination.clone());
-            }
-        }
-        recording.input |= role.recording.input;
-        recording.bulk_limit = recording.bulk_limit.max(role.recording.bulk_limit);
-        longest = longest.max(role.longest);
-    }
-    capabilities.local_forward.sort();
-    Terms {
-        login,
-        capabilities,
-        recording,
-        longest,
     }
 }
 

@@ -4,12 +4,15 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use doorward_certs::{Capabilities, Login, Recording, Sftp};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use toml::de::DeValue;
 
 use crate::{
     config::{
         Fault, Faults,
         document::{Document, Section, bytes, duration, flag, list, name, text},
+        domain,
     },
+    oidc::{Email, Person},
     workspace::Workspace,
 };
 
@@ -21,7 +24,7 @@ pub struct Roles(pub(super) Vec<Role>);
 #[derive(Debug, Clone)]
 pub(super) struct Role {
     pub(super) name: String,
-    pub(super) groups: BTreeSet<String>,
+    pub(super) members: Members,
     /// Names and globs; none means every workspace (then `owner` is set).
     pub(super) workspaces: Option<GlobSet>,
     /// Only workspaces whose owner is the person.
@@ -31,6 +34,38 @@ pub(super) struct Role {
     pub(super) longest: Duration,
     pub(super) recording: Recording,
     pub(super) recordings: RecordingsRight,
+    pub(super) may: BTreeSet<Right>,
+}
+
+/// Whom a role is for: whoever any of this names, exactly.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Members {
+    groups: BTreeSet<String>,
+    emails: BTreeSet<Email>,
+    domains: BTreeSet<String>,
+}
+
+/// What somebody may do to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// End sessions in the workspaces that the role covers.
+    Kill,
+    /// Lock and unlock people, and the workspaces that the role covers.
+    Lock,
+    /// See why somebody may enter a workspace that the role covers, or may not.
+    Explain,
+}
+
+impl Right {
+    /// The word of the policy file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Lock => "lock",
+            Self::Explain => "explain",
+        }
+    }
 }
 
 /// Whose recordings may be seen; the later is the wider.
@@ -75,9 +110,27 @@ impl Roles {
 }
 
 impl Role {
-    /// Whether the role is one of somebody with these groups: exact names, nothing folded.
-    pub(super) fn is_of(&self, groups: &BTreeSet<String>) -> bool {
-        !self.groups.is_disjoint(groups)
+    /// Whether the role is one of this person: exact names, nothing folded (but the case of a domain).
+    pub(super) fn is_of(&self, person: Person<'_>) -> bool {
+        self.by(person).is_some()
+    }
+
+    /// What makes somebody a member.
+    pub(super) fn by(&self, person: Person<'_>) -> Option<String> {
+        let Members {
+            groups,
+            emails,
+            domains,
+        } = &self.members;
+        if let Some(group) = groups.intersection(person.groups).next() {
+            return Some(format!("the group `{group}`"));
+        }
+        let email = person.email?;
+        if emails.contains(email) {
+            return Some(format!("the e-mail address `{email}`"));
+        }
+        let domain = domains.get(email.domain())?;
+        Some(format!("the e-mail domain `{domain}`"))
     }
 
     /// Whether the role opens a workspace at all: one that allows nothing is about recordings alone.
@@ -90,10 +143,15 @@ impl Role {
         self.covers(workspace.name.as_str(), workspace.owner.as_deref(), user)
     }
 
+    /// Whether the role is for workspaces of this name.
+    pub(super) fn names(&self, workspace: &str) -> bool {
+        self.workspaces.as_ref().is_none_or(|globs| globs.is_match(workspace))
+    }
+
     /// The same for a workspace that may be gone, known by its name.
     pub(super) fn covers(&self, workspace: &str, owner: Option<&str>, user: &str) -> bool {
         // Both are looked at, so that both answers take the same work.
-        let named = self.workspaces.as_ref().is_none_or(|globs| globs.is_match(workspace));
+        let named = self.names(workspace);
         let owned = !self.owner || owner == Some(user);
         named & owned
     }
@@ -101,15 +159,13 @@ impl Role {
 
 fn read_role(section: &Section<'_>) -> Option<Role> {
     let name = section.required("name", text);
-    let groups = section.required("groups", list(text));
-    if groups.as_ref().is_some_and(Vec::is_empty) {
-        section.fault_at("groups", "`groups` must name at least one");
-    }
+    let members = read_members(section);
     let workspaces = section.optional("workspaces", |value| globs(&list(text)(value)?));
     let owner = section.or("owner", false, flag);
     if !section.has("workspaces") && !owner {
         section.fault("a role needs `workspaces`, or `owner = true`, or both (then both must hold)");
     }
+    let may = section.or("may", Vec::new(), list(right));
     let capabilities = section.required("allow", |value| capabilities(&list(text)(value)?));
     let login = section.optional("login", self::name::<Login>);
     let longest = section.or(
@@ -136,7 +192,7 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
         .unwrap_or(usual);
     Some(Role {
         name: name?,
-        groups: groups?.into_iter().collect(),
+        members: members?,
         workspaces: if section.has("workspaces") {
             Some(workspaces?)
         } else {
@@ -148,7 +204,49 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
         longest,
         recording,
         recordings,
+        may: may.into_iter().collect(),
     })
+}
+
+fn read_members(section: &Section<'_>) -> Option<Members> {
+    let groups = section.optional("groups", list(text));
+    let emails = section.optional("emails", list(email));
+    let domains = section.optional("email-domains", list(domain));
+    for (key, empty) in [
+        ("groups", groups.as_ref().is_some_and(Vec::is_empty)),
+        ("emails", emails.as_ref().is_some_and(Vec::is_empty)),
+        ("email-domains", domains.as_ref().is_some_and(Vec::is_empty)),
+    ] {
+        if empty {
+            section.fault_at(key, format!("`{key}` must name at least one"));
+        }
+    }
+    let keys = ["groups", "emails", "email-domains"];
+    if !keys.into_iter().any(|key| section.has(key)) {
+        section.fault("a role needs members: `groups`, `emails` or `email-domains`");
+    }
+    Some(Members {
+        groups: groups.unwrap_or_default().into_iter().collect(),
+        emails: emails.unwrap_or_default().into_iter().collect(),
+        domains: domains.unwrap_or_default().into_iter().collect(),
+    })
+}
+
+fn email(value: &DeValue<'_>) -> Result<Email, String> {
+    let text = text(value)?;
+    Email::parse(&text).ok_or_else(|| format!("`{}` is no e-mail address", text.escape_debug()))
+}
+
+fn right(value: &DeValue<'_>) -> Result<Right, String> {
+    match text(value)?.as_str() {
+        "kill" => Ok(Right::Kill),
+        "lock" => Ok(Right::Lock),
+        "explain" => Ok(Right::Explain),
+        other => Err(format!(
+            "`{}` is no right (known: kill, lock, explain)",
+            other.escape_debug()
+        )),
+    }
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, String> {

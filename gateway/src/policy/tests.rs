@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
+use doorward_certs::Terms;
+
 use super::*;
-use crate::refusal::RefusalCode;
+use crate::{oidc::LoginFault, refusal::RefusalCode};
 
 const POLICY: &str = include_str!("../../testdata/policy/policy.toml");
 const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/policy/matrix.txt");
@@ -58,15 +60,27 @@ fn words(terms: &Terms) -> String {
 #[test]
 fn the_matrix_is_as_reviewed() {
     let policy = policy(POLICY);
-    let people: &[(&str, &[&str])] = &[
-        ("alice", &["admins"]),
-        ("bob", &["developers"]),
-        ("carol", &["readonly"]),
-        ("dora", &["developers", "readonly"]),
-        ("emil", &["developers", "operators"]),
-        ("fred", &["operators", "admins"]),
-        ("gina", &["auditors"]),
-        ("mallory", &[]),
+    let people: &[(&str, &[&str], &str)] = &[
+        ("alice", &["admins"], ""),
+        ("bob", &["developers"], ""),
+        ("carol", &["readonly"], ""),
+        ("dora", &["developers", "readonly"], ""),
+        ("emil", &["developers", "operators"], ""),
+        ("fred", &["operators", "admins"], ""),
+        ("gina", &["auditors"], ""),
+        ("ivan", &[], "ivan@partner.example"),
+        ("ivan", &[], "ivan@PARTNER.example"),
+        ("ivan", &[], "Ivan@partner.example"),
+        ("ivan", &[], "ivan@sub.partner.example"),
+        ("ivan", &["ivan@partner.example"], ""),
+        ("bob", &[], "bob@corp.example"),
+        ("bob", &["developers"], "bob@corp.example"),
+        ("bob", &[], "bob@sub.corp.example"),
+        ("bob", &[], "bob@corp.example.evil.example"),
+        ("bob", &[], "corp.example@evil.example"),
+        ("wanda", &[], "wanda@corp.example"),
+        ("walt", &["wardens", "readonly"], ""),
+        ("mallory", &[], ""),
         (
             "near-miss",
             &[
@@ -77,6 +91,7 @@ fn the_matrix_is_as_reviewed() {
                 "developers-admin",
                 "d\u{435}velopers",
             ],
+            "",
         ),
     ];
     let places = [
@@ -86,9 +101,20 @@ fn the_matrix_is_as_reviewed() {
         workspace("prod-db", None),
     ];
     let mut matrix = String::new();
-    for (user, groups) in people {
-        writeln!(matrix, "{user} {groups:?}").unwrap();
-        let person = Identity::for_test(user, groups);
+    for (user, groups, email) in people {
+        writeln!(matrix, "{}", format!("{user} {groups:?} {email}").trim_end()).unwrap();
+        let person = Identity::for_test(user, groups).with_email(email);
+        let rights = |place: &Workspace| {
+            let over = (place.name.as_str(), place.owner.as_deref());
+            let all = [Right::Kill, Right::Lock, Right::Explain].into_iter();
+            let own: Vec<_> = all
+                .filter(|right| policy.may(person.person(), *right, Some(over)))
+                .map(Right::as_str)
+                .collect();
+            own.join(" ")
+        };
+        let people = policy.may(person.person(), Right::Lock, None);
+        writeln!(matrix, "  may lock people: {people}").unwrap();
         for place in &places {
             let decision = match policy.decide(&person, Some(place)) {
                 Ok(grant) => format!("{} {}", grant.roles().join("+"), words(grant.terms())),
@@ -101,7 +127,22 @@ fn the_matrix_is_as_reviewed() {
                 .into_iter()
                 .filter(|whose| policy.may_view(&person, whose, place.name.as_str(), place.owner.as_deref()))
                 .collect();
-            writeln!(matrix, "            recordings of {recordings:?}").unwrap();
+            let over = rights(place);
+            writeln!(matrix, "            recordings of {recordings:?} rights [{over}]").unwrap();
+            // The explanation never says anything else than the decision.
+            let explained = policy.explain(person.person(), &place.name, Some(place), true);
+            let decided = policy.decide(&person, Some(place));
+            assert_eq!(explained.verdict == Verdict::Granted, decided.is_ok());
+            let applying: Vec<_> = explained.rules.iter().filter(|rule| rule.applies).collect();
+            match decided {
+                Ok(grant) => {
+                    assert_eq!(explained.login.as_deref(), Some(grant.terms().login.as_str()));
+                    assert_eq!(explained.capabilities, crate::api::words(grant.terms()));
+                    let names: Vec<_> = applying.iter().map(|rule| rule.role.clone()).collect();
+                    assert_eq!(names, grant.roles());
+                }
+                Err(_) => assert!(applying.is_empty(), "{explained:?}"),
+            }
         }
     }
     if std::env::var_os("DOORWARD_REGENERATE").is_some() {
@@ -128,6 +169,100 @@ fn missing_and_forbidden_are_one_refusal() {
             );
         }
     }
+}
+
+/// The login: a role's, else what the issuer's rule makes of the person, else the workspace's.
+#[test]
+fn a_login_has_its_precedence() {
+    let policy = policy(POLICY);
+    let place = workspace("devenv-1", Some("zoe"));
+    let login = |text: &str| Ok(Login::try_from(text).unwrap());
+    let decide = |groups: &[&str], made: Option<Result<Login, LoginFault>>| {
+        let mut person = Identity::for_test("zoe", groups);
+        if let Some(made) = made {
+            person = person.with_login(made);
+        }
+        policy
+            .decide(&person, Some(&place))
+            .map(|grant| grant.terms().login.to_string())
+            .map_err(|refusal| refusal.code())
+    };
+    assert_eq!(decide(&["developers"], None).unwrap(), "node");
+    assert_eq!(decide(&["developers"], Some(login("dev-zoe"))).unwrap(), "dev-zoe");
+    assert_eq!(decide(&["operators"], Some(login("dev-zoe"))).unwrap(), "operator");
+    // A rule that makes none is in the way only where its login would be used, and tells no stranger anything.
+    let none = || Some(Err(LoginFault::Unlisted));
+    assert_eq!(decide(&["developers"], none()), Err(RefusalCode::LoginRefused));
+    assert_eq!(decide(&["operators"], none()).unwrap(), "operator");
+    assert_eq!(decide(&[], none()), Err(RefusalCode::Denied));
+    let refusal = policy
+        .decide(
+            &Identity::for_test("zoe", &["developers"]).with_login(Err(LoginFault::Root)),
+            None,
+        )
+        .unwrap_err();
+    assert_eq!(refusal.code(), RefusalCode::Denied);
+}
+
+/// What a running session loses by a newer grant, and what it does not.
+#[test]
+fn a_grant_is_compared_with_a_newer_one() {
+    let role = |allow: &str, more: &str| {
+        let text =
+            format!("[[role]]\nname = \"r\"\ngroups = [\"g\"]\nworkspaces = [\"*\"]\nallow = [{allow}]\n{more}\n");
+        let place = workspace("devenv-0", None);
+        policy(&text)
+            .decide(&Identity::for_test("zoe", &["g"]), Some(&place))
+            .unwrap()
+    };
+    let old = role("\"shell\", \"sftp:read\", \"forward-to:localhost:80\"", "");
+    for (allow, more, lost) in [
+        ("\"shell\", \"sftp:read\", \"forward-to:localhost:80\"", "", false),
+        (
+            "\"shell\", \"exec\", \"sftp:read-write\", \"forward-to:*:*\"",
+            "",
+            false,
+        ),
+        (
+            "\"shell\", \"sftp:read\", \"forward-to:localhost:80\"",
+            "longest = \"1m\"",
+            false,
+        ),
+        ("\"sftp:read\", \"forward-to:localhost:80\"", "", true),
+        ("\"shell\", \"forward-to:localhost:80\"", "", true),
+        ("\"shell\", \"sftp:read\", \"forward-to:localhost:81\"", "", true),
+        (
+            "\"shell\", \"sftp:read\", \"forward-to:localhost:80\"",
+            "login = \"other\"",
+            true,
+        ),
+        (
+            "\"shell\", \"sftp:read\", \"forward-to:localhost:80\"",
+            "recording = { input = true }",
+            true,
+        ),
+    ] {
+        let said = old.lost_in(&role(allow, more));
+        assert_eq!(said.is_some(), lost, "{allow} {more}: {said:?}");
+    }
+}
+
+/// Who has no right to see more is told of their own roles alone, and of a workspace that is not there what a refusal tells.
+#[test]
+fn an_explanation_tells_a_stranger_nothing() {
+    let policy = policy(POLICY);
+    let bob = Identity::for_test("bob", &["developers"]);
+    let explain = |name: &str, place: Option<&Arc<Workspace>>| {
+        let name = WorkspaceName::try_from(name).unwrap();
+        serde_json::to_string(&policy.explain(bob.person(), &name, place, false)).unwrap()
+    };
+    let forbidden = explain("devenv-7", Some(&workspace("devenv-7", Some("dora"))));
+    let missing = explain("devenv-7", None);
+    assert!(
+        !forbidden.contains("operator") && !forbidden.contains("dora"),
+        "{forbidden}"
+    );
+    assert_eq!(forbidden, missing);
 }
 
 #[test]
@@ -174,10 +309,27 @@ recording = { input = "yes" }
 groups = "g"
 allow = []
 login = "Root"
+
+[[role]]
+name = "b"
+workspaces = ["*"]
+allow = []
+
+[[role]]
+name = "c"
+emails = ["bob", "bob@x.org"]
+email-domains = ["*.x.org"]
+workspaces = ["*"]
+allow = []
+may = ["rule"]
 "#;
     let Faults(faults) = Roles::parse(Path::new("p.toml"), text).unwrap_err();
     let lines: Vec<_> = faults.iter().filter_map(|fault| fault.line).collect();
-    assert_eq!(lines, [3, 4, 5, 6, 12, 13, 14, 16, 16, 17, 19], "{faults:#?}");
+    assert_eq!(
+        lines,
+        [3, 4, 5, 6, 12, 13, 14, 16, 16, 17, 19, 21, 28, 29, 32],
+        "{faults:#?}"
+    );
 }
 
 #[tokio::test]

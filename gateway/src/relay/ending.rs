@@ -7,6 +7,7 @@ use doorward_wire::{End, FrameError, StreamError};
 
 use crate::record::Failure;
 use crate::refusal::chain;
+use crate::session::Dismissal;
 
 /// What ended a session.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub enum Ending {
     TooLong(Duration),
     /// The gateway is stopping.
     GatewayStops,
-    /// Somebody with the right to do so ended it.
-    Killed(String),
+    /// The gateway ended it: on somebody's word, or because it is not granted any more.
+    Dismissed(Dismissal),
 }
 
 impl Ending {
@@ -48,7 +49,9 @@ impl Ending {
             Self::RecordStopped => "record-store",
             Self::TooLong(_) => "too-long",
             Self::GatewayStops => "gateway-stops",
-            Self::Killed(_) => "killed",
+            Self::Dismissed(Dismissal::Killed(_)) => "killed",
+            Self::Dismissed(Dismissal::Locked(_)) => "locked",
+            Self::Dismissed(Dismissal::Revoked(_)) => "revoked",
         }
     }
 
@@ -68,7 +71,7 @@ impl Ending {
                 format!("the session reached its longest time, {}", human(*longest))
             }
             Self::GatewayStops => "the gateway stopped".to_owned(),
-            Self::Killed(text) => format!("the session was ended: {text}"),
+            Self::Dismissed(why) => dismissed(why),
         }
     }
 
@@ -95,7 +98,7 @@ impl Ending {
                 TRANSPORT,
                 "the gateway is stopping; connect again in a moment".to_owned(),
             ),
-            Self::Killed(text) => (TRANSPORT, format!("the session was ended: {text}")),
+            Self::Dismissed(why) => (TRANSPORT, dismissed(why)),
         };
         End::new(exit, self.code(), text)
     }
@@ -122,6 +125,11 @@ fn said_by(what: &str, end: &End) -> String {
     } else {
         format!("{what}: {text}")
     }
+}
+
+fn dismissed(why: &Dismissal) -> String {
+    let (Dismissal::Killed(text) | Dismissal::Locked(text) | Dismissal::Revoked(text)) = why;
+    format!("the session was ended: {text}")
 }
 
 fn human(time: Duration) -> String {

@@ -19,7 +19,7 @@ struct Bench {
     author: Author,
     client: DuplexStream,
     agent: DuplexStream,
-    kill: watch::Sender<Option<String>>,
+    kill: watch::Sender<Option<Dismissal>>,
     stop: CancellationToken,
     passing: tokio::task::JoinHandle<(Passage, doorward_audit::SessionIndex)>,
 }
@@ -102,7 +102,7 @@ struct Rest {
     rig: Rig,
     session: Uuid,
     author: Author,
-    kill: watch::Sender<Option<String>>,
+    kill: watch::Sender<Option<Dismissal>>,
     stop: CancellationToken,
     passing: tokio::task::JoinHandle<(Passage, doorward_audit::SessionIndex)>,
 }
@@ -404,7 +404,7 @@ async fn time_stop_and_kill_end_a_session_with_a_sentence() {
         match code {
             "gateway-stops" => rest.stop.cancel(),
             "killed" => {
-                rest.kill.send_replace(Some("by an admin".into()));
+                rest.kill.send_replace(Some(Dismissal::Killed("by an admin".into())));
             }
             _ => {}
         }

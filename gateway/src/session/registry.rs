@@ -8,8 +8,10 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::Standing;
 use crate::guarded::Guarded;
 use crate::metrics;
+use crate::oidc::{BearerToken, Identity};
 use crate::refusal::{Refusal, RefusalCode};
 
 /// How many sessions there may be at once.
@@ -51,7 +53,19 @@ struct Table {
 
 struct Entry {
     about: Live,
-    kill: watch::Sender<Option<String>>,
+    standing: Option<Arc<Standing>>,
+    kill: watch::Sender<Option<Dismissal>>,
+}
+
+/// Why a session is ended by the gateway, with the sentence for its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dismissal {
+    /// Somebody with the right to do so ended it.
+    Killed(String),
+    /// Its person or its workspace was locked.
+    Locked(String),
+    /// What it was opened for is not granted any more.
+    Revoked(String),
 }
 
 impl Sessions {
@@ -70,15 +84,53 @@ impl Sessions {
             .with(|table| table.live.values().map(|entry| entry.about.clone()).collect())
     }
 
-    /// Ends a session with a sentence for its user; whether it was open.
-    pub fn kill(&self, session: Uuid, reason: &str) -> bool {
+    /// An open session.
+    pub fn find(&self, session: Uuid) -> Option<Live> {
+        self.0
+            .table
+            .with(|table| table.live.get(&session).map(|entry| entry.about.clone()))
+    }
+
+    /// Ends a session with a sentence for its user; whether it was open. The first dismissal stays.
+    pub fn dismiss(&self, session: Uuid, why: &Dismissal) -> bool {
         self.0.table.with(|table| match table.live.get(&session) {
             Some(entry) => {
-                entry.kill.send_replace(Some(reason.to_owned()));
+                entry.kill.send_if_modified(|said| match said {
+                    Some(_) => false,
+                    None => {
+                        *said = Some(why.clone());
+                        true
+                    }
+                });
                 true
             }
             None => false,
         })
+    }
+
+    /// What an open session stands on; nothing while it is being opened.
+    pub(crate) fn standing(&self, session: Uuid) -> Option<Arc<Standing>> {
+        self.0.table.with(|table| table.live.get(&session)?.standing.clone())
+    }
+
+    /// What every open session stands on, oldest first.
+    pub(crate) fn standings(&self) -> Vec<(Uuid, Arc<Standing>)> {
+        self.0.table.with(|table| {
+            let all = table.live.iter();
+            all.filter_map(|(id, entry)| Some((*id, Arc::clone(entry.standing.as_ref()?))))
+                .collect()
+        })
+    }
+
+    /// Takes newer word of a session's person, unless what there is was issued later.
+    pub(crate) fn renew(&self, session: Uuid, identity: Identity, token: Option<BearerToken>) {
+        self.0.table.with(|table| {
+            if let Some(entry) = table.live.get_mut(&session)
+                && let Some(standing) = &entry.standing
+            {
+                entry.standing = Some(Arc::new(standing.renewed(identity, token)));
+            }
+        });
     }
 
     /// Takes a seat for a session of a person in a workspace.
@@ -109,7 +161,8 @@ impl Sessions {
                 since: SystemTime::now(),
             };
             let (kill, killed) = watch::channel(None);
-            table.live.insert(session, Entry { about, kill });
+            let standing = None;
+            table.live.insert(session, Entry { about, standing, kill });
             metrics::sessions(table.live.len());
             Ok(killed)
         })?;
@@ -132,12 +185,21 @@ impl fmt::Debug for Sessions {
 pub(super) struct Seat {
     session: Uuid,
     sessions: Sessions,
-    killed: watch::Receiver<Option<String>>,
+    killed: watch::Receiver<Option<Dismissal>>,
 }
 
 impl Seat {
+    /// Says what the session stands on: from here on it is looked at again.
+    pub(super) fn stands_on(&self, standing: Standing) {
+        self.sessions.0.table.with(|table| {
+            if let Some(entry) = table.live.get_mut(&self.session) {
+                entry.standing = Some(Arc::new(standing));
+            }
+        });
+    }
+
     /// Tells when somebody ends the session.
-    pub(super) fn killed(&self) -> watch::Receiver<Option<String>> {
+    pub(super) fn killed(&self) -> watch::Receiver<Option<Dismissal>> {
         self.killed.clone()
     }
 }
@@ -191,13 +253,15 @@ mod tests {
         let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
         let first = sessions.enter(one, "bob", "devenv-0").unwrap();
         let second = sessions.enter(two, "bob", "devenv-0").unwrap();
-        assert!(sessions.kill(one, "because"));
+        let because = Dismissal::Killed("because".to_owned());
+        assert!(sessions.dismiss(one, &because));
+        assert!(sessions.dismiss(one, &Dismissal::Locked("too late".to_owned())));
         assert_eq!(
-            first.killed().wait_for(Option::is_some).await.unwrap().as_deref(),
-            Some("because")
+            first.killed().wait_for(Option::is_some).await.unwrap().as_ref(),
+            Some(&because)
         );
         assert_eq!(*second.killed().borrow(), None);
         drop(first);
-        assert!(!sessions.kill(one, "again"));
+        assert!(!sessions.dismiss(one, &because));
     }
 }

@@ -1,3 +1,5 @@
+mod dismissed;
+
 use std::fs;
 use std::path::Path;
 
@@ -309,7 +311,11 @@ async fn a_session_that_is_killed_or_outlives_the_gateway_gets_a_sentence() {
     eventually(|| gateway.sessions.live().len() == 2).await;
     let oldest = gateway.sessions.live()[0].session;
     assert!(opened.contains(&oldest));
-    assert!(gateway.sessions.kill(oldest, "by an admin"));
+    assert!(
+        gateway
+            .sessions
+            .dismiss(oldest, &Dismissal::Killed("by an admin".to_owned()))
+    );
     let end = end_of(first).await;
     assert_eq!((end.exit, end.code.as_str()), (255, "killed"));
     assert!(end.text.contains("by an admin"));

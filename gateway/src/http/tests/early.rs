@@ -57,7 +57,7 @@ impl Accepting {
 /// Accepts the tunnel and reads its bytes until the client closes it.
 async fn read_all(tunnel: TunnelRequest) -> Result<Vec<u8>, String> {
     use doorward_wire::Carrier as _;
-    let mut tunnel = tunnel.accept().await.map_err(|gone| gone.to_string())?;
+    let mut tunnel = tunnel.accept(Uuid::now_v7()).await.map_err(|gone| gone.to_string())?;
     let mut all = Vec::new();
     while let Some(bytes) = std::future::poll_fn(|cx| tunnel.poll_receive(cx))
         .await

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::testing::{Bench, Reply, UPGRADE, eventually};
 
+mod bodies;
 mod early;
 
 /// A4, A7, A12: what two parsers could read differently never becomes a tunnel, and the connection closes.

@@ -12,8 +12,14 @@ use super::{
 };
 
 mod claims;
+mod dpop;
 mod header;
 mod issuer;
+mod login;
+mod logout;
+mod opaque;
+mod outage;
+mod several;
 
 /// A check of tokens beside its issuer; its tasks end with it.
 struct Bench {
@@ -31,7 +37,7 @@ async fn check_of(
     let mut settings = issuer.settings();
     change(&mut settings);
     let tasks = Tasks::new(CancellationToken::new());
-    let identities = Arc::new(Identities::start(settings, &tasks).unwrap());
+    let identities = Arc::new(Identities::start(&[settings], Duration::from_millis(10), &tasks).unwrap());
     (identities, tasks.closing().clone().drop_guard())
 }
 
@@ -60,7 +66,7 @@ async fn eventually(mut condition: impl FnMut() -> bool) {
 }
 
 impl Bench {
-    async fn code(&self, token: &BearerToken) -> &'static str {
+    async fn code(&self, token: &Presented) -> &'static str {
         match self.identities.identify(token).await {
             Ok(_) => "good",
             Err(refusal) => refusal.code().as_str(),

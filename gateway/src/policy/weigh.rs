@@ -1,0 +1,130 @@
+//! Each role against one person and one workspace: whether it applies, and why not. The decision and its explanation
+//! are made of the same weighing, so that they cannot differ.
+
+use std::time::Duration;
+
+use doorward_certs::{Capabilities, Login, Recording, Terms};
+
+use super::roles::{Role, Roles, wider};
+use crate::{
+    oidc::{LoginFault, Person},
+    refusal::{Refusal, RefusalCode},
+    workspace::Workspace,
+};
+
+/// All roles, weighed, in the order of the file.
+pub(super) struct Weighed<'r> {
+    pub(super) roles: Vec<(&'r Role, Weight)>,
+    login: Result<Login, LoginFault>,
+}
+
+/// What a role came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// It applies.
+    Applies,
+    /// The person is no member.
+    Stranger,
+    /// It is for other workspaces.
+    Elsewhere,
+    /// It is for workspaces of their owners, and the person does not own this one.
+    NotOwner,
+    /// It opens no workspace.
+    OpensNothing,
+    /// It is for another login than the first that was named.
+    OtherLogin(Login),
+}
+
+/// Weighs all roles.
+pub(super) fn weigh<'r>(roles: &'r Roles, person: Person<'_>, workspace: &Workspace) -> Weighed<'r> {
+    let mut weighed: Vec<(&Role, Weight)> = roles
+        .0
+        .iter()
+        .map(|role| {
+            // Everything is looked at, so that every answer takes the same work.
+            let (member, holds, covers) = (
+                role.is_of(person),
+                role.holds_for(workspace, person.user),
+                role.names(workspace.name.as_str()),
+            );
+            let weight = match (member, role.opens(), covers, holds) {
+                (false, ..) => Weight::Stranger,
+                (_, false, ..) => Weight::OpensNothing,
+                (_, _, false, _) => Weight::Elsewhere,
+                (_, _, _, false) => Weight::NotOwner,
+                _ => Weight::Applies,
+            };
+            (role, weight)
+        })
+        .collect();
+    let named = weighed
+        .iter()
+        .filter(|(_, weight)| *weight == Weight::Applies)
+        .find_map(|(role, _)| role.login.clone());
+    if let Some(login) = &named {
+        for (role, weight) in &mut weighed {
+            if *weight == Weight::Applies && role.login.as_ref().is_some_and(|own| own != login) {
+                *weight = Weight::OtherLogin(login.clone());
+            }
+        }
+    }
+    let login = match (named, person.login) {
+        (Some(login), _) => Ok(login),
+        (None, Some(made)) => made.clone(),
+        (None, None) => Ok(workspace.login.clone()),
+    };
+    Weighed { roles: weighed, login }
+}
+
+impl<'r> Weighed<'r> {
+    /// The roles that apply.
+    pub(super) fn applying(&self) -> impl Iterator<Item = &'r Role> {
+        self.roles
+            .iter()
+            .filter(|(_, weight)| *weight == Weight::Applies)
+            .map(|(role, _)| *role)
+    }
+
+    /// What the applying roles allow together.
+    pub(super) fn terms(&self) -> Result<Terms, Refusal> {
+        if self.applying().next().is_none() {
+            return Err(Refusal::denied("no role of the person holds for the workspace"));
+        }
+        let login = self.login.clone().map_err(|fault| {
+            Refusal::new(RefusalCode::LoginRefused, fault.to_string())
+                .with_hint("your platform team can give you a login in the gateway's configuration")
+                .with_detail(format!("no login: {fault}"))
+        })?;
+        let mut capabilities = Capabilities::default();
+        let mut recording = Recording {
+            input: false,
+            bulk_limit: 0,
+        };
+        let mut longest = Duration::ZERO;
+        for role in self.applying() {
+            let own = &role.capabilities;
+            capabilities.shell |= own.shell;
+            capabilities.exec |= own.exec;
+            capabilities.pty |= own.pty;
+            capabilities.sftp = wider(capabilities.sftp, own.sftp);
+            capabilities.agent_forwarding |= own.agent_forwarding;
+            capabilities.x11_forwarding |= own.x11_forwarding;
+            capabilities.remote_forward |= own.remote_forward;
+            for destination in &own.local_forward {
+                if !capabilities.local_forward.contains(destination) {
+                    capabilities.local_forward.push(destination.clone());
+                }
+            }
+            recording.input |= role.recording.input;
+            recording.bulk_limit = recording.bulk_limit.max(role.recording.bulk_limit);
+            longest = longest.max(role.longest);
+        }
+        capabilities.local_forward.sort();
+        Ok(Terms {
+            login,
+            capabilities,
+            recording,
+            longest,
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! Open sessions are decided again: every `recheck-interval`, when the policy changes, and whenever a client renews.
+//!
+//! With introspection the newest token is shown to its issuer again, so that a person who was disabled or taken out of a
+//! group is seen within one interval. Without it the newest token counts until `renew-grace` after its end; the laptop's
+//! program shows a newer one before. An issuer that cannot be asked ends nothing: what is not known is not held against
+//! anybody, and the grace begins again when it is back.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use doorward_audit::RecheckSuspended;
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, MissedTickBehavior};
+use uuid::Uuid;
+
+use crate::{
+    Gateway,
+    guarded::Guarded,
+    oidc::{Identity, Recheck},
+    session::{Dismissal, Standing},
+};
+
+/// Looks at open sessions until the gateway closes.
+pub(crate) async fn run(gateway: Arc<Gateway>) {
+    let closing = gateway.tasks.closing().clone();
+    let mut changes = gateway.policy.changes();
+    let mut tick = tokio::time::interval(gateway.config.session.recheck_interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let issuers = Outages::default();
+    loop {
+        let asking = tokio::select! {
+            () = closing.cancelled() => return,
+            _ = tick.tick() => true,
+            changed = changes.changed() => match changed {
+                Ok(()) => false,
+                Err(_) => return,
+            },
+        };
+        let sweep = sweep(&gateway, &issuers, asking);
+        tokio::select! {
+            () = closing.cancelled() => return,
+            () = sweep => {}
+        }
+    }
+}
+
+/// Decides every open session again; where `asking`, after having asked the issuers.
+async fn sweep(gateway: &Gateway, issuers: &Outages, asking: bool) {
+    if asking {
+        issuers.begin();
+    }
+    stream::iter(gateway.sessions.standings())
+        .for_each_concurrent(AT_ONCE, |(session, standing)| async move {
+            let looked = match asking {
+                true => look(gateway, issuers, session, &standing).await,
+                false => Ok(()),
+            };
+            let standing = gateway.sessions.standing(session).unwrap_or(standing);
+            if let Err(sentence) = looked.and_then(|()| decide(gateway, &standing, standing.identity())) {
+                tracing::info!(%session, user = standing.identity().user(), "the session is ended: {sentence}");
+                gateway.sessions.dismiss(session, &Dismissal::Revoked(sentence));
+            }
+        })
+        .await;
+    if asking {
+        issuers.end();
+    }
+    #[cfg(test)]
+    LOOKS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Decides a session again for this person: whether what it began with is still granted.
+///
+/// # Errors
+/// The sentence for its user.
+pub(crate) fn decide(gateway: &Gateway, standing: &Standing, who: &Identity) -> Result<(), String> {
+    let began = standing.grant();
+    let name = &began.workspace().name;
+    if let Some(lock) = gateway.locks.against(who.user(), Some(name.as_str())) {
+        return Err(lock.sentence());
+    }
+    let workspace = gateway.workspaces.find(name);
+    let now = gateway
+        .policy
+        .decide(who, workspace.as_ref())
+        .map_err(|_| "you may no longer enter this workspace; ask your platform team".to_owned())?;
+    if who.user() != began.user() {
+        return Err("your name at the identity provider has changed; connect again".to_owned());
+    }
+    if let Some(lost) = began.lost_in(&now) {
+        return Err(format!("{lost}; connect again to go on with what is left"));
+    }
+    if now.terms().longest < began.terms().longest && standing.age() >= now.terms().longest {
+        return Err(format!(
+            "it reached the longest time that your role allows now, {}",
+            humantime::format_duration(now.terms().longest)
+        ));
+    }
+    Ok(())
+}
+
+/// Looks at the person: asks the issuer about the token, or sees that the token is too old.
+async fn look(gateway: &Gateway, issuers: &Outages, session: Uuid, standing: &Standing) -> Result<(), String> {
+    let (who, now) = (standing.identity(), SystemTime::now());
+    if issuers.is_down(who.issuer()) {
+        return Ok(());
+    }
+    gateway
+        .identities
+        .not_logged_out(who)
+        .map_err(|refusal| refusal.text().to_owned())?;
+    if let Some(token) = standing.token()
+        && now < who.expires()
+    {
+        return match gateway.identities.recheck(who, token).await {
+            Recheck::Good(newer) => {
+                gateway.sessions.renew(session, *newer, Some(token.clone()));
+                Ok(())
+            }
+            // It may have ended while its issuer was asked.
+            Recheck::Over(_) if SystemTime::now() >= who.expires() => Ok(()),
+            Recheck::Over(sentence) => Err(sentence),
+            Recheck::Unknown(why) => {
+                issuers.failed(gateway, who.issuer(), why);
+                Ok(())
+            }
+        };
+    }
+    let grace = gateway.config.session.renew_grace;
+    let over = now.duration_since(who.expires()).is_ok_and(|since| since >= grace);
+    if !over {
+        return Ok(());
+    }
+    // A client could not have renewed while its issuer was down.
+    if let Err(why) = gateway.identities.reach(who.issuer()).await {
+        issuers.failed(gateway, who.issuer(), why);
+        return Ok(());
+    }
+    match issuers.back_for(who.issuer()) {
+        Some(since) if since < grace => Ok(()),
+        _ => Err(format!(
+            "your login was not renewed for {} after its end; connect again",
+            humantime::format_duration(grace)
+        )),
+    }
+}
+
+/// Which issuers do not answer, and since when they do again.
+#[derive(Debug, Default)]
+struct Outages(Guarded<HashMap<String, Outage>>);
+
+#[derive(Debug, Clone)]
+struct Outage {
+    /// It failed in this sweep: asking it for the next session would only take time.
+    down: bool,
+    told: bool,
+    last: Instant,
+}
+
+impl Outages {
+    fn begin(&self) {
+        self.0
+            .with(|all| all.values_mut().for_each(|outage| outage.down = false));
+    }
+
+    fn end(&self) {
+        self.0.with(|all| {
+            for (issuer, outage) in all {
+                if outage.told && !outage.down {
+                    tracing::info!(issuer, "the identity provider answers again");
+                    outage.told = false;
+                }
+            }
+        });
+    }
+
+    fn is_down(&self, issuer: &str) -> bool {
+        self.0.with(|all| all.get(issuer).is_some_and(|outage| outage.down))
+    }
+
+    fn failed(&self, gateway: &Gateway, issuer: &str, why: String) {
+        let new = self.0.with(|all| {
+            let outage = all.entry(issuer.to_owned()).or_insert(Outage {
+                down: true,
+                told: false,
+                last: Instant::now(),
+            });
+            outage.down = true;
+            outage.last = Instant::now();
+            !std::mem::replace(&mut outage.told, true)
+        });
+        if new {
+            tracing::warn!(issuer, "open sessions cannot be checked again and go on: {why}");
+            gateway.journal.append(RecheckSuspended {
+                issuer: issuer.to_owned(),
+                why,
+            });
+        }
+    }
+
+    /// How long ago the issuer was last met down, if it was.
+    fn back_for(&self, issuer: &str) -> Option<Duration> {
+        self.0.with(|all| all.get(issuer).map(|outage| outage.last.elapsed()))
+    }
+}
+
+#[cfg(test)]
+static LOOKS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// How often open sessions were looked at, by every gateway of the test.
+#[cfg(test)]
+pub(crate) fn looks() -> usize {
+    LOOKS.load(std::sync::atomic::Ordering::SeqCst)
+}
+
+/// How many sessions are looked at at once.
+const AT_ONCE: usize = 16;
