@@ -42,13 +42,23 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  \
         doorward login https://gateway.example.com\n  \
         doorward login gateway.example.com:8443 --ca company-ca.pem\n  \
-        doorward login --device                       where this computer has no browser")]
+        doorward login --device                       where this computer has no browser\n  \
+        doorward login --issuer contractors           where the gateway trusts several issuers\n  \
+        doorward login --offline                      stay logged in longer than the issuer's session")]
     Login(LoginArgs),
     /// Log out: revoke the tokens and forget them
+    #[command(
+        after_help = "The tokens of this computer go in any case. Where the issuer could not be told to revoke them, \
+        that is said, and the exit code is 255."
+    )]
     Logout,
     /// Say which gateway, who is logged in and what ssh knows
-    #[command(after_help = "Asks nobody: it says what this computer knows. Exit code 77 when nobody is logged in.")]
-    Status(JsonArgs),
+    #[command(after_help = "Examples:\n  \
+        doorward status\n  \
+        doorward status --json | jq -r .user\n  \
+        doorward status --local        ask nobody, say only what this computer knows\n\n\
+        Exit code 77 when nobody is logged in.")]
+    Status(StatusArgs),
     /// List the workspaces that you may enter
     Ls(JsonArgs),
     /// Print or write the ssh configuration
@@ -60,6 +70,9 @@ pub(crate) enum Command {
     /// Carry one SSH connection (what the ssh configuration names as ProxyCommand)
     #[command(
         after_help = "Standard input and output are the SSH connection; everything else goes to standard error.\n\n\
+        Who is not logged in is asked: by the browser where somebody sits at a screen, else by an address and a code. \
+        Setting login = \"browser\", \"device\" or \"never\" in config.toml chooses; --no-login and DOORWARD_NO_LOGIN=1 \
+        mean never.\n\n\
         Example:\n  ssh -o 'ProxyCommand doorward connect devenv-0' devenv-0"
     )]
     Connect(ConnectArgs),
@@ -78,6 +91,30 @@ pub(crate) enum Command {
         doorward sessions show 01900000-0000-7000-8000-000000000000"
     )]
     Sessions(SessionsArgs),
+    /// End an open session: your own, or with the right kill anybody's
+    #[command(after_help = "Examples:\n  \
+        doorward kill 01900000-0000-7000-8000-000000000000\n  \
+        doorward kill ID --reason 'the laptop was stolen'\n\n\
+        The person is told the reason on the terminal, and it is on record with your name.")]
+    Kill(KillArgs),
+    /// Lock a person out, or a workspace (needs the right lock)
+    #[command(after_help = "Examples:\n  \
+        doorward lock user bob --reason 'left the company'\n  \
+        doorward lock workspace devenv-0\n\n\
+        Open sessions end within a second, new ones are refused until doorward unlock.")]
+    Lock(LockArgs),
+    /// Take a lock away (needs the right lock)
+    #[command(after_help = "Example:\n  doorward unlock user bob")]
+    Unlock(UnlockArgs),
+    /// List what is locked (needs the right lock)
+    Locks(JsonArgs),
+    /// Say who may enter a workspace, and which rule says so
+    #[command(after_help = "Examples:\n  \
+        doorward explain devenv-0                                for yourself\n  \
+        doorward explain --user bob --groups developers devenv-0    for somebody else (needs the right explain)\n  \
+        doorward explain --user c@x.org --email c@x.org devenv-0 --json\n\n\
+        The verdict is no failure: the exit code is 0 whatever it is.")]
+    Explain(ExplainArgs),
     /// Play a recorded session
     #[command(after_help = "Examples:\n  \
         doorward replay ID                       in this terminal, with pauses cut to 2 seconds\n  \
@@ -112,6 +149,16 @@ pub(crate) struct JsonArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ask nobody
+    #[arg(long)]
+    pub(crate) local: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
     /// The gateway: a URL, or a host with or without a port; the last one if left out
     pub(crate) gateway: Option<String>,
@@ -124,6 +171,12 @@ pub(crate) struct LoginArgs {
     /// Print the address instead of opening a browser
     #[arg(long)]
     pub(crate) no_browser: bool,
+    /// Which of the gateway's issuers, by name or address
+    #[arg(long, value_name = "NAME")]
+    pub(crate) issuer: Option<String>,
+    /// Stay logged in until it is revoked, where the issuer allows it (scope offline_access)
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +198,9 @@ pub(crate) struct ConnectArgs {
     pub(crate) workspace: String,
     /// The login that ssh will ask for, if it should be checked
     pub(crate) login: Option<String>,
+    /// Fail where somebody would have to log in
+    #[arg(long, env = "DOORWARD_NO_LOGIN", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) no_login: bool,
 }
 
 #[derive(Debug, Args)]
@@ -189,6 +245,72 @@ pub(crate) struct ListArgs {
     /// At most so many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The session, as doorward sessions lists it
+    pub(crate) session: uuid::Uuid,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+/// What can be locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A person
+    User,
+    /// A workspace
+    Workspace,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Workspace => "workspace",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// What to lock
+    #[arg(value_enum)]
+    pub(crate) kind: Kind,
+    /// The user or workspace
+    pub(crate) name: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnlockArgs {
+    /// What to unlock
+    #[arg(value_enum)]
+    pub(crate) kind: Kind,
+    /// The user or workspace
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The workspace
+    pub(crate) workspace: String,
+    /// For this person in place of yourself
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// The groups that the person is taken to be in, apart by commas
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',', requires = "user")]
+    pub(crate) groups: Vec<String>,
+    /// The person's verified e-mail address
+    #[arg(long, requires = "user")]
+    pub(crate) email: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -290,6 +412,13 @@ mod tests {
             "doorward replay ID --at 1m30s --max-pause 0.5 --speed 2.5",
             "doorward ssh devenv-0 -- -v ls -l",
             "doorward --home /tmp/x connect devenv-0 node",
+            "doorward connect --no-login devenv-0",
+            "doorward login gw --issuer work --offline",
+            "doorward status --local --json",
+            "doorward kill 01900000-0000-7000-8000-000000000000 --reason x",
+            "doorward lock user bob@x.org --reason x",
+            "doorward unlock workspace devenv-0",
+            "doorward explain --user bob --groups a,b --email b@x.org devenv-0 --json",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -303,6 +432,10 @@ mod tests {
             "doorward verify",
             "doorward export ID --format gif",
             "doorward connect",
+            "doorward kill bob",
+            "doorward lock bob",
+            "doorward lock group bob",
+            "doorward explain --groups a devenv-0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -80,6 +80,9 @@ pub enum Error {
     /// No such workspace, or none that the person may enter.
     #[error("there is no workspace {0} that you may enter")]
     NoWorkspace(String),
+    /// The issuer still believes in tokens that this computer has forgotten.
+    #[error("the issuer did not revoke the tokens ({0}); they end by themselves")]
+    NotRevoked(String),
     /// Nobody finished the login in time.
     #[error("nobody finished the login within {0} minutes")]
     LoginExpired(u64),
@@ -126,7 +129,11 @@ impl Error {
         match self {
             Self::Usage(_) => EXIT_USAGE,
             Self::NoGateway | Self::Configuration(_) | Self::Exposed { .. } | Self::File { .. } => EXIT_CONFIGURATION,
-            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Answer { .. } | Self::Broken(_) => EXIT_TRANSPORT,
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::Answer { .. }
+            | Self::Broken(_)
+            | Self::NotRevoked(_) => EXIT_TRANSPORT,
             Self::Refused(problem) => match problem.status {
                 401 | 403 | 404 => EXIT_DENIED,
                 _ => EXIT_TRANSPORT,

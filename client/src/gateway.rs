@@ -1,7 +1,10 @@
 //! What the gateway answers, and how it is asked.
 
+use std::time::SystemTime;
+
 use doorward_audit::SessionIndex;
 use doorward_certs::CaKeys;
+use http::Method;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
@@ -10,7 +13,7 @@ use crate::error::Error;
 use crate::home::Home;
 use crate::home::settings::Settings;
 use crate::http::{Web, name};
-use crate::secret::Secret;
+use crate::pass::Pass;
 
 /// The one version of the gateway's interface that we speak.
 const VERSION: u64 = 1;
@@ -20,22 +23,105 @@ const VERSION: u64 = 1;
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct WellKnown {
     version: u64,
+    /// The first issuer, as gateways with only one say it.
+    issuer: String,
+    client_id: String,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    issuers: Vec<KnownIssuer>,
+    pub(crate) ssh_identification: Option<String>,
+    /// The gateway's clock when it said so.
+    #[serde(skip)]
+    pub(crate) date: Option<SystemTime>,
+}
+
+/// An issuer that the gateway trusts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct KnownIssuer {
+    /// For people.
+    #[serde(default)]
+    pub(crate) name: String,
     pub(crate) issuer: String,
     pub(crate) client_id: String,
     #[serde(default)]
     scopes: Vec<String>,
+    #[serde(default)]
+    pub(crate) dpop: Dpop,
+}
+
+/// Whether tokens are bound to a key of this computer (RFC 9449).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Dpop {
+    #[default]
+    Off,
+    /// Where the issuer can do it.
+    Optional,
+    Required,
 }
 
 impl WellKnown {
-    /// The scopes to ask for; `openid` is always one.
-    pub(crate) fn scope(&self) -> String {
+    /// The issuers, at least one.
+    fn into_issuers(self) -> Vec<KnownIssuer> {
+        if !self.issuers.is_empty() {
+            return self.issuers;
+        }
+        vec![KnownIssuer {
+            name: String::new(),
+            issuer: self.issuer,
+            client_id: self.client_id,
+            scopes: self.scopes,
+            dpop: Dpop::Off,
+        }]
+    }
+
+    /// The issuer of this name or address; without a wish the first one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that is none, with those that there are.
+    pub(crate) fn choose(self, wish: Option<&str>) -> Result<KnownIssuer, Error> {
+        let mut issuers = self.into_issuers();
+        let Some(wish) = wish else {
+            return Ok(issuers.swap_remove(0));
+        };
+        let at = issuers
+            .iter()
+            .position(|known| known.name == wish || known.issuer == wish);
+        at.map(|at| issuers.swap_remove(at)).ok_or_else(|| {
+            let names: Vec<&str> = issuers.iter().map(KnownIssuer::label).collect();
+            Error::Usage(format!(
+                "the gateway trusts no issuer {wish:?}, but {}",
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// What the issuers are called, where there is a choice.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self.issuers.as_slice() {
+            [] | [_] => Vec::new(),
+            many => many.iter().map(|known| known.label().to_owned()).collect(),
+        }
+    }
+}
+
+impl KnownIssuer {
+    /// What people call it.
+    pub(crate) fn label(&self) -> &str {
+        if self.name.is_empty() { &self.issuer } else { &self.name }
+    }
+
+    /// The scopes to ask for: `openid` is always one, and `offline_access` (OpenID Connect Core 1.0 section 11) by wish.
+    pub(crate) fn scope(&self, offline: bool) -> String {
         let mut scopes = vec!["openid"];
-        scopes.extend(
-            self.scopes
-                .iter()
-                .map(String::as_str)
-                .filter(|scope| *scope != "openid"),
-        );
+        let offline = offline.then_some("offline_access");
+        for scope in self.scopes.iter().map(String::as_str).chain(offline) {
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
         scopes.join(" ")
     }
 }
@@ -97,6 +183,21 @@ pub(crate) struct StoredFile {
     pub(crate) size: u64,
 }
 
+/// Who the gateway takes the person for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Me {
+    pub(crate) user: String,
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
+    #[serde(default)]
+    pub(crate) email: Option<String>,
+    #[serde(default)]
+    pub(crate) roles: Vec<String>,
+    #[serde(default)]
+    pub(crate) may: Vec<String>,
+}
+
 /// Which sessions to list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted<'a> {
@@ -133,11 +234,9 @@ impl Gateway {
 
     /// Which issuer and client it trusts.
     pub(crate) async fn well_known(&self) -> Result<WellKnown, Error> {
-        let known: WellKnown = self
-            .web
-            .get(&self.at(&[".well-known", "doorward"]), None)
-            .await?
-            .json()?;
+        let answer = self.web.get(&self.at(&[".well-known", "doorward"]), None).await?;
+        let mut known: WellKnown = answer.json()?;
+        known.date = answer.date();
         if known.version != VERSION {
             let what = format!("it speaks version {}, this program version {VERSION}", known.version);
             return Err(Error::Answer {
@@ -160,22 +259,27 @@ impl Gateway {
         Ok(lines)
     }
 
+    /// Who the gateway takes the person for.
+    pub(crate) async fn me(&self, pass: &Pass) -> Result<Me, Error> {
+        self.web.get(&self.at(&["v1", "me"]), Some(pass)).await?.json()
+    }
+
     /// What the person may enter.
-    pub(crate) async fn workspaces(&self, token: &Secret) -> Result<Vec<Workspace>, Error> {
+    pub(crate) async fn workspaces(&self, pass: &Pass) -> Result<Vec<Workspace>, Error> {
         #[derive(Deserialize)]
         struct List {
             workspaces: Vec<Workspace>,
         }
         let list: List = self
             .web
-            .get(&self.at(&["v1", "workspaces"]), Some(token))
+            .get(&self.at(&["v1", "workspaces"]), Some(pass))
             .await?
             .json()?;
         Ok(list.workspaces)
     }
 
     /// Sessions, newest first.
-    pub(crate) async fn sessions(&self, token: &Secret, wanted: &Wanted<'_>) -> Result<Vec<SessionIndex>, Error> {
+    pub(crate) async fn sessions(&self, pass: &Pass, wanted: &Wanted<'_>) -> Result<Vec<SessionIndex>, Error> {
         #[derive(Deserialize)]
         struct List {
             sessions: Vec<SessionIndex>,
@@ -192,14 +296,14 @@ impl Gateway {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let list: List = self.web.get(&url, Some(token)).await?.json()?;
+        let list: List = self.web.get(&url, Some(pass)).await?.json()?;
         Ok(list.sessions)
     }
 
     /// One session.
-    pub(crate) async fn session(&self, token: &Secret, id: Uuid) -> Result<Session, Error> {
+    pub(crate) async fn session(&self, pass: &Pass, id: Uuid) -> Result<Session, Error> {
         self.web
-            .get(&self.at(&["v1", "sessions", &id.to_string()]), Some(token))
+            .get(&self.at(&["v1", "sessions", &id.to_string()]), Some(pass))
             .await?
             .json()
     }
@@ -207,7 +311,7 @@ impl Gateway {
     /// One file of a recording, part by part.
     pub(crate) async fn file(
         &self,
-        token: &Secret,
+        pass: &Pass,
         id: Uuid,
         file: &str,
         sink: impl FnMut(&[u8]) -> Result<(), Error>,
@@ -215,10 +319,16 @@ impl Gateway {
         self.web
             .download(
                 &self.at(&["v1", "sessions", &id.to_string(), "files", file]),
-                token,
+                pass,
                 sink,
             )
             .await
+    }
+
+    /// Shows a fresh token for an open session of one's own.
+    pub(crate) async fn renew(&self, pass: &Pass, session: Uuid) -> Result<(), Error> {
+        let url = self.at(&["v1", "sessions", &session.to_string(), "renew"]);
+        self.web.change(Method::POST, &url, pass, None).await
     }
 
     /// Where the tunnel of a workspace is asked for.
@@ -227,7 +337,7 @@ impl Gateway {
     }
 
     /// A path below the gateway's address; each part is one segment, whatever is in it.
-    fn at(&self, path: &[&str]) -> Url {
+    pub(crate) fn at(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.clear().extend(path);

@@ -3,7 +3,9 @@
 //! It decides nothing about who may do what; it shows a token to the gateway and believes what certificates prove.
 //! It keeps tokens in a file for its owner alone and never passes them on a command line, to a log or to another host.
 
+mod admin;
 mod cli;
+mod clock;
 mod connect;
 mod error;
 mod gateway;
@@ -13,6 +15,7 @@ mod list;
 mod login;
 mod name;
 mod oidc;
+mod pass;
 mod recording;
 mod replay;
 mod say;
@@ -66,28 +69,42 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode, Error> {
     let home = Home::find(cli.home.as_deref())?;
     match &cli.command {
-        Command::Connect(args) => return connect::connect(&home, args).await.map(ExitCode::from),
-        Command::Ssh(args) => return ssh::ssh(&home, args).await,
+        // These hear signals themselves.
+        Command::Connect(args) => connect::connect(&home, args).await.map(ExitCode::from),
+        Command::Replay(args) => replay::replay(&home, args).await.map(|()| ExitCode::SUCCESS),
+        command => signals::interruptible(Box::pin(short(&home, command))).await,
+    }
+}
+
+/// The commands that ask, say and end.
+async fn short(home: &Home, command: &Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Ssh(args) => return ssh::ssh(home, args).await,
         Command::Status(args) => {
-            let logged_in = login::status(&home, args.json)?;
+            let logged_in = login::status::status(home, args).await?;
             return Ok(if logged_in {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::from(error::EXIT_DENIED)
             });
         }
-        Command::Login(args) => login::login(&home, args).await?,
-        Command::Logout => login::logout(&home).await?,
-        Command::Ls(args) => list::list(&home, args).await?,
-        Command::Config(args) => ssh::config(&home, args).await?,
+        Command::Login(args) => login::login(home, args).await?,
+        Command::Logout => login::logout::logout(home).await?,
+        Command::Ls(args) => list::list(home, args).await?,
+        Command::Config(args) => ssh::config(home, args).await?,
         Command::Sessions(args) => match &args.command {
-            None => recording::sessions::list(&home, &args.list).await?,
-            Some(SessionsCommand::Ls(list)) => recording::sessions::list(&home, list).await?,
-            Some(SessionsCommand::Show { id, json }) => recording::sessions::show(&home, *id, *json).await?,
+            None => recording::sessions::list(home, &args.list).await?,
+            Some(SessionsCommand::Ls(list)) => recording::sessions::list(home, list).await?,
+            Some(SessionsCommand::Show { id, json }) => recording::sessions::show(home, *id, *json).await?,
         },
-        Command::Replay(args) => replay::replay(&home, args).await?,
-        Command::Verify(args) => recording::verify::verify(&home, args).await?,
-        Command::Export(args) => recording::export::export(&home, args).await?,
+        Command::Kill(args) => admin::kill(home, args).await?,
+        Command::Lock(args) => admin::lock(home, args).await?,
+        Command::Unlock(args) => admin::unlock(home, args).await?,
+        Command::Locks(args) => admin::list(home, args).await?,
+        Command::Explain(args) => admin::explain(home, args).await?,
+        Command::Verify(args) => recording::verify::verify(home, args).await?,
+        Command::Export(args) => recording::export::export(home, args).await?,
+        Command::Connect(_) | Command::Replay(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

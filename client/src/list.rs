@@ -11,8 +11,8 @@ use crate::{login, say};
 pub(crate) async fn list(home: &Home, args: &JsonArgs) -> Result<(), Error> {
     let settings = Settings::read(home)?;
     let gateway = Gateway::configured(home, &settings)?;
-    let token = login::token(home, &settings).await?;
-    let workspaces = gateway.workspaces(&token).await?;
+    let pass = login::pass(home, &settings).await?;
+    let workspaces = gateway.workspaces(&pass).await?;
     if args.json {
         return say::print_json(&workspaces);
     }

@@ -1,15 +1,19 @@
-//! Signals that ask this program to leave.
+//! Signals that ask this program to leave, and what must not be cut in half by them.
 
-#[cfg(not(unix))]
-use std::future::pending;
-#[cfg(unix)]
-use std::task::Poll;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use crate::error::Error;
 
 /// Requests to leave: hang-up, which `ssh` sends when it exits, interrupt and termination.
 #[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
     signals: Vec<tokio::signal::unix::Signal>,
+    #[cfg(windows)]
+    signals: Option<tokio::signal::windows::CtrlC>,
 }
 
 impl Signals {
@@ -23,26 +27,108 @@ impl Signals {
                 // Without a handler the signal simply ends this process.
                 kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect()
             },
+            #[cfg(windows)]
+            signals: tokio::signal::windows::ctrl_c().ok(),
         }
     }
 
     /// The next one.
     pub(crate) async fn next(&mut self) {
-        #[cfg(unix)]
-        std::future::poll_fn(|cx| {
-            match self
-                .signals
-                .iter_mut()
-                .any(|signal| matches!(signal.poll_recv(cx), Poll::Ready(Some(()))))
-            {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            pending::<()>().await;
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    #[cfg(unix)]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let came = |signal: &mut tokio::signal::unix::Signal| matches!(signal.poll_recv(cx), Poll::Ready(Some(())));
+        if self.signals.iter_mut().any(came) {
+            return Poll::Ready(());
         }
+        Poll::Pending
+    }
+
+    #[cfg(windows)]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.signals {
+            Some(signals) if matches!(signals.poll_recv(cx), Poll::Ready(Some(()))) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// Work that a signal ends, with [`Error::Interrupted`]; but not while a part of it must stay whole.
+pub(crate) async fn interruptible<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut signals = Signals::new();
+    let mut work = pin!(work);
+    let mut asked = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        while signals.poll(cx).is_ready() {
+            asked = true;
+        }
+        if asked && WHOLE.get() == 0 {
+            return Poll::Ready(Err(Error::Interrupted));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Goes on with work that is no longer wanted, as far as a part of it must stay whole.
+pub(crate) async fn finish_whole(mut work: Pin<&mut impl Future<Output = ()>>) {
+    poll_fn(|cx| {
+        if WHOLE.get() == 0 || work.as_mut().poll(cx).is_ready() || WHOLE.get() == 0 {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// While this lives, signals wait. What is done meanwhile has a deadline of its own.
+#[derive(Debug)]
+pub(crate) struct Whole(());
+
+impl Whole {
+    /// From now on.
+    pub(crate) fn begin() -> Self {
+        WHOLE.set(WHOLE.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        WHOLE.set(WHOLE.get() - 1);
+    }
+}
+
+thread_local! {
+    /// The program has one thread that matters.
+    static WHOLE: Cell<usize> = const { Cell::new(0) };
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use nix::sys::signal::{Signal, raise};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_waits_for_what_must_stay_whole() {
+        let (written, mut was_written) = oneshot::channel();
+        let work = async {
+            let whole = Whole::begin();
+            raise(Signal::SIGINT).unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            written.send(()).unwrap();
+            drop(whole);
+            std::future::pending::<Result<(), Error>>().await
+        };
+        assert!(matches!(interruptible(work).await, Err(Error::Interrupted)));
+        was_written.try_recv().unwrap();
     }
 }

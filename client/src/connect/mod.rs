@@ -3,13 +3,16 @@
 //! Standard input and output are the SSH connection and nothing else ever reaches them. The way to the gateway is kept
 //! short, because it is part of every `ssh` command: read two small files, dial once, ask once.
 
+mod early;
 mod pump;
+mod renew;
 mod stdio;
 mod upgrade;
 
+use std::pin::pin;
 use std::time::Duration;
 
-use doorward_certs::Login;
+use doorward_certs::{Login, WorkspaceName};
 use doorward_wire::driver::{Closed, DriverError};
 use doorward_wire::{Limits, client_end};
 
@@ -17,10 +20,14 @@ use crate::cli::ConnectArgs;
 use crate::error::{EXIT_TRANSPORT, Error};
 use crate::gateway::Gateway;
 use crate::home::Home;
-use crate::home::settings::Settings;
+use crate::home::settings::{Asking, Settings};
 use crate::http::Problem;
+use crate::pass::Pass;
 use crate::tokens::Need;
-use crate::{login, name};
+use crate::{login, name, say, signals};
+use early::Early;
+use renew::Renewal;
+use upgrade::Entered;
 
 /// After how long without a byte from the gateway it is asked for a sign of life.
 const PING: Duration = Duration::from_secs(20);
@@ -35,27 +42,64 @@ pub(crate) async fn connect(home: &Home, args: &ConnectArgs) -> Result<u8, Error
     if let Some(login) = &args.login {
         Login::try_from(login.as_str()).map_err(|error| Error::Usage(format!("{login:?} is no login: {error}")))?;
     }
-    let settings = Settings::read(home)?;
+    let mut settings = Settings::read(home)?;
+    if args.no_login {
+        settings.login = Asking::Never;
+    }
     let gateway = Gateway::configured(home, &settings)?;
-    let token = login::token_for_connect(home, &settings, Need::Valid).await?;
-    let tunnel = match upgrade::ask(&gateway, &workspace, &token).await {
-        // Keys may have been rotated, the session at the issuer ended: one other token is worth a try.
-        Err(Error::Refused(Problem { status: 401, .. })) => {
-            let other = login::token_for_connect(home, &settings, Need::Other(&token)).await?;
-            upgrade::ask(&gateway, &workspace, &other).await?
-        }
-        asked => asked?,
-    };
+    let mut early = Early::default();
+    let way_in = enter(home, &settings, &gateway, &workspace, &mut early);
+    let (entered, pass) = signals::interruptible(Box::pin(way_in)).await?;
     let limits = Limits {
         ping: PING,
         silence: SILENCE,
         linger: LINGER,
         ..Limits::default()
     };
-    let (stream, incoming, handle, driver) = client_end(tunnel, limits);
+    let (stream, incoming, handle, driver) = client_end(entered.tunnel, limits);
     let (input, output) = stdio::open().map_err(|error| Error::Broken(error.to_string()))?;
-    let over = pump::run(stream, incoming, handle, driver, input, output).await;
-    judge(&gateway.whom(), over)
+    let said = early.expected();
+    let carried = pump::run(stream, incoming, handle, driver, input, output, said);
+    let Some(session) = entered.session else {
+        return judge(&gateway.whom(), carried.await);
+    };
+    let mut renewal = Renewal::new(home, &settings, &gateway, session, pass);
+    let over = {
+        let mut carried = pin!(carried);
+        let mut kept = pin!(renewal.keep());
+        let over = tokio::select! {
+            over = &mut carried => over,
+            () = &mut kept => carried.await,
+        };
+        signals::finish_whole(kept).await;
+        over
+    };
+    let judged = judge(&gateway.whom(), over);
+    if let (Err(Error::Ended { .. }), Some(why)) = (&judged, renewal.refusal()) {
+        say::note(&format!("this session's right was not renewed: {why}"));
+    }
+    judged
+}
+
+/// The way in: a pass, then the tunnel.
+async fn enter(
+    home: &Home,
+    settings: &Settings,
+    gateway: &Gateway,
+    workspace: &WorkspaceName,
+    early: &mut Early,
+) -> Result<(Entered, Pass), Error> {
+    let mut pass = login::pass_for_connect(home, settings, Need::Valid, |known| early.say(known)).await?;
+    let entered = match upgrade::ask(gateway, workspace, &pass).await {
+        // Keys may have been rotated, the session at the issuer ended: one other token is worth a try.
+        Err(Error::Refused(Problem { status: 401, .. })) => {
+            let need = Need::Other(pass.token());
+            pass = login::pass_for_connect(home, settings, need, |known| early.say(known)).await?;
+            upgrade::ask(gateway, workspace, &pass).await?
+        }
+        asked => asked?,
+    };
+    Ok((entered, pass))
 }
 
 fn judge(whom: &str, over: Result<Closed, DriverError>) -> Result<u8, Error> {

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::early::Expected;
 use super::stdio::{Input, Output};
 use crate::say;
 use crate::signals::Signals;
@@ -31,6 +32,8 @@ enum Happened {
     InputEnded,
     /// Everything that came was written.
     Written,
+    /// The workspace is not the one that was announced to `ssh`.
+    Stranger,
     /// Nobody reads standard output any more.
     NobodyReads,
     /// Everything that the other side says was heard.
@@ -47,12 +50,13 @@ pub(super) async fn run(
     driver: impl Future<Output = Result<Closed, DriverError>> + Send + 'static,
     input: Input,
     output: Output,
+    said: Expected,
 ) -> Result<Closed, DriverError> {
     let (reader, writer) = stream.into_split();
     let mut parts = JoinSet::new();
     parts.spawn(async { Happened::Over(driver.await) });
     parts.spawn(upwards(input, writer));
-    parts.spawn(downwards(reader, output));
+    parts.spawn(downwards(reader, output, said));
     parts.spawn(listen(incoming));
     let mut leaving = Leaving { handle, said: false };
     let mut asked_to_leave = Signals::new();
@@ -98,6 +102,12 @@ pub(super) async fn run(
                 over = Some(result);
                 // What is left depends on the reader of our output alone.
                 look_at = None;
+            }
+            Happened::Stranger => {
+                leaving.end();
+                let other = "the workspace did not identify itself as the gateway said it would";
+                over = Some(Err(DriverError::Io(std::io::Error::other(other))));
+                (written, heard) = (true, true);
             }
             Happened::NobodyReads => {
                 written = true;
@@ -157,9 +167,12 @@ async fn upwards(mut input: impl AsyncRead + Unpin, mut writer: SshWriter) -> Ha
     Happened::InputEnded
 }
 
-async fn downwards(mut reader: SshReader, mut output: Output) -> Happened {
+async fn downwards(mut reader: SshReader, mut output: Output, mut said: Expected) -> Happened {
     // A break is an end here: what came before it is written, and the driver says why.
-    while let Ok(Some(chunk)) = reader.chunk().await {
+    while let Ok(Some(mut chunk)) = reader.chunk().await {
+        if said.skip(&mut chunk).is_err() {
+            return Happened::Stranger;
+        }
         let written = match output.write_all(&chunk).await {
             Ok(()) => output.flush().await,
             Err(error) => Err(error),

@@ -12,23 +12,27 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use uuid::Uuid;
 
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::http::dial::{self, Stream};
 use crate::http::{ANSWER, exchange, read_problem, request};
-use crate::secret::Secret;
+use crate::pass::Pass;
+
+/// A tunnel, and the session that it carries, where the gateway names it.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) tunnel: TunnelStream<Stream>,
+    pub(super) session: Option<Uuid>,
+}
 
 /// Asks for the tunnel of a workspace. Bytes that came with the answer are its first ones.
-pub(super) async fn ask(
-    gateway: &Gateway,
-    workspace: &WorkspaceName,
-    token: &Secret,
-) -> Result<TunnelStream<Stream>, Error> {
+pub(super) async fn ask(gateway: &Gateway, workspace: &WorkspaceName, pass: &Pass) -> Result<Entered, Error> {
     let url = gateway.tunnel(workspace.as_str());
     let whom = gateway.whom();
     let key = generate_key();
-    let mut request = request(Method::GET, &url, Some(token), Bytes::new())?;
+    let mut request = request(Method::GET, &url, Some(pass), Bytes::new())?;
     add(request.headers_mut(), &key);
     let stream = dial::dial(&url, || gateway.web.tls()).await?;
     let work = async |response: Response<Incoming>| {
@@ -40,23 +44,28 @@ pub(super) async fn ask(
             what: what.to_owned(),
         };
         check(response.headers(), &key).map_err(wrong)?;
+        let session = session(response.headers());
         let upgraded = timeout(ANSWER, hyper::upgrade::on(response)).await;
         let upgraded = upgraded
             .ok()
             .and_then(Result::ok)
             .ok_or_else(|| wrong("it broke the upgrade off"))?;
-        upgraded
+        let parts = upgraded
             .downcast::<TokioIo<Stream>>()
-            .map_err(|_| wrong("the upgrade led nowhere"))
+            .map_err(|_| wrong("the upgrade led nowhere"))?;
+        Ok((parts, session))
     };
-    let parts = exchange(&whom, stream, request, work).await?;
+    let (parts, session) = exchange(&whom, stream, request, work).await?;
     let socket = WebSocketStream::from_partially_read(
         parts.io.into_inner(),
         parts.read_buf.into(),
         Role::Client,
         Some(tunnel::config()),
     );
-    Ok(TunnelStream::new(socket.await))
+    Ok(Entered {
+        tunnel: TunnelStream::new(socket.await),
+        session,
+    })
 }
 
 fn add(headers: &mut HeaderMap, key: &str) {
@@ -73,6 +82,10 @@ fn add(headers: &mut HeaderMap, key: &str) {
     if let Ok(key) = HeaderValue::from_str(key) {
         headers.insert(header::SEC_WEBSOCKET_KEY, key);
     }
+}
+
+fn session(headers: &HeaderMap) -> Option<Uuid> {
+    Uuid::try_parse(headers.get("doorward-session")?.to_str().ok()?).ok()
 }
 
 /// RFC 6455 section 4.1, points 2 to 6 of what the server must have answered.

@@ -53,6 +53,17 @@ impl Home {
         self.path.join("tokens.json")
     }
 
+    /// The file of the key with this thumbprint: secret.
+    pub(crate) fn key(&self, thumbprint: &str) -> PathBuf {
+        self.path.join(format!("dpop-{thumbprint}.key"))
+    }
+
+    /// Whether this is a key's file.
+    pub(crate) fn is_key(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("dpop-") && name.ends_with(".key"))
+    }
+
     /// Held while tokens are refreshed.
     pub(crate) fn tokens_lock(&self) -> PathBuf {
         self.path.join("tokens.lock")

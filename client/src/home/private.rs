@@ -3,14 +3,18 @@
 //! On Windows the folder lies in the person's profile, whose access list does what modes do elsewhere.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Seek as _, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use tempfile::NamedTempFile;
 
 use crate::error::Error;
 
 /// The largest file of ours that is read, in bytes.
 const LARGEST: u64 = 1024 * 1024;
+/// How much room is made sure of, in bytes.
+const ROOM: usize = 32 * 1024;
 /// How often a held lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
@@ -41,17 +45,58 @@ pub(crate) fn write_changed(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
 
 /// Replaces `path` by a new file in `folder`, with these permissions or 0600.
 pub(crate) fn replace(path: &Path, folder: &Path, bytes: &[u8], as_before: Option<fs::Permissions>) -> io::Result<()> {
-    let mut file = tempfile::Builder::new()
-        .prefix(".doorward-")
-        .suffix(".new")
-        .tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    let mut file = new_file(folder)?;
     if let Some(permissions) = as_before {
         file.as_file().set_permissions(permissions)?;
     }
-    file.as_file().sync_all()?;
+    fill(&mut file, bytes)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".doorward-")
+        .suffix(".new")
+        .tempfile_in(folder)
+}
+
+fn fill(file: &mut NamedTempFile, bytes: &[u8]) -> io::Result<()> {
+    file.rewind()?;
+    file.write_all(bytes)?;
+    file.as_file().set_len(bytes.len() as u64)?;
+    file.as_file().sync_all()
+}
+
+/// A file with mode 0600 that is there, with room, before what it will hold: for contents that cannot be had twice.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl Reserved {
+    /// Makes the file beside `path`, which stays as it is.
+    pub(crate) fn new(path: &Path) -> Result<Self, Error> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        make_folder(folder)?;
+        let made = new_file(folder).and_then(|mut file| {
+            fill(&mut file, &[b' '; ROOM])?;
+            Ok(file)
+        });
+        let file = made.map_err(Error::file("write", path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Writes the contents and puts the file in the place of `path`.
+    pub(crate) fn persist(mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = fill(&mut self.file, bytes);
+        let put = written.and_then(|()| self.file.persist(&self.path).map_err(|error| error.error));
+        put.map(|_| ()).map_err(Error::file("write", self.path))
+    }
 }
 
 /// Reads a secret file, or nothing where there is none. A link, a file of somebody else, and a file that others can
@@ -194,6 +239,21 @@ mod tests {
             1,
             "nothing is left behind"
         );
+    }
+
+    #[test]
+    fn a_reserved_file_changes_nothing_before_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.json");
+        write(&path, b"old").unwrap();
+        drop(Reserved::new(&path).unwrap());
+        let reserved = Reserved::new(&path).unwrap();
+        assert_eq!(read_secret(&path).unwrap().unwrap(), b"old");
+        reserved.persist(b"new").unwrap();
+        assert_eq!(read_secret(&path).unwrap().unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+        fs::write(dir.path().join("file"), "x").unwrap();
+        assert!(Reserved::new(&dir.path().join("file/tokens.json")).is_err());
     }
 
     #[test]

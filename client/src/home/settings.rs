@@ -18,9 +18,38 @@ pub(crate) struct Settings {
     /// A PEM file. With it, the gateway must show a certificate from one of these CAs, whatever the system trusts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<PathBuf>,
+    /// Which of the gateway's issuers, by name or address; the first one when it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) issuer: Option<String>,
+    /// Whether logins are for long: a refresh token that outlives the session at the issuer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) offline: bool,
+    /// How `connect` asks somebody who is not logged in.
+    #[serde(default, skip_serializing_if = "Asking::is_auto")]
+    pub(crate) login: Asking,
     /// What the ssh configuration names as `ProxyCommand`; this program when it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) program: Option<PathBuf>,
+}
+
+/// How `connect` asks for a login.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Asking {
+    /// With a browser where somebody sits at a screen, else with a code.
+    #[default]
+    Auto,
+    Browser,
+    Device,
+    /// Not at all.
+    Never,
+}
+
+impl Asking {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 impl Settings {
@@ -140,6 +169,9 @@ mod tests {
         let settings = Settings {
             gateway: Some(parse_gateway("gw").unwrap()),
             ca: Some("ca.pem".into()),
+            issuer: Some("work".into()),
+            offline: true,
+            login: Asking::Never,
             program: Some("/opt/door ward/doorward".into()),
         };
         settings.write(&home).unwrap();

@@ -12,10 +12,10 @@ use std::future::pending;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::error::Error;
-use crate::secret::Secret;
+use crate::pass::Pass;
 pub use problem::Problem;
 pub(crate) use problem::{describe, read_problem};
 
@@ -58,6 +58,7 @@ pub(crate) struct Web {
 pub(crate) struct Answer {
     pub(crate) whom: String,
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -93,31 +94,57 @@ impl Web {
     }
 
     /// `GET`, with the whole answer.
-    pub(crate) async fn get(&self, url: &Url, bearer: Option<&Secret>) -> Result<Answer, Error> {
-        let request = request(Method::GET, url, bearer, Bytes::new())?;
+    pub(crate) async fn get(&self, url: &Url, pass: Option<&Pass>) -> Result<Answer, Error> {
+        let request = request(Method::GET, url, pass, Bytes::new())?;
         self.ask(url, request).await
     }
 
-    /// `POST` of a form, with the whole answer.
-    pub(crate) async fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Error> {
+    /// `POST` of a form, with the whole answer; with a proof of possession where there is one (RFC 9449 section 5).
+    pub(crate) async fn post(&self, url: &Url, form: &[(&str, &str)], proof: Option<&str>) -> Result<Answer, Error> {
         let body = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
         let mut request = request(Method::POST, url, None, body.into())?;
+        let headers = request.headers_mut();
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        request.headers_mut().insert(header::CONTENT_TYPE, form);
+        headers.insert(header::CONTENT_TYPE, form);
+        if let Some(proof) = proof.and_then(|proof| HeaderValue::from_str(proof).ok()) {
+            headers.insert("dpop", proof);
+        }
         self.ask(url, request).await
+    }
+
+    /// A request that changes something: `body` is sent as JSON, or nothing. Any good answer will do.
+    pub(crate) async fn change(
+        &self,
+        method: Method,
+        url: &Url,
+        pass: &Pass,
+        body: Option<&serde_json::Value>,
+    ) -> Result<(), Error> {
+        let bytes = body.map(ToString::to_string).unwrap_or_default();
+        let mut request = request(method, url, Some(pass), bytes.into())?;
+        if body.is_some() {
+            let json = HeaderValue::from_static("application/json");
+            request.headers_mut().insert(header::CONTENT_TYPE, json);
+        }
+        let answer = self.ask(url, request).await?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        Err(Error::Refused(Problem::parse(answer.status, &answer.body)))
     }
 
     async fn ask(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let whom = name(url);
         let stream = dial::dial(url, || self.tls()).await?;
         let work = async |response: Response<Incoming>| {
-            let status = response.status();
-            let body = collect(&whom, response.into_body(), LARGEST).await?;
+            let (head, body) = response.into_parts();
+            let body = collect(&whom, body, LARGEST).await?;
             Ok(Answer {
                 whom: whom.clone(),
-                status,
+                status: head.status,
+                headers: head.headers,
                 body,
             })
         };
@@ -128,7 +155,7 @@ impl Web {
     pub(crate) async fn download(
         &self,
         url: &Url,
-        bearer: &Secret,
+        pass: &Pass,
         mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let whom = name(url);
@@ -146,7 +173,7 @@ impl Web {
         exchange(
             &whom,
             stream,
-            request(Method::GET, url, Some(bearer), Bytes::new())?,
+            request(Method::GET, url, Some(pass), Bytes::new())?,
             work,
         )
         .await
@@ -166,6 +193,13 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// The server's clock when it answered, if it says so (RFC 9110 section 6.6.1).
+    pub(crate) fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.headers.get(header::DATE)?.to_str().ok()?).ok()
+    }
+}
+
 /// A server's name for sentences: host, and port where it isn't the usual one.
 pub(crate) fn name(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
@@ -177,25 +211,23 @@ pub(crate) fn name(url: &Url) -> String {
 pub(crate) fn request(
     method: Method,
     url: &Url,
-    bearer: Option<&Secret>,
+    pass: Option<&Pass>,
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, Error> {
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let mut builder = Request::builder()
-        .method(method)
+    let builder = Request::builder()
+        .method(method.clone())
         .uri(target)
         .header(header::HOST, name(url))
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::ACCEPT, "application/json, application/problem+json");
-    if let Some(token) = bearer {
-        let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
-        let mut value = value.map_err(|_| Error::NotLoggedIn("the stored token is no token".to_owned()))?;
-        value.set_sensitive(true);
-        builder = builder.header(header::AUTHORIZATION, value);
-    }
-    builder
+    let mut request = builder
         .body(Full::new(body))
-        .map_err(|error| Error::Configuration(format!("{url} cannot be asked for: {error}")))
+        .map_err(|error| Error::Configuration(format!("{url} cannot be asked for: {error}")))?;
+    if let Some(pass) = pass {
+        pass.authorize(&method, url, request.headers_mut())?;
+    }
+    Ok(request)
 }
 
 /// Sends one request and lets `work` have the answer, while the connection is driven beside it.

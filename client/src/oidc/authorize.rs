@@ -4,6 +4,7 @@ use url::Url;
 
 use super::browser;
 use super::discovery::Issuer;
+use super::dpop::Key;
 use super::loopback::{Answered, Loopback};
 use super::pkce::{METHOD, Pkce};
 use super::token::{self, Granted};
@@ -13,9 +14,9 @@ use crate::say;
 use crate::secret::Secret;
 
 /// Logs in with a browser. With `open`, one is started; the address is printed in any case.
-pub(crate) async fn by_browser(web: &Web, issuer: &Issuer, open: bool) -> Result<Granted, Error> {
+pub(crate) async fn by_browser(web: &Web, issuer: &Issuer, key: Option<&Key>, open: bool) -> Result<Granted, Error> {
     let loopback = Loopback::listen().await?;
-    let request = Request::new(issuer, &loopback.redirect_uri())?;
+    let request = Request::new(issuer, key, &loopback.redirect_uri())?;
     let opened = open && browser::open(request.url.as_str());
     say::note(if opened {
         "log in with the browser that opens now"
@@ -32,7 +33,7 @@ pub(crate) async fn by_browser(web: &Web, issuer: &Issuer, open: bool) -> Result
         ("client_id", issuer.client_id.as_str()),
         ("code_verifier", request.pkce.verifier.expose()),
     ];
-    token::ask(web, issuer, &form, Some(&request.nonce)).await
+    token::ask(web, issuer, key, &form, Some(&request.nonce)).await
 }
 
 /// One login: what binds the answer and the tokens to it.
@@ -46,7 +47,7 @@ struct Request {
 }
 
 impl Request {
-    fn new(issuer: &Issuer, redirect_uri: &str) -> Result<Self, Error> {
+    fn new(issuer: &Issuer, key: Option<&Key>, redirect_uri: &str) -> Result<Self, Error> {
         let no_endpoint = || Error::Answer {
             whom: issuer.whom(),
             what: "it has no login page: try --device".to_owned(),
@@ -62,6 +63,10 @@ impl Request {
             .append_pair("nonce", &nonce)
             .append_pair("code_challenge", &pkce.challenge)
             .append_pair("code_challenge_method", METHOD);
+        if let Some(key) = key {
+            // RFC 9449 section 10: the code itself is good for this key alone.
+            url.query_pairs_mut().append_pair("dpop_jkt", key.thumbprint());
+        }
         Ok(Self {
             url,
             redirect_uri: redirect_uri.to_owned(),

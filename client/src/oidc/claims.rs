@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// How far the issuer's clock may be off.
+/// How far clocks may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
 
 /// The claims that we read.
@@ -22,6 +22,7 @@ pub(crate) struct Claims {
     aud: Audience,
     azp: Option<String>,
     exp: u64,
+    iat: Option<u64>,
     nonce: Option<String>,
     preferred_username: Option<String>,
     email: Option<String>,
@@ -43,9 +44,18 @@ pub(super) struct Expected<'a> {
     pub(super) nonce: Option<&'a str>,
 }
 
+/// When it is, by whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    pub(super) ours: SystemTime,
+    /// As the issuer said it with its answer.
+    pub(super) issuers: Option<SystemTime>,
+}
+
 impl Claims {
-    /// Reads and checks an id token.
-    pub(super) fn check(token: &str, expected: &Expected<'_>, now: SystemTime) -> Result<Self, String> {
+    /// Reads and checks an id token. Whether it has expired is judged by the issuer's clock as far as that is known:
+    /// what comes straight from the issuer is no older than its `iat`, whatever this computer believes.
+    pub(super) fn check(token: &str, expected: &Expected<'_>, clocks: Clocks) -> Result<Self, String> {
         let claims: Self = payload(token).ok_or_else(|| "its id token is malformed".to_owned())?;
         if claims.iss != expected.issuer {
             return Err("its id token is from another issuer".to_owned());
@@ -61,6 +71,13 @@ impl Claims {
         if azp.is_some_and(|azp| azp != expected.client_id) || (audiences.len() > 1 && azp.is_none()) {
             return Err("its id token was given to another client".to_owned());
         }
+        if claims.iat.is_some_and(|iat| claims.exp <= iat) {
+            return Err("its id token was never valid: it expires before it was issued".to_owned());
+        }
+        let issued = claims
+            .iat
+            .and_then(|iat| UNIX_EPOCH.checked_add(Duration::from_secs(iat)));
+        let now = clocks.issuers.or(issued).unwrap_or(clocks.ours);
         let end = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp).saturating_add(LEEWAY));
         if end.is_none_or(|end| end <= now) {
             return Err("its id token has expired (is a clock wrong?)".to_owned());
@@ -80,13 +97,22 @@ impl Claims {
     }
 }
 
-/// When a JWT says that it expires, if it is a JWT and says so.
-pub(super) fn expiry(token: &str) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Expires {
-        exp: u64,
+/// What a token says about itself, if it is a JWT. Nobody has checked it: good for showing, and for nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Glance {
+    /// Unix seconds by the issuer's clock.
+    pub(crate) exp: Option<u64>,
+    pub(crate) iat: Option<u64>,
+    pub(crate) groups: Option<Vec<String>>,
+    pub(crate) email: Option<String>,
+}
+
+impl Glance {
+    /// What can be seen; nothing in an opaque token.
+    pub(crate) fn at(token: &str) -> Self {
+        payload(token).unwrap_or_default()
     }
-    payload::<Expires>(token).map(|claims| claims.exp)
 }
 
 fn payload<T: serde::de::DeserializeOwned>(token: &str) -> Option<T> {
@@ -118,13 +144,27 @@ mod tests {
         json!({"iss": "https://i", "sub": "1", "aud": "doorward", "exp": 2000, "nonce": "n", "email": "b@x"})
     }
 
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
     fn check(claims: &Value) -> Result<Claims, String> {
+        check_at(
+            claims,
+            Clocks {
+                ours: at(2000),
+                issuers: None,
+            },
+        )
+    }
+
+    fn check_at(claims: &Value, clocks: Clocks) -> Result<Claims, String> {
         let expected = Expected {
             issuer: "https://i",
             client_id: "doorward",
             nonce: Some("n"),
         };
-        Claims::check(&token(claims), &expected, UNIX_EPOCH + Duration::from_secs(2000))
+        Claims::check(&token(claims), &expected, clocks)
     }
 
     #[test]
@@ -149,6 +189,8 @@ mod tests {
             ("exp", json!("2000")),
             ("exp", json!(-1)),
             ("exp", json!(1e300)),
+            ("iat", json!(2000)),
+            ("iat", json!("1")),
             ("exp", Value::Null),
             ("nonce", json!("m")),
             ("nonce", Value::Null),
@@ -164,6 +206,40 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_clock_of_ours_decides_nothing() {
+        let mut claims = good();
+        claims["iat"] = json!(1900);
+        for ours in [at(1000), at(1950), at(9000)] {
+            check_at(&claims, Clocks { ours, issuers: None }).unwrap();
+            check_at(
+                &claims,
+                Clocks {
+                    ours,
+                    issuers: Some(at(2059)),
+                },
+            )
+            .unwrap();
+            check_at(
+                &claims,
+                Clocks {
+                    ours,
+                    issuers: Some(at(2060)),
+                },
+            )
+            .unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_token_is_glanced_at_only() {
+        let glance = Glance::at(&token(&json!({"exp": 7, "iat": 5, "groups": ["a"], "other": {}})));
+        assert_eq!(
+            (glance.exp, glance.iat, glance.groups),
+            (Some(7), Some(5), Some(vec!["a".to_owned()]))
+        );
+    }
+
+    #[test]
     fn what_is_no_jwt_is_refused() {
         let expected = Expected {
             issuer: "https://i",
@@ -171,7 +247,12 @@ mod tests {
             nonce: None,
         };
         for text in ["", "a.b", "a.b.c", "a.b.c.d", &format!("{}.x", token(&good()))] {
-            assert!(Claims::check(text, &expected, UNIX_EPOCH).is_err(), "{text}");
+            let clocks = Clocks {
+                ours: UNIX_EPOCH,
+                issuers: None,
+            };
+            assert!(Claims::check(text, &expected, clocks).is_err(), "{text}");
+            assert_eq!(Glance::at(text), Glance::default(), "{text}");
         }
     }
 }

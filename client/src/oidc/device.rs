@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::discovery::{self, Issuer};
+use super::dpop::Key;
 use super::pkce::{METHOD, Pkce};
 use super::token::{self, Granted};
 use crate::error::Error;
@@ -21,6 +22,8 @@ const INTERVAL: u64 = 5;
 const SLOWER: Duration = Duration::from_secs(5);
 /// The longest that we wait, whatever the issuer allows.
 const LONGEST: u64 = 30 * 60;
+/// How often it is said that we still wait.
+const REMIND: Duration = Duration::from_secs(60);
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 #[derive(Debug, Deserialize)]
@@ -34,7 +37,7 @@ struct Device {
 }
 
 /// Logs in with a code that the person confirms elsewhere. Address and code go to standard error.
-pub(crate) async fn by_device(web: &Web, issuer: &Issuer) -> Result<Granted, Error> {
+pub(crate) async fn by_device(web: &Web, issuer: &Issuer, key: Option<&Key>) -> Result<Granted, Error> {
     let none = || Error::Answer {
         whom: issuer.whom(),
         what: "it has no device login".to_owned(),
@@ -48,7 +51,7 @@ pub(crate) async fn by_device(web: &Web, issuer: &Issuer) -> Result<Granted, Err
         ("code_challenge", pkce.challenge.as_str()),
         ("code_challenge_method", METHOD),
     ];
-    let answer = web.post(endpoint, &form).await?;
+    let answer = web.post(endpoint, &form, None).await?;
     if answer.status != http::StatusCode::OK {
         return Err(token::refusal(&answer));
     }
@@ -58,7 +61,7 @@ pub(crate) async fn by_device(web: &Web, issuer: &Issuer) -> Result<Granted, Err
     };
     let device: Device = serde_json::from_slice(&answer.body).map_err(|_| wrong("its device answer is malformed"))?;
     tell(&device).map_err(wrong)?;
-    poll(web, issuer, &device, &pkce).await
+    poll(web, issuer, key, &device, &pkce).await
 }
 
 fn tell(device: &Device) -> Result<(), &'static str> {
@@ -75,10 +78,11 @@ fn tell(device: &Device) -> Result<(), &'static str> {
     Ok(())
 }
 
-async fn poll(web: &Web, issuer: &Issuer, device: &Device, pkce: &Pkce) -> Result<Granted, Error> {
+async fn poll(web: &Web, issuer: &Issuer, key: Option<&Key>, device: &Device, pkce: &Pkce) -> Result<Granted, Error> {
     let patience = device.expires_in.min(LONGEST);
     let expired = || Error::LoginExpired(patience.div_ceil(60));
     let end = Instant::now() + Duration::from_secs(patience);
+    let mut tell = Instant::now() + REMIND;
     let mut interval = Duration::from_secs(device.interval.unwrap_or(INTERVAL).clamp(1, 60));
     let form = [
         ("grant_type", GRANT),
@@ -91,7 +95,14 @@ async fn poll(web: &Web, issuer: &Issuer, device: &Device, pkce: &Pkce) -> Resul
             return Err(expired());
         }
         sleep(interval).await;
-        let asked = token::ask(web, issuer, &form, None).await;
+        if Instant::now() >= tell {
+            tell = Instant::now() + REMIND;
+            let left = end.saturating_duration_since(Instant::now()).as_secs().div_ceil(60);
+            say::note(&format!(
+                "still waiting for the login; the code is good for {left} min more"
+            ));
+        }
+        let asked = token::ask(web, issuer, key, &form, None).await;
         match asked.as_ref().err().map(|error| slower(error, interval)) {
             Some(Some(next)) => interval = next,
             _ => {

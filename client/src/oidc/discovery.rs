@@ -1,11 +1,15 @@
 //! What the gateway says about its issuer, and what the issuer says about itself (OpenID Connect Discovery 1.0).
 
+use std::time::SystemTime;
+
 use http::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
+use super::dpop;
+use crate::clock;
 use crate::error::Error;
-use crate::gateway::WellKnown;
+use crate::gateway::{Dpop, KnownIssuer};
 use crate::http::{Web, describe, name, proxy};
 
 /// An issuer that answered for itself, and the client that we are there.
@@ -18,6 +22,11 @@ pub(crate) struct Issuer {
     pub(crate) device_endpoint: Option<Url>,
     pub(crate) token_endpoint: Url,
     pub(crate) revocation_endpoint: Option<Url>,
+    pub(crate) end_session_endpoint: Option<Url>,
+    /// Whether tokens are to be bound to a key (RFC 9449); `Optional` only where the issuer can do it.
+    pub(crate) dpop: Dpop,
+    /// How far its clock is ahead of ours, in seconds; 0 where nobody knows.
+    pub(crate) ahead: i64,
     /// RFC 9207: the issuer names itself in its answers.
     pub(crate) names_itself: bool,
 }
@@ -29,17 +38,26 @@ struct Metadata {
     device_authorization_endpoint: Option<Url>,
     token_endpoint: Url,
     revocation_endpoint: Option<Url>,
+    end_session_endpoint: Option<Url>,
+    #[serde(default)]
+    dpop_signing_alg_values_supported: Vec<String>,
     code_challenge_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
 }
 
 impl Issuer {
-    /// Asks the issuer that the gateway names.
+    /// Asks the issuer that the gateway names; `scope` is what to ask it for, `date` the gateway's clock.
     ///
     /// # Errors
-    /// An issuer that calls itself otherwise, cannot do PKCE with S256, or has an endpoint without TLS is refused.
-    pub(crate) async fn discover(web: &Web, known: &WellKnown) -> Result<Self, Error> {
+    /// An issuer that calls itself otherwise, cannot do PKCE with S256, has an endpoint without TLS, or cannot bind tokens
+    /// where the gateway wants it is refused.
+    pub(crate) async fn discover(
+        web: &Web,
+        known: &KnownIssuer,
+        scope: String,
+        date: Option<SystemTime>,
+    ) -> Result<Self, Error> {
         let base = known.issuer.trim_end_matches('/');
         let url = format!("{base}/.well-known/openid-configuration");
         let url = Url::parse(&url).map_err(|error| answer("the gateway", format!("{base} is no issuer: {error}")))?;
@@ -51,6 +69,7 @@ impl Issuer {
                 format!("{} for its discovery document", describe(found.status)),
             ));
         }
+        let ahead = clock::ahead(found.date().or(date), SystemTime::now());
         let found: Metadata = found.json()?;
         if found.issuer != known.issuer {
             let what = format!(
@@ -68,20 +87,39 @@ impl Issuer {
             found.device_authorization_endpoint.as_ref(),
             Some(&found.token_endpoint),
             found.revocation_endpoint.as_ref(),
+            found.end_session_endpoint.as_ref(),
         ];
         for endpoint in endpoints.into_iter().flatten() {
             if !is_safe(endpoint) {
                 return Err(answer(&whom, format!("its endpoint {endpoint} is without TLS")));
             }
         }
+        let able = found
+            .dpop_signing_alg_values_supported
+            .iter()
+            .any(|name| name == dpop::ALGORITHM);
+        let dpop = match known.dpop {
+            Dpop::Required if !able => {
+                let what = format!(
+                    "the gateway wants tokens that are bound to a key, and it cannot do that with {}",
+                    dpop::ALGORITHM
+                );
+                return Err(answer(&whom, what));
+            }
+            Dpop::Optional if !able => Dpop::Off,
+            dpop => dpop,
+        };
         Ok(Self {
             issuer: found.issuer,
             client_id: known.client_id.clone(),
-            scope: known.scope(),
+            scope,
             authorization_endpoint: found.authorization_endpoint,
             device_endpoint: found.device_authorization_endpoint,
             token_endpoint: found.token_endpoint,
             revocation_endpoint: found.revocation_endpoint,
+            end_session_endpoint: found.end_session_endpoint,
+            dpop,
+            ahead,
             names_itself: found.authorization_response_iss_parameter_supported,
         })
     }

@@ -6,6 +6,7 @@ mod browser;
 mod claims;
 mod device;
 mod discovery;
+mod dpop;
 mod loopback;
 mod pkce;
 mod token;
@@ -15,9 +16,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub(crate) use authorize::by_browser;
 pub(crate) use browser::can_open;
+pub(crate) use claims::Glance;
 pub(crate) use device::by_device;
 pub(crate) use discovery::Issuer;
-pub(crate) use token::{Granted, Refreshed, refresh, revoke};
+pub(crate) use dpop::{Key, Proof, is_thumbprint};
+pub(crate) use token::{Granted, Lasts, Refreshed, end_session, refresh, revoke};
 
 /// A value that nobody can guess: 256 bits.
 fn random() -> String {

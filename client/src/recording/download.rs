@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::gateway::{Gateway, StoredFile};
 use crate::home::Home;
 use crate::home::settings::Settings;
-use crate::secret::Secret;
+use crate::pass::Pass;
 use crate::signals::Signals;
 use crate::{login, say};
 
@@ -22,17 +22,17 @@ const MOST_FILES: usize = 100_000;
 /// Fetches a recording into a folder of its own, for its owner alone, which is removed when the value is dropped.
 pub(super) async fn fetch(home: &Home, settings: &Settings, session: Uuid) -> Result<TempDir, Error> {
     let gateway = Gateway::configured(home, settings)?;
-    let token = login::token(home, settings).await?;
+    let pass = login::pass(home, settings).await?;
     let mut signals = Signals::new();
     tokio::select! {
-        fetched = all(&gateway, &token, session) => fetched,
+        fetched = all(&gateway, &pass, session) => fetched,
         // The folder is removed on the way out.
         () = signals.next() => Err(Error::Interrupted),
     }
 }
 
-async fn all(gateway: &Gateway, token: &Secret, session: Uuid) -> Result<TempDir, Error> {
-    let files = gateway.session(token, session).await?.files;
+async fn all(gateway: &Gateway, pass: &Pass, session: Uuid) -> Result<TempDir, Error> {
+    let files = gateway.session(pass, session).await?.files;
     if files.len() > MOST_FILES {
         return Err(Error::Answer {
             whom: gateway.whom(),
@@ -50,7 +50,7 @@ async fn all(gateway: &Gateway, token: &Secret, session: Uuid) -> Result<TempDir
         ..Progress::default()
     };
     for file in files.iter().filter(|file| is_plain(&file.name)) {
-        one(gateway, token, session, file, &folder, &mut progress).await?;
+        one(gateway, pass, session, file, &folder, &mut progress).await?;
     }
     progress.clear();
     Ok(folder)
@@ -58,7 +58,7 @@ async fn all(gateway: &Gateway, token: &Secret, session: Uuid) -> Result<TempDir
 
 async fn one(
     gateway: &Gateway,
-    token: &Secret,
+    pass: &Pass,
     session: Uuid,
     file: &StoredFile,
     folder: &TempDir,
@@ -72,7 +72,7 @@ async fn one(
         .map_err(Error::file("create", &path))?;
     let mut left = file.size.saturating_add(GROWTH);
     gateway
-        .file(token, session, &file.name, |part| {
+        .file(pass, session, &file.name, |part| {
             left = left.checked_sub(part.len() as u64).ok_or_else(|| Error::Answer {
                 whom: gateway.whom(),
                 what: format!("{} is longer than it said", file.name),

@@ -14,13 +14,13 @@ use crate::{login, say};
 pub(crate) async fn list(home: &Home, args: &ListArgs) -> Result<(), Error> {
     let settings = Settings::read(home)?;
     let gateway = Gateway::configured(home, &settings)?;
-    let token = login::token(home, &settings).await?;
+    let pass = login::pass(home, &settings).await?;
     let wanted = Wanted {
         user: args.user.as_deref(),
         workspace: args.workspace.as_deref(),
         limit: args.limit,
     };
-    let sessions = gateway.sessions(&token, &wanted).await?;
+    let sessions = gateway.sessions(&pass, &wanted).await?;
     if args.json {
         return say::print_json(&sessions);
     }
@@ -56,8 +56,8 @@ pub(crate) async fn list(home: &Home, args: &ListArgs) -> Result<(), Error> {
 pub(crate) async fn show(home: &Home, id: Uuid, json: bool) -> Result<(), Error> {
     let settings = Settings::read(home)?;
     let gateway = Gateway::configured(home, &settings)?;
-    let token = login::token(home, &settings).await?;
-    let session = gateway.session(&token, id).await?;
+    let pass = login::pass(home, &settings).await?;
+    let session = gateway.session(&pass, id).await?;
     if json {
         return say::print_json(&session);
     }

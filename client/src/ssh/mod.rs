@@ -49,8 +49,8 @@ pub(crate) async fn config(home: &Home, args: &ConfigArgs) -> Result<(), Error> 
 /// Asks the gateway for workspaces and CA keys, remembers the keys, and says what the configuration should be.
 async fn refresh(home: &Home, settings: &Settings) -> Result<String, Error> {
     let gateway = Gateway::configured(home, settings)?;
-    let token = login::token(home, settings).await?;
-    let workspaces = gateway.workspaces(&token).await?;
+    let pass = login::pass(home, settings).await?;
+    let workspaces = gateway.workspaces(&pass).await?;
     remember_trust(home, &gateway.trust().await?)?;
     let program = settings.program()?;
     Blocks {

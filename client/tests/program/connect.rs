@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -10,8 +11,10 @@ use bytes::Bytes;
 use doorward_wire::tunnel::{self, TunnelStream};
 use doorward_wire::{End, Frame, Limits, SshReader, SshWriter, agent_end};
 use futures_util::future::BoxFuture;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Child;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -25,13 +28,18 @@ use crate::server::{Asked, Pipe, Reply};
 const PATH: &str = "/v1/connect/devenv-0";
 
 fn switching(asked: &Asked) -> String {
+    switching_with(asked, "")
+}
+
+/// The answer with more fields.
+fn switching_with(asked: &Asked, more: &str) -> String {
     assert_eq!(asked.field("upgrade"), Some("websocket"));
     assert_eq!(asked.field("sec-websocket-protocol"), Some("doorward-session-1"));
     let key = asked.field("sec-websocket-key").unwrap();
     assert_eq!(STANDARD.decode(key).unwrap().len(), 16);
     let accept = derive_accept_key(key.as_bytes());
     format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{more}\r\n"
     )
 }
 
@@ -55,8 +63,17 @@ fn session<F>(gateway: &Gateway, play: F)
 where
     F: Fn(SshReader, SshWriter) -> BoxFuture<'static, End> + Clone + Send + Sync + 'static,
 {
+    session_with(gateway, "", play);
+}
+
+/// The same, with more fields in the answer.
+pub(crate) fn session_with<F>(gateway: &Gateway, fields: &str, play: F)
+where
+    F: Fn(SshReader, SshWriter) -> BoxFuture<'static, End> + Clone + Send + Sync + 'static,
+{
+    let fields = fields.to_owned();
     gateway.on(PATH, move |asked| {
-        let (head, play) = (switching(asked), play.clone());
+        let (head, play) = (switching_with(asked, &fields), play.clone());
         Reply::Take(Box::new(move |mut pipe: Box<dyn Pipe>| {
             Box::pin(async move {
                 pipe.write_all(head.as_bytes()).await.unwrap();
@@ -78,7 +95,7 @@ fn ok() -> End {
     End::new(0, "ended", "")
 }
 
-fn start(folder: &crate::run::Folder) -> Child {
+pub(crate) fn start(folder: &crate::run::Folder) -> Child {
     folder
         .command(&["connect", "devenv-0"])
         .stdin(Stdio::piped())
@@ -330,22 +347,98 @@ async fn who_is_not_logged_in_is_asked_on_standard_error_and_goes_on() {
     std::fs::remove_file(folder.path().join("tokens.json")).unwrap();
     session(&gateway, |reader, mut writer| {
         Box::pin(async move {
-            writer.write_all(b"SSH-2.0-Doorward\r\n").await.unwrap();
+            // in two parts, as networks have it
+            writer.write_all(b"SSH-2.0-Door").await.unwrap();
+            writer.write_all(b"ward\r\nand more").await.unwrap();
             drop((reader, writer));
             ok()
         })
     });
+    let hold = Arc::new(Semaphore::new(0));
+    issuer.set(|script| script.hold = Some(hold.clone()));
     let mut children = [start(&folder), start(&folder)];
-    let mut asked = 0;
+    // while nobody has logged in yet, ssh has its identification from both, and nothing else
+    for child in &mut children {
+        let mut said = [0; 18];
+        let read = child.stdout.as_mut().unwrap().read_exact(&mut said);
+        timeout(LIMIT, read).await.unwrap().unwrap();
+        assert_eq!(&said, b"SSH-2.0-Doorward\r\n");
+    }
+    hold.add_permits(1);
+    let (mut asked, mut waited) = (0, 0);
     for child in &mut children {
         let err = Said::of(child).rest().await;
         asked += err.matches("  address: ").count();
+        waited += err.matches("another doorward").count();
     }
     for child in children {
         let ran = finish(child).await.expect(0);
-        assert_eq!(ran.out, "SSH-2.0-Doorward\r\n");
+        assert_eq!(ran.out, "and more", "what was said early is not said again");
     }
-    assert_eq!(asked, 1, "of several at once, one asks");
+    assert_eq!((asked, waited), (1, 1), "of several at once, one asks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_workspace_than_the_announced_one_is_refused() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let play = |text: &'static str| {
+        session(&gateway, move |reader, mut writer| {
+            Box::pin(async move {
+                let _ = writer.write_all(text.as_bytes()).await;
+                drop((reader, writer));
+                ok()
+            })
+        });
+    };
+    let logged_out = || {
+        let folder = gateway.logged_in(&issuer, -1);
+        std::fs::remove_file(folder.path().join("tokens.json")).unwrap();
+        folder
+    };
+    play("SSH-2.0-OpenSSH_9.9\r\nfoot in the door");
+    let ran = logged_out().run(&["connect", "devenv-0"]).await.expect(255);
+    assert_eq!(ran.out, "SSH-2.0-Doorward\r\n");
+    assert!(ran.err.contains("did not identify itself"), "{}", ran.err);
+    // a gateway that names another one, or none: nothing is said before it comes
+    for identification in [
+        json!("SSH-2.0-OpenSSH_9.9"),
+        json!(null),
+        json!("SSH-2.0-Doorward\r\nx"),
+    ] {
+        gateway.json(
+            "/.well-known/doorward",
+            json!({"version": 1, "issuer": issuer.url(), "client-id": "doorward", "ssh-identification": identification}),
+        );
+        let ran = logged_out().run(&["connect", "devenv-0"]).await.expect(0);
+        assert_eq!(ran.out, "SSH-2.0-OpenSSH_9.9\r\nfoot in the door");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_for_a_login_can_be_switched_off() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, -1);
+    std::fs::remove_file(folder.path().join("tokens.json")).unwrap();
+    let settings = folder.read("config.toml");
+    let never = format!("{settings}login = \"never\"\n");
+    for (args, env, settings) in [
+        (&["connect", "--no-login", "devenv-0"][..], "", &settings),
+        (&["connect", "devenv-0"], "1", &settings),
+        (&["connect", "devenv-0"], "", &never),
+    ] {
+        std::fs::write(folder.path().join("config.toml"), settings).unwrap();
+        let child = folder.command(args).env("DOORWARD_NO_LOGIN", env).spawn().unwrap();
+        let ran = finish(child).await.expect(77);
+        assert!(
+            ran.err.contains("not logged in") && ran.err.contains("hint: doorward login"),
+            "{}",
+            ran.err
+        );
+        assert_eq!(ran.out, "", "{args:?}");
+    }
+    assert!(issuer.server.asked().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

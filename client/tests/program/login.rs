@@ -14,7 +14,7 @@ use crate::issuer::Issuer;
 use crate::run::{Folder, LIMIT, Ran, Said, finish};
 
 /// What a browser gets for an address on loopback, with this `Host`.
-async fn visit(url: &Url, host: &str) -> String {
+pub(crate) async fn visit(url: &Url, host: &str) -> String {
     let mut stream = TcpStream::connect((url.host_str().unwrap(), url.port().unwrap()))
         .await
         .unwrap();
@@ -31,23 +31,36 @@ async fn visit(url: &Url, host: &str) -> String {
     answer
 }
 
-fn host(url: &Url) -> String {
+pub(crate) fn host(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
 }
 
-fn with(url: &Url, pairs: &[(&str, &str)]) -> Url {
+pub(crate) fn with(url: &Url, pairs: &[(&str, &str)]) -> Url {
     let mut url = url.clone();
     url.query_pairs_mut().extend_pairs(pairs);
     url
 }
 
 /// Parameters that a browser brings back.
-type Brought<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Brought<'a> = &'a [(&'a str, &'a str)];
 
 /// Logs in, the browser bringing back these parameters beside the state.
-async fn log_in(issuer: &Issuer, gateway: &Gateway, folder: &Folder, pairs: Brought<'_>) -> Ran {
+pub(crate) async fn log_in(issuer: &Issuer, gateway: &Gateway, folder: &Folder, pairs: Brought<'_>) -> Ran {
+    log_in_with(issuer, gateway, folder, &[], pairs).await
+}
+
+/// The same with more arguments.
+pub(crate) async fn log_in_with(
+    issuer: &Issuer,
+    gateway: &Gateway,
+    folder: &Folder,
+    more: &[&str],
+    pairs: Brought<'_>,
+) -> Ran {
     let ca = gateway.ca_file(folder);
-    let args = ["login", &gateway.url(), "--no-browser", "--ca", ca.to_str().unwrap()];
+    let url = gateway.url();
+    let mut args = vec!["login", &url, "--no-browser", "--ca", ca.to_str().unwrap()];
+    args.extend(more);
     let mut child = folder.command(&args).spawn().unwrap();
     let mut said = Said::of(&mut child);
     let (back, state) = issuer.log_in(&said.after("  address: ").await);
@@ -319,4 +332,202 @@ async fn a_gateway_that_cannot_prove_itself_is_refused() {
         .expect(78);
     folder.run(&["login"]).await.expect(78);
     assert!(gateway.server.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_issuers_is_chosen_and_remembered() {
+    let (first, second) = (Issuer::start().await, Issuer::start().await);
+    let gateway = Gateway::start(&first).await;
+    let known = |name: &str, issuer: &Issuer| json!({"name": name, "issuer": issuer.url(), "client-id": "doorward", "scopes": ["openid", "groups"], "dpop": "off"});
+    gateway.json(
+        "/.well-known/doorward",
+        json!({
+            "version": 1, "issuer": first.url(), "client-id": "doorward", "scopes": ["openid"],
+            "issuers": [known("staff\u{1b}[2J", &first), known("contractors", &second)],
+        }),
+    );
+    let folder = Folder::new();
+    let (one, two) = (first.url(), second.url());
+    let good = [("code", "the-code"), ("iss", one.as_str())];
+    let ran = log_in(&first, &gateway, &folder, &good).await.expect(0);
+    assert!(
+        ran.err
+            .contains("hint: this gateway trusts several issuers (staff\\x1b[2J, contractors)"),
+        "{}",
+        ran.err
+    );
+    let args = ["login", "--no-browser", "--issuer", "nobody"];
+    let ran = folder.run(&args).await.expect(64);
+    assert!(
+        ran.err.contains("no issuer \\\"nobody\\\"") || ran.err.contains("no issuer \"nobody\""),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains("contractors"), "{}", ran.err);
+    let good = [("code", "the-code"), ("iss", two.as_str())];
+    log_in_with(&second, &gateway, &folder, &["--issuer", "contractors"], &good)
+        .await
+        .expect(0);
+    assert_eq!(folder.tokens()["issuer"], two.as_str());
+    assert!(folder.read("config.toml").contains("issuer = \"contractors\""));
+    // who is asked again is asked there
+    folder.run(&["login", "--device"]).await.expect(0);
+    assert_eq!((first.server.count("/device"), second.server.count("/device")), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offline_login_asks_for_it_and_says_so() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = Folder::new();
+    let url = issuer.url();
+    let good = [("code", "the-code"), ("iss", url.as_str())];
+    log_in(&issuer, &gateway, &folder, &good).await.expect(0);
+    assert_eq!(issuer.script.lock().unwrap().scope, "openid groups");
+    issuer.set(|script| script.answer = json!({"refresh_expires_in": 0}));
+    log_in_with(&issuer, &gateway, &folder, &["--offline"], &good)
+        .await
+        .expect(0);
+    assert_eq!(issuer.script.lock().unwrap().scope, "openid groups offline_access");
+    let ran = folder.run(&["status", "--local"]).await.expect(0);
+    assert!(ran.out.contains("until it is revoked"), "{}", ran.out);
+    let ran = folder.run(&["status", "--local", "--json"]).await.expect(0);
+    let status: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        (&status["offline"], &status["login-seconds"]),
+        (&json!(true), &Value::Null)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_answer_is_no_answer_to_a_new_login() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = Folder::new();
+    let ca = gateway.ca_file(&folder);
+    let url = issuer.url();
+    let args = ["login", &gateway.url(), "--no-browser", "--ca", ca.to_str().unwrap()];
+    let begin = async || {
+        let mut child = folder.command(&args).spawn().unwrap();
+        let mut said = Said::of(&mut child);
+        let (back, state) = issuer.log_in(&said.after("  address: ").await);
+        (child, said, back, state)
+    };
+    let answer = |state: &str| -> Vec<(String, String)> {
+        [("code", "the-code"), ("state", state), ("iss", url.as_str())]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec()
+    };
+    let (child, said, back, old) = begin().await;
+    let mut answered = back.clone();
+    answered.query_pairs_mut().extend_pairs(answer(&old));
+    visit(&answered, &host(&back)).await;
+    said.rest().await;
+    finish(child).await.expect(0);
+    // the browser's back button: nobody listens any more, and the code is not asked for twice
+    assert!(TcpStream::connect(host(&back)).await.is_err());
+    assert_eq!(issuer.server.count("/token"), 1);
+    // the same answer, brought to the next login
+    let (child, said, back, new) = begin().await;
+    assert_ne!(old, new);
+    let mut replayed = back.clone();
+    replayed.query_pairs_mut().extend_pairs(answer(&old));
+    assert!(visit(&replayed, &host(&back)).await.starts_with("HTTP/1.1 404"));
+    assert_eq!(issuer.server.count("/token"), 1);
+    let mut answered = back.clone();
+    answered.query_pairs_mut().extend_pairs(answer(&new));
+    visit(&answered, &host(&back)).await;
+    said.rest().await;
+    finish(child).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_process_gets_the_port_of_the_redirect() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = Folder::new();
+    let ca = gateway.ca_file(&folder);
+    let args = ["login", &gateway.url(), "--no-browser", "--ca", ca.to_str().unwrap()];
+    let mut child = folder.command(&args).spawn().unwrap();
+    let mut said = Said::of(&mut child);
+    let (back, _) = issuer.log_in(&said.after("  address: ").await);
+    // What an issuer matches that has http://127.0.0.1/callback on its list (RFC 8252 section 7.3).
+    assert_eq!(
+        (back.scheme(), back.host_str(), back.path()),
+        ("http", Some("127.0.0.1"), "/callback")
+    );
+    let address: std::net::SocketAddr = host(&back).parse().unwrap();
+    let thief = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    thief.set_reuse_address(true).unwrap();
+    thief.set_reuse_port(true).unwrap();
+    let refused = thief.bind(&address.into()).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    child.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logging_out_tells_the_issuer_or_says_that_it_could_not() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    // no revocation: the session is ended
+    issuer.set(|script| script.revoke = Some(503));
+    let folder = gateway.logged_in(&issuer, 300);
+    folder.write_token("end-session-endpoint", json!(format!("{}/logout", issuer.url())));
+    folder.run(&["logout"]).await.expect(0);
+    let ended = issuer.server.asked();
+    let ended = ended.iter().find(|asked| asked.target == "/logout").unwrap();
+    assert_eq!(ended.form("refresh_token").as_deref(), Some("refresh-0"));
+    assert_eq!(ended.form("client_id").as_deref(), Some("doorward"));
+    // neither
+    issuer.set(|script| script.end_session = Some(500));
+    for endpoint in [Value::Null, json!(format!("{}/logout", issuer.url()))] {
+        gateway.log_in(&issuer, &folder, 300);
+        folder.write_token("end-session-endpoint", endpoint);
+        let ran = folder.run(&["logout"]).await.expect(255);
+        assert!(
+            ran.err.contains("logged out bob") && ran.err.contains("did not revoke the tokens"),
+            "{}",
+            ran.err
+        );
+        assert!(
+            !folder.path().join("tokens.json").exists(),
+            "this computer forgets them all the same"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_off_is_told_and_decides_nothing() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let url = issuer.url();
+    let good = [("code", "the-code"), ("iss", url.as_str())];
+    for (iat, way) in [(now + 600, "behind"), (now - 600, "ahead of")] {
+        let access = crate::issuer::jwt(&json!({"iat": iat, "exp": iat + 120}));
+        issuer.set(|script| {
+            script.claims = json!({"iat": iat, "exp": iat + 120});
+            script.answer = json!({"access_token": access, "expires_in": 120});
+        });
+        let folder = Folder::new();
+        let ran = log_in(&issuer, &gateway, &folder, &good).await.expect(0);
+        assert!(
+            ran.err.contains("this computer's clock is ") && ran.err.contains(way),
+            "{}",
+            ran.err
+        );
+        folder.run(&["ls"]).await.expect(0);
+        let ran = folder.run(&["status", "--local"]).await.expect(0);
+        assert!(ran.out.contains("clock    this computer's clock is "), "{}", ran.out);
+    }
+    // a life that cannot be
+    issuer.set(|script| {
+        script.claims = json!({"iat": now, "exp": now});
+        script.answer = Value::Null;
+    });
+    let ran = log_in(&issuer, &gateway, &Folder::new(), &good).await.expect(255);
+    assert!(ran.err.contains("was never valid"), "{}", ran.err);
 }

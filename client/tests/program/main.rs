@@ -7,13 +7,18 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
 mod connect;
+mod dpop;
 mod gateway;
 mod issuer;
 mod lists;
 mod login;
+mod proof;
 mod recordings;
+mod renew;
 mod run;
 mod server;
 mod ssh;
+mod status;
 mod tokens;

@@ -48,6 +48,17 @@ impl Folder {
             "user": "bob", "subject": "sub-bob", "access-token": "access-0",
             "expires-at": now.saturating_add_signed(life), "refresh-token": "refresh-0",
         });
+        self.store_tokens(&tokens);
+    }
+
+    /// Changes one member of the stored tokens.
+    pub(crate) fn write_token(&self, name: &str, value: Value) {
+        let mut tokens = self.tokens();
+        tokens[name] = value;
+        self.store_tokens(&tokens);
+    }
+
+    fn store_tokens(&self, tokens: &Value) {
         std::fs::create_dir_all(self.path()).unwrap();
         let mut options = std::fs::OpenOptions::new();
         let file = options
@@ -56,7 +67,7 @@ impl Folder {
             .truncate(true)
             .mode(0o600)
             .open(self.path().join("tokens.json"));
-        serde_json::to_writer(file.unwrap(), &tokens).unwrap();
+        serde_json::to_writer(file.unwrap(), tokens).unwrap();
     }
 
     /// A command of the program that knows nothing of this machine's own settings.

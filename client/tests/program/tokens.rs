@@ -1,11 +1,19 @@
 //! Stored tokens: refreshed silently, once, and only for their gateway.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::gateway::Gateway;
 use crate::issuer::Issuer;
+use crate::run::{LIMIT, finish};
 use crate::server::Reply;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,4 +136,82 @@ async fn tokens_that_others_can_reach_are_not_used() {
     let ran = folder.run(&["connect", "devenv-0"]).await.expect(78);
     assert!(ran.err.contains("symbolic link"), "{}", ran.err);
     assert!(gateway.server.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_live_shortly_are_refreshed_by_many_without_ending_the_login() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    // every command finds that the token has too little left
+    issuer.set(|script| script.life = Some(5));
+    let folder = gateway.logged_in(&issuer, 1);
+    for round in 1..=2 {
+        let ran = join_all((0..8).map(|_| folder.run(&["ls", "--json"]))).await;
+        for ran in ran {
+            ran.expect(0);
+        }
+        assert_eq!(issuer.server.count("/token"), 8 * round);
+    }
+    assert_eq!(
+        folder.tokens()["refresh-token"],
+        "refresh-16",
+        "each used the newest one"
+    );
+    let left = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().ends_with(".new")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_waits_until_the_new_token_is_written() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, 1);
+    let hold = Arc::new(Semaphore::new(0));
+    issuer.set(|script| script.hold = Some(hold.clone()));
+    for (args, signal) in [
+        (&["ls"][..], Signal::SIGINT),
+        (&["connect", "devenv-0"], Signal::SIGHUP),
+    ] {
+        let before = issuer.server.count("/token");
+        folder.write_token("expires-at", json!(1));
+        let child = folder.command(args).spawn().unwrap();
+        let asked = async {
+            while issuer.server.count("/token") == before {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, asked).await.unwrap();
+        kill(Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()), signal).unwrap();
+        hold.add_permits(1);
+        let ran = finish(child).await.expect(130);
+        assert!(ran.out.is_empty() && ran.err.is_empty(), "{ran:?}");
+        let used = before + 1;
+        assert_eq!(folder.tokens()["refresh-token"], format!("refresh-{used}"));
+    }
+    assert!(gateway.server.asked().is_empty(), "and then nothing more is done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_refused_grant_ends_the_login() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, -1);
+    issuer.set(|script| script.errors = vec!["temporarily_unavailable"]);
+    let ran = folder.run(&["ls"]).await.expect(77);
+    assert!(ran.err.contains("temporarily_unavailable"), "{}", ran.err);
+    folder.run(&["ls"]).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_seems_to_live_too_long_is_not_believed() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, 86_400);
+    folder.write_token("life", json!(300));
+    let ran = folder.run(&["status", "--local"]).await.expect(0);
+    assert!(ran.out.contains("clock was set back"), "{}", ran.out);
+    folder.run(&["ls"]).await.expect(0);
+    assert_eq!(folder.tokens()["access-token"], "access-1");
 }
