@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+use crate::process;
 use crate::{Config, Ended, run_announced};
 
 /// The SSH server in the workspace: it runs what the certificate allows, and records it.
@@ -86,6 +87,7 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn serve(config: Config, announce: Option<PathBuf>) -> ExitCode {
     log();
+    process::adopt_orphans();
     // Another provider may be in place where several programs are one.
     let _ = doorward_wire::tls_provider().install_default();
     let threads = config.limits.threads;

@@ -14,7 +14,7 @@ use doorward_certs::{CaKeys, HostKey, Refusal, WorkspaceName, WorkspaceUid, key,
 use doorward_wire::link::LinkKey;
 use ssh_key::Certificate;
 
-use crate::config::Workspace;
+use crate::config::{Rekey, Workspace};
 use crate::error::Error;
 use crate::ssh;
 
@@ -26,6 +26,7 @@ pub(crate) struct Identity {
     name: WorkspaceName,
     uid: WorkspaceUid,
     file: PathBuf,
+    rekey: Rekey,
     current: RwLock<Arc<Current>>,
 }
 
@@ -66,7 +67,7 @@ pub(crate) enum NotTaken {
 
 impl Identity {
     /// Loads the host key, or makes it, and the certificate, if there is a good one.
-    pub(crate) fn load(workspace: &Workspace, host_ca: &CaKeys) -> Result<Self, Error> {
+    pub(crate) fn load(workspace: &Workspace, host_ca: &CaKeys, rekey: Rekey) -> Result<Self, Error> {
         let named = || workspace.name.to_string();
         let key = key::load_or_create(&workspace.host_key).map_err(|source| Error::Key {
             workspace: named(),
@@ -78,13 +79,14 @@ impl Identity {
         })?;
         let bare = Current {
             certificate: None,
-            ssh: Arc::new(ssh::config(&key, None)),
+            ssh: Arc::new(ssh::config(&key, None, rekey)),
         };
         let identity = Self {
             key,
             link_key,
             name: workspace.name.clone(),
             uid: workspace.uid.clone(),
+            rekey,
             file: workspace.host_certificate.clone(),
             current: RwLock::new(Arc::new(bare)),
         };
@@ -150,7 +152,7 @@ impl Identity {
             since: now,
             valid_before: verified.valid_before(),
         };
-        let ssh = Arc::new(ssh::config(&self.key, Some(certificate)));
+        let ssh = Arc::new(ssh::config(&self.key, Some(certificate), self.rekey));
         Ok((
             Current {
                 certificate: Some(shown),

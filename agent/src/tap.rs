@@ -51,6 +51,11 @@ impl Tap {
         Ok(Self { recording, channel })
     }
 
+    /// The channel's number in the recording.
+    pub(crate) fn channel(&self) -> u32 {
+        self.channel
+    }
+
     /// Records an event of this channel.
     pub(crate) async fn note<E: Into<Event>>(&self, event: impl FnOnce(u32) -> E) -> Result<(), Stop> {
         Ok(self.recording.record(event(self.channel), Tally::default()).await?)

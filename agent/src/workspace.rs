@@ -51,7 +51,7 @@ pub(crate) struct Shared {
 impl Workspace {
     /// Loads the workspace's keys.
     pub(crate) fn load(config: config::Workspace, shared: &Arc<Shared>) -> Result<Self, Error> {
-        let identity = Identity::load(&config, &shared.host_ca)?;
+        let identity = Identity::load(&config, &shared.host_ca, shared.limits.rekey)?;
         Ok(Self {
             identity,
             leftovers: Leftovers::new(shared.limits.leftover_bytes, shared.limits.leftover_time),

@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use super::inlet::Inlet;
 use super::pump;
 use super::shell::{Act, Setup};
-use crate::process::{self, LaunchError, Launched, Program, Size, Terminal, environment, launch, motd};
+use crate::process::{
+    self, Ending, LaunchError, Launched, Mark, Program, Size, Terminal, environment, for_terminal, launch, motd,
+};
 use crate::session::Session;
 use crate::tap::{Flow, Keep, Outlet, Stop};
 
@@ -39,6 +41,9 @@ enum StartError {
     Terminal(#[source] io::Error),
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// With what the system says to everybody.
+    #[error("logins are closed")]
+    Closed(Vec<u8>),
     #[error("the start was interrupted")]
     Interrupted,
 }
@@ -58,12 +63,14 @@ pub(super) async fn run(
     setup: Setup,
 ) -> Result<(), Stop> {
     let at_first = *size.borrow_and_update();
+    let mark = Mark::channel(session.id(), outlet.tap().channel());
     let Started {
         launched,
         terminal,
         motd,
-    } = match start(session, program, setup, at_first).await {
+    } = match start(session, mark, program, setup, at_first).await {
         Ok(started) => started,
+        Err(StartError::Closed(text)) => return not_started(outlet, for_terminal(&text)).await,
         Err(error) => return failed(outlet, &error).await,
     };
     let Launched {
@@ -118,12 +125,14 @@ pub(super) async fn run(
         Err(stop) = control(acts, size, terminal, leader, outlet) => Err(stop),
         () = closed.cancelled() => Err(Stop::Gone),
     };
+    let (ending, grace) = session.ending();
     if ended.is_err() {
-        let (ending, grace) = session.ending();
         // The terminal and the pipes are closed by now, or close with this function.
         session
             .tasks()
-            .spawn(process::end(child, leader, awaited, ending, grace));
+            .spawn(process::end(child, leader, awaited, mark, ending, grace));
+    } else if ending == Ending::Kill {
+        session.tasks().spawn(process::end_all(mark, grace));
     }
     for flow in [input, output, errors] {
         outlet.tap().end(flow).await?;
@@ -132,17 +141,27 @@ pub(super) async fn run(
 }
 
 /// Starts the program where blocking is allowed: forking and looking up accounts take their time.
-async fn start(session: &Arc<Session>, program: Program, setup: Setup, size: Size) -> Result<Started, StartError> {
+async fn start(
+    session: &Arc<Session>,
+    mark: Mark,
+    program: Program,
+    setup: Setup,
+    size: Size,
+) -> Result<Started, StartError> {
     let account = Arc::clone(session.account());
     let origin = session.origin().clone();
     let task = tokio::task::spawn_blocking(move || {
+        if let Some(text) = process::closed(&account) {
+            return Err(StartError::Closed(text));
+        }
         let opened = match &setup.terminal {
             Some((_, modes)) => Some(Terminal::open(&account, size, modes).map_err(StartError::Terminal)?),
             None => None,
         };
         let term = setup.terminal.as_ref().map(|(term, _)| OsStr::new(term));
         let on = opened.as_ref().map(|(_, slave)| slave.path()).zip(term);
-        let environment: Vec<(OsString, OsString)> = environment(&account, &origin, on, &setup.variables);
+        let mut environment: Vec<(OsString, OsString)> = environment(&account, &origin, on, &setup.variables);
+        environment.extend(mark.variables());
         match opened {
             Some((terminal, slave)) => {
                 let motd = if program == Program::Shell {
@@ -172,10 +191,13 @@ async fn start(session: &Arc<Session>, program: Program, setup: Setup, size: Siz
 
 /// Says on standard error why nothing runs, as a shell would.
 pub(super) async fn failed(outlet: &Outlet, error: &(dyn std::error::Error + Sync)) -> Result<(), Stop> {
+    not_started(outlet, Bytes::from(format!("doorward: {error}\r\n"))).await
+}
+
+/// The same in these words.
+pub(super) async fn not_started(outlet: &Outlet, text: Bytes) -> Result<(), Stop> {
     let mut errors = Flow::new(Flow::ERRORS, Keep::Whole);
-    outlet
-        .output(&mut errors, Bytes::from(format!("doorward: {error}\r\n")))
-        .await?;
+    outlet.output(&mut errors, text).await?;
     outlet
         .exit(Exit {
             status: Some(NOT_STARTED),

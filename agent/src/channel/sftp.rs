@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inlet::Inlet;
 use super::{pump, run};
-use crate::process::{self, LaunchError, Launched, launch_own};
+use crate::process::{self, LaunchError, Launched, Mark, for_terminal, launch_own};
 use crate::session::Session;
 use crate::sftp::{self, Piece, Splitter};
 use crate::tap::{Flow, Keep, Outlet, Stop};
@@ -24,6 +24,10 @@ pub(super) async fn run(
     closed: &CancellationToken,
     read_only: bool,
 ) -> Result<(), Stop> {
+    let account = Arc::clone(session.account());
+    if let Ok(Some(text)) = tokio::task::spawn_blocking(move || process::closed(&account)).await {
+        return run::not_started(outlet, for_terminal(&text)).await;
+    }
     let launched = match start(session, read_only).await {
         Ok(launched) => launched,
         Err(error) => return run::failed(outlet, &error).await,
@@ -37,6 +41,7 @@ pub(super) async fn run(
         stderr,
     } = launched;
     let (ending, grace) = session.ending();
+    let mark = Mark::channel(session.id(), outlet.tap().channel());
     let mut errors = Flow::new(Flow::ERRORS, Keep::UpTo(session.terms().recording.bulk_limit));
     let mut passed = Passed::default();
     let talk = async {
@@ -74,7 +79,7 @@ pub(super) async fn run(
         Err(stop) => {
             session
                 .tasks()
-                .spawn(process::end(child, leader, awaited, ending, grace));
+                .spawn(process::end(child, leader, awaited, mark, ending, grace));
             Err(stop)
         }
     }

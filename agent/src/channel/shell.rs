@@ -99,7 +99,7 @@ pub(crate) async fn serve(session: Arc<Session>, opening: Opening) {
     };
     let (mut reader, write) = channel.split();
     let closed = session.stopping().child_token();
-    let outlet = Outlet::new(tap, write, handle, closed.clone());
+    let outlet = Outlet::new(tap.clone(), write, handle, closed.clone());
     let inlet = Inlet::new(level);
     reply.accept().await;
     let work = async {
@@ -110,15 +110,21 @@ pub(crate) async fn serve(session: Arc<Session>, opening: Opening) {
         };
         run::run(&session, &outlet, &inlet, &closed, &mut acts, &mut size, program, setup).await
     };
+    let mut draining = std::pin::pin!(drain(&mut reader, &inlet, &closed, &tap));
     tokio::select! {
         biased;
-        () = drain(&mut reader, &inlet, &closed, outlet.tap()) => {}
+        () = &mut draining => {}
         // Boxed: it is the larger part by far, and most channels of a connection come one after the other.
         _ = Box::pin(work) => {}
     }
     // A session that is ended from this side says so once, for all of its channels.
     let silent = session.stopping().is_cancelled() && !session.recording().is_broken();
-    outlet.close(silent).await;
+    // To the last moment the reader is emptied: what a client still sends must not stand in the way of the close.
+    tokio::select! {
+        biased;
+        () = draining => {}
+        () = outlet.close(silent) => {}
+    }
 }
 
 /// Empties the reader for as long as the channel lives; never waits for anybody. Never returns.

@@ -75,6 +75,21 @@ pub struct Limits {
     pub record_unacked: usize,
     /// How long an acknowledgement may take before the session ends.
     pub record_stall: Duration,
+    /// Channels of one connection that may end before their client closes them, which is nearly every one: the SSH
+    /// library keeps some 3.5 KB of each until the connection ends. OpenSSH's client that is refused a channel of a
+    /// shared connection makes a connection of its own.
+    pub channels: usize,
+    /// When the agent asks for new SSH keys; a client may do so at any time.
+    pub rekey: Rekey,
+}
+
+/// When new keys are due (RFC 4253, 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rekey {
+    /// After so many bytes in one direction.
+    pub bytes: usize,
+    /// After so much time.
+    pub time: Duration,
 }
 
 impl Default for Limits {
@@ -89,6 +104,11 @@ impl Default for Limits {
             grace: Duration::from_secs(5),
             record_unacked: 4 * 1024 * 1024,
             record_stall: Duration::from_secs(30),
+            channels: 16 * 1024,
+            rekey: Rekey {
+                bytes: 1 << 30,
+                time: Duration::from_secs(3600),
+            },
         }
     }
 }
@@ -212,11 +232,22 @@ fn limits(section: Option<Section<'_>>) -> Limits {
     if let Some(bytes) = section.number("record-unacked-bytes", count) {
         limits.record_unacked = bytes;
     }
+    if let Some(channels) = section.number("channels-per-connection", count) {
+        limits.channels = channels;
+    }
+    let rekey_bytes = |text: &str| match text.parse::<usize>() {
+        Ok(bytes @ LEAST_REKEY..=MOST_REKEY) => Ok(bytes),
+        _ => Err(format!("must be a number from {LEAST_REKEY} to {MOST_REKEY}")),
+    };
+    if let Some(bytes) = section.number("rekey-bytes", rekey_bytes) {
+        limits.rekey.bytes = bytes;
+    }
     for (key, place) in [
         ("leftover-time", &mut limits.leftover_time),
         ("login-time", &mut limits.login_time),
         ("grace", &mut limits.grace),
         ("record-stall", &mut limits.record_stall),
+        ("rekey-time", &mut limits.rekey.time),
     ] {
         if let Some(value) = section.optional(key, |text, _| time(text)) {
             *place = value;
@@ -248,8 +279,9 @@ fn workspace(mut section: Section<'_>) -> Option<Workspace> {
     let accept_env = section.strings("accept-env");
     let at_end = section.optional("at-end", |text, _| match text {
         "hang-up" => Ok(Ending::HangUp),
+        "leave" => Ok(Ending::Leave),
         "kill" => Ok(Ending::Kill),
-        _ => Err(format!("'{text}' is neither 'hang-up' nor 'kill'")),
+        _ => Err(format!("'{text}' is none of 'hang-up', 'leave' and 'kill'")),
     });
     section.finish();
     Some(Workspace {
@@ -266,6 +298,10 @@ fn workspace(mut section: Section<'_>) -> Option<Workspace> {
         at_end: at_end.unwrap_or_default(),
     })
 }
+
+/// Bytes under one key: fewer would be nothing but key exchanges, more than RFC 4253 recommends is no use.
+const LEAST_REKEY: usize = 64 * 1024;
+const MOST_REKEY: usize = 1 << 30;
 
 /// A key that is there must be usable; one that is not there is made at the start.
 fn host_key(path: PathBuf) -> Result<PathBuf, String> {

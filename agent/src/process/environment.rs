@@ -21,15 +21,15 @@ pub(crate) struct Origin {
 
 /// Builds the environment of a process.
 ///
-/// From weakest to strongest: `/etc/environment`, the agent's own environment (a pod's variables are there), what the
-/// session sets, what the client sent and was allowed to.
+/// From weakest to strongest: `/etc/environment` and `/etc/default/locale`, the agent's own environment (a pod's
+/// variables are there), what the session sets, what the client sent and was allowed to.
 pub(crate) fn environment(
     account: &Account,
     origin: &Origin,
     terminal: Option<(&Path, &OsStr)>,
     client: &[(String, Vec<u8>)],
 ) -> Vec<(OsString, OsString)> {
-    let etc = std::fs::read(ETC_ENVIRONMENT).unwrap_or_default();
+    let etc = ETC.map(|file| std::fs::read(file).unwrap_or_default()).join(&b'\n');
     assemble(&etc, std::env::vars_os(), account, origin, terminal, client)
 }
 
@@ -138,7 +138,8 @@ fn etc_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, quoted(b'"').or_else(|| quoted(b'\'')).unwrap_or(value)))
 }
 
-const ETC_ENVIRONMENT: &str = "/etc/environment";
+/// Where a system keeps variables for everybody (pam_env(8)); the second is Debian's.
+const ETC: [&str; 2] = ["/etc/environment", "/etc/default/locale"];
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const USER_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/games";
 const LONGEST_NAME: usize = 256;

@@ -55,6 +55,11 @@ pub(crate) enum LaunchError {
         /// Why not.
         source: io::Error,
     },
+    /// The kernel takes no argument that long (execve(2)).
+    #[error(
+        "the command is {0} bytes long, and the system takes {LONGEST_LINE} at most; a longer script can be sent on standard input"
+    )]
+    LongLine(usize),
     /// A NUL where none may stand.
     #[error("a command or path contains a NUL")]
     Nul,
@@ -67,6 +72,11 @@ pub(crate) fn launch(
     environment: Vec<(OsString, OsString)>,
     terminal: Option<(&Terminal, Slave)>,
 ) -> Result<Launched, LaunchError> {
+    if let Program::Command(line) = program
+        && line.len() > LONGEST_LINE
+    {
+        return Err(LaunchError::LongLine(line.len()));
+    }
     let mut command = shell_command(account, program);
     command.env_clear().envs(environment);
     syscall::prepare(&mut command, preparation(account, terminal.is_some())?);
@@ -158,6 +168,9 @@ pub(super) fn on_pipes(command: &mut Command) -> io::Result<Ends> {
     Ok((stdin, stdout, Some(stderr)))
 }
 
+/// Linux: one argument has 32 pages at most, with the NUL at its end (`MAX_ARG_STRLEN`; with pages of 4 KiB).
+const LONGEST_LINE: usize = 32 * 4096 - 1;
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -225,6 +238,49 @@ mod tests {
         account.shell = "/no/such/shell".into();
         let error = launch(&account, &Program::Shell, Vec::new(), None).unwrap_err();
         assert!(error.to_string().contains("/no/such/shell"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_command_may_be_as_long_as_the_kernel_takes_and_no_longer() {
+        let of_length = |length: usize| {
+            let text = "echo $0 #";
+            line(&format!("{text}{}", "x".repeat(length - text.len())))
+        };
+        let launched = launch(&account(Some("/")), &of_length(LONGEST_LINE), Vec::new(), None).unwrap();
+        assert_eq!(outputs(launched).await.0, "sh\n");
+        let error = launch(&account(Some("/")), &of_length(LONGEST_LINE + 1), Vec::new(), None).unwrap_err();
+        assert!(matches!(error, LaunchError::LongLine(_)), "{error}");
+        assert!(error.to_string().contains("131072 bytes"), "{error}");
+    }
+
+    /// Whatever of these shells the system has.
+    #[tokio::test]
+    async fn every_shell_runs_a_command_under_its_own_name() {
+        let mut ran = 0;
+        for shell in [
+            "/bin/sh",
+            "/bin/bash",
+            "/bin/dash",
+            "/bin/zsh",
+            "/usr/bin/fish",
+            "/bin/mksh",
+        ] {
+            if !std::path::Path::new(shell).exists() {
+                continue;
+            }
+            let mut account = account(Some("/"));
+            account.shell = shell.into();
+            let env = vec![
+                ("PATH".into(), "/usr/bin:/bin".into()),
+                ("HOME".into(), "/nonexistent".into()),
+            ];
+            let launched = launch(&account, &line("printf ok; exit 9"), env, None).unwrap();
+            let (out, err, code) = outputs(launched).await;
+            assert_eq!(code, Some(9), "{shell}: {out} {err}");
+            assert!(out == "ok", "{shell}: {out} {err}");
+            ran += 1;
+        }
+        assert!(ran >= 1);
     }
 
     #[tokio::test]

@@ -5,9 +5,11 @@
 mod account;
 mod ending;
 mod environment;
+mod family;
 mod launch;
 mod modes;
 mod motd;
+mod nologin;
 mod own;
 mod reap;
 mod syscall;
@@ -15,11 +17,13 @@ mod terminal;
 
 pub(crate) use account::{Account, Overrides};
 pub use ending::Ending;
-pub(crate) use ending::end;
+pub(crate) use ending::{end, end_all};
 pub(crate) use environment::{Origin, accepts, environment};
+pub(crate) use family::Mark;
 pub(crate) use launch::{LaunchError, Launched, Program, launch};
-pub(crate) use motd::motd;
+pub(crate) use motd::{for_terminal, motd};
+pub(crate) use nologin::closed;
 pub(crate) use own::launch_own;
-pub(crate) use reap::{Awaited, reap};
+pub(crate) use reap::{Awaited, adopt_orphans, reap};
 pub(crate) use syscall::{Identity, become_identity};
 pub(crate) use terminal::{Size, Slave, Terminal};

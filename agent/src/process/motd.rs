@@ -15,7 +15,8 @@ pub(crate) fn motd(account: &Account) -> Option<Bytes> {
     Some(for_terminal(&text))
 }
 
-fn for_terminal(text: &[u8]) -> Bytes {
+/// Text with the line ends of a terminal.
+pub(crate) fn for_terminal(text: &[u8]) -> Bytes {
     let mut shown = BytesMut::with_capacity(text.len() + 64);
     for byte in text {
         if *byte == b'\n' {

@@ -1,4 +1,6 @@
-//! As PID 1 of a container the agent inherits every orphan, and takes away those that have ended.
+//! The agent's program inherits every orphan below it, as PID 1 of a container or because it asks to
+//! ([`adopt_orphans`]: in many a container PID 1 is a `sleep` that takes nobody away), and takes away those that have
+//! ended.
 //!
 //! Its own children are left to those who wait for them. A zombie is an orphan's when nobody of ours waits for it and
 //! it was there a second ago already: a child that was only just forked may not be on the list yet.
@@ -7,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::sys::prctl;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,9 +36,17 @@ impl Drop for Awaited {
     }
 }
 
+/// Has this process inherit the orphans below it (PR_SET_CHILD_SUBREAPER). For the program, not for the library: who
+/// runs an agent inside another process may have children of its own.
+pub(crate) fn adopt_orphans() {
+    if let Err(error) = prctl::set_child_subreaper(true) {
+        tracing::debug!(%error, "orphans go to somebody else");
+    }
+}
+
 /// Reaps orphans until `stop`, if this process is the one that inherits them.
 pub(crate) async fn reap(stop: CancellationToken) {
-    if std::process::id() != 1 {
+    if std::process::id() != 1 && !prctl::get_child_subreaper().unwrap_or(false) {
         return;
     }
     let Ok(mut ended) = signal(SignalKind::child()) else {

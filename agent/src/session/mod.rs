@@ -12,6 +12,7 @@ use std::time::Duration;
 use doorward_certs::Terms;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 pub(crate) use recording::{Recording, SharedRecording, Tally};
 pub(crate) use serve::serve;
@@ -22,6 +23,7 @@ use crate::ssh::Inflow;
 /// What the channels of a session share.
 #[derive(Debug)]
 pub(crate) struct Session {
+    id: Uuid,
     terms: Terms,
     account: Arc<Account>,
     origin: Origin,
@@ -37,6 +39,7 @@ pub(crate) struct Session {
     ending: OnceLock<Ending>,
     usual_ending: Ending,
     grace: Duration,
+    most_channels: usize,
     logged_in: CancellationToken,
     /// Another login than the granted one that was asked for.
     other_login: OnceLock<String>,
@@ -45,6 +48,7 @@ pub(crate) struct Session {
 
 /// What a session is made of.
 pub(crate) struct Parts {
+    pub(crate) id: Uuid,
     pub(crate) terms: Terms,
     pub(crate) account: Account,
     pub(crate) client: Option<SocketAddr>,
@@ -54,11 +58,13 @@ pub(crate) struct Parts {
     pub(crate) recording: Recording,
     pub(crate) usual_ending: Ending,
     pub(crate) grace: Duration,
+    pub(crate) most_channels: usize,
 }
 
 impl Session {
     fn new(parts: Parts) -> Self {
         Self {
+            id: parts.id,
             terms: parts.terms,
             account: Arc::new(parts.account),
             origin: Origin {
@@ -74,10 +80,16 @@ impl Session {
             ending: OnceLock::new(),
             usual_ending: parts.usual_ending,
             grace: parts.grace,
+            most_channels: parts.most_channels,
             logged_in: CancellationToken::new(),
             other_login: OnceLock::new(),
             refused: CancellationToken::new(),
         }
+    }
+
+    /// Its id, which is also its recording's.
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
     }
 
     /// What was granted.
@@ -128,6 +140,11 @@ impl Session {
     /// What becomes of a process that still runs when its channel ends, and how long it is given.
     pub(crate) fn ending(&self) -> (Ending, Duration) {
         (self.ending.get().copied().unwrap_or(self.usual_ending), self.grace)
+    }
+
+    /// How many channels may end in one connection by themselves.
+    pub(crate) fn most_channels(&self) -> usize {
+        self.most_channels
     }
 
     /// Whether this is the granted login. Another one is remembered: the session ends with a sentence about it.

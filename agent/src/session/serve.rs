@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::reason::Reason;
 use super::recording::{Recording, Strictness};
 use super::{Parts, Session};
-use crate::process::Account;
+use crate::process::{self, Account, Ending, Mark};
 use crate::ssh::{Handler, Unhurried};
 use crate::workspace::Workspace;
 
@@ -78,6 +78,7 @@ pub(crate) async fn serve<S>(
         }
     };
     let session = Arc::new(Session::new(Parts {
+        id: session_id,
         terms: admitted.verified.terms().clone(),
         account: admitted.account,
         client: open.client_address.parse().ok(),
@@ -87,6 +88,7 @@ pub(crate) async fn serve<S>(
         recording,
         usual_ending: workspace.config.at_end,
         grace: workspace.shared.limits.grace,
+        most_channels: workspace.shared.limits.channels,
     }));
     tracing::info!(session = %session_id, user = admitted.verified.user(), login = %session.terms.login, "session opened");
     let reason = run(&workspace, &session, ssh, &handle, &mut driver).await;
@@ -226,6 +228,10 @@ async fn run(
     let patience = CHANNELS_WITHIN + 2 * session.grace;
     if timeout(patience, session.tasks.wait()).await.is_err() {
         tracing::warn!("channels did not end in time");
+    }
+    if session.ending().0 == Ending::Kill {
+        // Also what channels left behind that ended in order.
+        process::end_all(Mark::session(session.id()), session.grace).await;
     }
     reason
 }

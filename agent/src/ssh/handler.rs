@@ -22,6 +22,10 @@ pub(crate) struct Handler {
     session: Arc<Session>,
     desks: HashMap<ChannelId, Desk>,
     windows: Windows,
+    /// Authentication requests so far.
+    attempts: u32,
+    /// Channels that we closed before the client did.
+    kept: usize,
 }
 
 /// A channel as its requests see it.
@@ -43,6 +47,8 @@ impl Handler {
             session,
             desks: HashMap::new(),
             windows,
+            attempts: 0,
+            kept: 0,
         }
     }
 
@@ -50,12 +56,19 @@ impl Handler {
     ///
     /// For another login the session is ending; the answer waits for that, so that the client hears the reason before
     /// it gives up.
-    async fn judge(&self, user: &str) -> Auth {
+    ///
+    /// A client that only ever asks whether a key would do is not counted by the library, so it is counted here.
+    async fn judge(&mut self, user: &str) -> Result<Auth, Fault> {
+        self.attempts += 1;
+        if self.attempts > ATTEMPTS {
+            self.refuse(None, "authentication", "too many attempts");
+            return Err(Fault::NotAuthenticated);
+        }
         if self.session.is_login(user) {
-            return Auth::Accept;
+            return Ok(Auth::Accept);
         }
         tokio::time::sleep(REFUSED_AFTER).await;
-        Auth::reject()
+        Ok(Auth::reject())
     }
 
     /// Asks the channel's admission and hands on what was granted.
@@ -85,6 +98,15 @@ impl Handler {
         }
     }
 
+    /// Data came. A client that sends more than its window allows is cut off, as sshd does.
+    fn arrived(&mut self, channel: ChannelId, bytes: usize) -> Result<(), Fault> {
+        if self.windows.arrived(channel.number(), bytes) {
+            return Ok(());
+        }
+        self.refuse(Some(channel), "data", "more than the window allows");
+        Err(Fault::Inconsistent)
+    }
+
     fn refuse(&self, channel: Option<ChannelId>, what: impl Into<String>, why: Why) {
         let number = channel.and_then(|id| self.desks.get(&id)).map(|desk| desk.number);
         self.session.recording().refused(number, what, why);
@@ -109,23 +131,23 @@ impl russh::server::Handler for Handler {
     type Error = Fault;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Fault> {
-        Ok(self.judge(user).await)
+        self.judge(user).await
     }
 
     async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Fault> {
-        Ok(self.judge(user).await)
+        self.judge(user).await
     }
 
     async fn auth_publickey_offered(&mut self, user: &str, _offer: PublicKeyOffer<'_>) -> Result<Auth, Fault> {
-        Ok(self.judge(user).await)
+        self.judge(user).await
     }
 
     async fn auth_publickey(&mut self, user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth, Fault> {
-        Ok(self.judge(user).await)
+        self.judge(user).await
     }
 
     async fn auth_openssh_certificate(&mut self, user: &str, _certificate: &Certificate) -> Result<Auth, Fault> {
-        Ok(self.judge(user).await)
+        self.judge(user).await
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -134,7 +156,7 @@ impl russh::server::Handler for Handler {
         _submethods: &str,
         _response: Option<Response<'a>>,
     ) -> Result<Auth, Fault> {
-        Ok(self.judge(user).await)
+        self.judge(user).await
     }
 
     async fn auth_succeeded(&mut self, _: &mut russh::server::Session) -> Result<(), Fault> {
@@ -149,12 +171,19 @@ impl russh::server::Handler for Handler {
         session: &mut russh::server::Session,
     ) -> Result<(), Fault> {
         // Channels whose task has ended are only found out here.
+        let before = self.desks.len();
         self.desks.retain(|_, desk| !desk.acts.is_closed());
+        self.kept += before - self.desks.len();
         let desks = &self.desks;
         self.windows
             .retain(|number| desks.keys().any(|id| id.number() == number));
         if self.desks.len() >= CHANNELS {
             self.refuse(None, "session", "too many channels are open");
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        if self.kept >= self.session.most_channels() {
+            self.refuse(None, "session", "the connection has had as many channels as it may");
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -193,8 +222,7 @@ impl russh::server::Handler for Handler {
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut russh::server::Session) -> Result<(), Fault> {
-        self.windows.arrived(channel.number(), data.len());
-        Ok(())
+        self.arrived(channel, data.len())
     }
 
     async fn extended_data(
@@ -204,8 +232,7 @@ impl russh::server::Handler for Handler {
         data: &[u8],
         _: &mut russh::server::Session,
     ) -> Result<(), Fault> {
-        self.windows.arrived(channel.number(), data.len());
-        Ok(())
+        self.arrived(channel, data.len())
     }
 
     fn adjust_window(&mut self, channel: ChannelId, _: u32) -> u32 {
@@ -448,6 +475,8 @@ fn shown(text: &str) -> &str {
 const REFUSED_AFTER: Duration = Duration::from_secs(1);
 /// Session channels at once.
 const CHANNELS: usize = 256;
+/// Authentication requests of one connection. OpenSSH's agent may hold many keys; nobody holds so many.
+const ATTEMPTS: u32 = 128;
 /// Requests of a channel that may wait for its task: every variable, and the rest.
 const ACTS: usize = 72;
 const SHOWN: usize = 256;

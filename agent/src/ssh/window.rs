@@ -86,8 +86,8 @@ pub(super) struct Windows {
     channels: HashMap<u32, Window>,
     /// What the library opens windows to.
     target: u32,
-    /// The packet that is being handled opened a window: its bytes are counted in that.
-    counted: bool,
+    /// The packet that is being handled opened a window: its bytes are counted in that. What was left before.
+    counted: Option<u32>,
     /// How often the others were opened narrowly since a packet came from a long queue's channel.
     quiet: u32,
     wrong: u32,
@@ -107,7 +107,7 @@ impl Windows {
             inflow,
             channels: HashMap::new(),
             target: Inflow::WINDOW,
-            counted: false,
+            counted: None,
             quiet: 0,
             wrong: 0,
         }
@@ -130,26 +130,31 @@ impl Windows {
         self.channels.retain(|channel, _| keep(*channel));
     }
 
-    /// Data came on a channel; called after [`Self::opened`] for the same packet.
-    pub(super) fn arrived(&mut self, channel: u32, bytes: usize) {
-        let counted = std::mem::take(&mut self.counted);
-        if let Some(window) = self.channels.get_mut(&channel) {
-            window.active = true;
-            if window.level.is_long() {
-                self.quiet = 0;
-            }
-            if !counted {
-                window.left = window.left.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
-            }
+    /// Data came on a channel; called after [`Self::opened`] for the same packet. False if it is more than the client
+    /// was allowed to send, which the library does not look at: nothing would bound our memory then.
+    pub(super) fn arrived(&mut self, channel: u32, bytes: usize) -> bool {
+        let counted = self.counted.take();
+        let Some(window) = self.channels.get_mut(&channel) else {
+            return true;
+        };
+        window.active = true;
+        if window.level.is_long() {
+            self.quiet = 0;
         }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let allowed = counted.unwrap_or(window.left);
+        if counted.is_none() {
+            window.left = window.left.saturating_sub(bytes);
+        }
+        bytes <= allowed
     }
 
     /// The library opened a channel's window to the target; gives the target for the next one.
     pub(super) fn opened(&mut self, channel: u32) -> u32 {
-        self.counted = true;
         let wide = self.target == Inflow::WINDOW;
         let long = match self.channels.get_mut(&channel) {
             Some(window) => {
+                self.counted = Some(window.left);
                 window.left = self.target;
                 window.active &= !wide;
                 window.level.is_long()

@@ -15,6 +15,7 @@
 
 pub mod client;
 pub mod files;
+pub mod packets;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

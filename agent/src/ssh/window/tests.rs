@@ -71,7 +71,10 @@ impl World {
                 self.down.push_back((now + half_trip, channel, more));
             }
         }
-        self.windows.arrived(id(channel), bytes as usize);
+        assert!(
+            self.windows.arrived(id(channel), bytes as usize),
+            "a client that obeys is within its window"
+        );
         assert_eq!(
             self.left[channel],
             self.windows.channels[&id(channel)].left,
@@ -190,4 +193,21 @@ fn levels_are_counted_once_and_given_back() {
     assert!(inflow.is_stuck());
     drop(two);
     assert!(!inflow.is_stuck());
+}
+
+#[test]
+fn a_byte_more_than_the_window_is_told() {
+    let inflow: Arc<Inflow> = Arc::default();
+    let mut windows = Windows::new(Arc::clone(&inflow));
+    windows.open(0, Arc::new(Level::new(&inflow)));
+    assert!(windows.arrived(0, Inflow::WINDOW as usize));
+    assert!(!windows.arrived(0, 1));
+    // The same where the packet is one that opens the window again.
+    let mut windows = Windows::new(Arc::clone(&inflow));
+    windows.open(0, Arc::new(Level::new(&inflow)));
+    windows.opened(0);
+    assert!(windows.arrived(0, Inflow::WINDOW as usize));
+    windows.opened(0);
+    assert!(!windows.arrived(0, Inflow::WINDOW as usize + 1));
+    assert!(windows.arrived(7, usize::MAX), "a channel that is not ours to count");
 }
