@@ -50,6 +50,7 @@ pub(crate) async fn answer(
         _ => {}
     }
     let shown = token(request)?;
+    http::addressed(gateway, &shown)?;
     let who = gateway.identities.identify(&shown).await?;
     let body = http::body(request, &route).await?;
     match route {

@@ -42,6 +42,8 @@ use doorward_certs::Authority;
 pub struct Gateway {
     /// The configuration, checked.
     pub config: config::Config,
+    /// The certificate that people see.
+    pub certificate: Arc<listen::certificate::Shown>,
     /// The check of tokens.
     pub identities: oidc::Identities,
     /// The roles.

@@ -105,6 +105,7 @@ impl Running {
             per_user: config.limits.sessions_per_user,
         };
         let gateway = Arc::new(Gateway {
+            certificate: door.certificate(),
             identities: oidc::Identities::start(&config.oidc, config.policy.reload_interval, &tasks)?,
             policy: policy::Policy::follow(config.policy.file.clone(), config.policy.reload_interval, &tasks)
                 .map_err(Error::Policy)?,

@@ -88,7 +88,10 @@ fn fresh(place: Place, name: &str) -> Result<PathBuf> {
 }
 
 /// Finds or makes the part; where it cannot be had, says by the test's name that it was skipped.
-async fn had(part: &Part, place: Place, test: &str) -> Result<bool> {
+///
+/// # Errors
+/// The ledger of skipped tests cannot be written.
+pub async fn had(part: &Part, place: Place, test: &str) -> Result<bool> {
     let line = match part.have().await {
         Ok(found) => format!("used {} {} {}", part.name, part.version, found.path.display()),
         Err(error) => {

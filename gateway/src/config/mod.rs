@@ -56,6 +56,8 @@ pub struct Listen {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// The names by which people reach the gateway, besides those of the certificate.
+    pub names: Vec<String>,
     /// How often the two files are looked at for a change.
     pub reload_interval: Duration,
 }

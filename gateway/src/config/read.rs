@@ -14,7 +14,7 @@ use url::Host;
 
 use super::{
     Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Records, Session,
-    document::{Document, Fault, Faults, Section, count, duration, name, parsed, text},
+    document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
     issuer, secret_file,
 };
 use crate::{listen, policy, workspace::Workspace};
@@ -100,6 +100,7 @@ fn read_listen(section: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> O
     let address = section.required("address", parsed::<SocketAddr>);
     let certificate = section.required("certificate", existing(base));
     let key = section.required("key", secret(base));
+    let names = section.or("names", Vec::new(), list(host));
     let reload_interval = section.or("reload-interval", RELOAD, duration(MOMENT, HOUR));
     if let (Some(certificate), Some(key)) = (&certificate, &key)
         && let Err(error) = listen::certificate::load(certificate, key)
@@ -110,6 +111,7 @@ fn read_listen(section: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> O
         address: address?,
         certificate: certificate?,
         key: key?,
+        names,
         reload_interval,
     })
 }
@@ -257,6 +259,14 @@ pub(super) fn secret(base: &Path) -> impl Fn(&DeValue<'_>) -> Result<PathBuf, St
         let file = path(base)(value)?;
         secret_file::check(&file).map_err(|sentence| format!("{} {sentence}", file.display()))?;
         Ok(file)
+    }
+}
+
+fn host(value: &DeValue<'_>) -> Result<String, String> {
+    let text = text(value)?;
+    match Host::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("`{}` is no host: {error}", text.escape_debug())),
     }
 }
 

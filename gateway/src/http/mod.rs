@@ -30,7 +30,7 @@ use crate::{
     guarded::Guarded,
     listen::Permit,
     metrics,
-    oidc::BearerToken,
+    oidc::{BearerToken, Presented},
     problem::{self, Body},
     refusal::{Refusal, RefusalCode},
     session,
@@ -205,7 +205,9 @@ async fn connect(
     permit: &Guarded<Option<Permit>>,
     id: Uuid,
 ) -> Response<Body> {
-    let (tunnel, answered) = match asked(request, route, peer, permit.with(Option::take), id) {
+    let asked = asked(request, route, peer, permit.with(Option::take), id);
+    let asked = asked.and_then(|asked| addressed(&gateway, &asked.0.token).map(|()| asked));
+    let (tunnel, answered) = match asked {
         Ok(asked) => asked,
         Err(refusal) => {
             gateway.turn_away(&refusal, "", peer);
@@ -224,6 +226,26 @@ async fn connect(
             peer,
             id,
         ),
+    }
+}
+
+/// A proof is for the place that its request names, and that must be this gateway: or what somebody sent to another one,
+/// which was meant to rob it, could be shown here.
+pub(crate) fn addressed(gateway: &Gateway, shown: &Presented) -> Result<(), Refusal> {
+    let Some(host) = shown.host() else { return Ok(()) };
+    let name = host.parse::<http::uri::Authority>().ok();
+    let name = name.as_ref().map(|authority| authority.host());
+    let ours = |name: &str| {
+        let listed = gateway.config.listen.names.iter();
+        gateway.certificate.is_for(name) || listed.clone().any(|one| one.eq_ignore_ascii_case(name))
+    };
+    match name.is_some_and(ours) {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            RefusalCode::ProofInvalid,
+            "the proof that the token is yours is for a place that is not this gateway",
+        )
+        .with_hint("your platform team can name the gateway's addresses in its configuration: `[listen] names`")),
     }
 }
 

@@ -8,10 +8,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{
-    server::{ClientHello, ResolvesServerCert},
+    client::verify_server_name,
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 
 use crate::{config::secret_file, stamp::Stamp};
 
@@ -70,7 +71,7 @@ pub fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, CertificateE
 
 /// The certificate that is shown now.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub struct Shown {
     now: ArcSwap<CertifiedKey>,
     certificate: PathBuf,
     key: PathBuf,
@@ -98,6 +99,17 @@ impl Shown {
         Ok(())
     }
 
+    /// Whether the certificate that is shown now is one for this name or address.
+    pub(crate) fn is_for(&self, host: &str) -> bool {
+        let now = self.now.load();
+        let Ok(name) = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']')) else {
+            return false;
+        };
+        now.end_entity_cert()
+            .and_then(ParsedCertificate::try_from)
+            .is_ok_and(|leaf| verify_server_name(&leaf, &name).is_ok())
+    }
+
     /// The files.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         vec![self.certificate.clone(), self.key.clone()]
@@ -107,5 +119,28 @@ impl Shown {
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.now.load_full())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_for_its_own_names() {
+        let folder = tempfile::tempdir().unwrap();
+        crate::testing::write_certificate(folder.path(), "gw.example");
+        let (shown, _) = Shown::load(&folder.path().join("tls.crt"), &folder.path().join("tls.key")).unwrap();
+        assert!(shown.is_for("gw.example") && shown.is_for("GW.example"));
+        for other in [
+            "evil.example",
+            "x.gw.example",
+            "gw.example.evil.example",
+            "127.0.0.1",
+            "[::1]",
+            "",
+        ] {
+            assert!(!shown.is_for(other), "{other}");
+        }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Door {
     listener: TcpListener,
     tls: TlsAcceptor,
     lobby: Lobby,
+    certificate: Arc<Shown>,
 }
 
 impl Door {
@@ -49,9 +50,15 @@ impl Door {
         let lobby = Lobby::new(limits.unauthenticated, limits.unauthenticated_per_address);
         Ok(Self {
             listener,
-            tls: TlsAcceptor::from(Arc::new(tls(shown))),
+            tls: TlsAcceptor::from(Arc::new(tls(Arc::clone(&shown)))),
             lobby,
+            certificate: shown,
         })
+    }
+
+    /// The certificate that people see.
+    pub(crate) fn certificate(&self) -> Arc<Shown> {
+        Arc::clone(&self.certificate)
     }
 
     /// The address that was bound.

@@ -30,7 +30,8 @@ pub(super) fn check(
     let bound = match claims.get("cnf") {
         None => None,
         Some(_) if settings.dpop == Dpop::Off => return Err(wrong_kind("it is bound to a key")),
-        Some(Value::Object(cnf)) if cnf.len() == 1 => Some(
+        // Members that say nothing about a key are no matter (RFC 7800, section 3.1); other keys would go unchecked.
+        Some(Value::Object(cnf)) if !OTHER_KEYS.iter().any(|name| cnf.contains_key(*name)) => Some(
             cnf.get("jkt")
                 .and_then(Value::as_str)
                 .ok_or_else(|| wrong_kind("it is bound in a way that is not known here"))?,
@@ -181,6 +182,8 @@ fn invalid(detail: &'static str) -> Refusal {
     .with_detail(format!("the proof: {detail}"))
 }
 
+/// Confirmation by other keys than that of a proof (RFC 7800, RFC 8705).
+const OTHER_KEYS: [&str; 5] = ["x5t#S256", "jwk", "jwe", "jku", "kid"];
 /// How far from now a proof may have been made, and so how long its id is remembered, twice over.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// The longest `jti`, in bytes.

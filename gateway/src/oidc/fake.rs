@@ -69,6 +69,14 @@ pub(crate) struct Key {
 
 static RSA: LazyLock<Vec<u8>> = LazyLock::new(|| pkcs8(&rcgen::PKCS_RSA_SHA256));
 
+/// The public half of every RSA key here (SubjectPublicKeyInfo).
+pub(crate) fn rsa_public() -> Vec<u8> {
+    use rcgen::PublicKeyData as _;
+    rcgen::KeyPair::try_from(RSA.as_slice())
+        .unwrap()
+        .subject_public_key_info()
+}
+
 fn pkcs8(algorithm: &'static rcgen::SignatureAlgorithm) -> Vec<u8> {
     rcgen::KeyPair::generate_for(algorithm).unwrap().serialize_der()
 }

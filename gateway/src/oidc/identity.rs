@@ -167,6 +167,12 @@ impl Presented {
         }
     }
 
+    /// The host that the request names, if there is a proof that must be for it.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.proof.as_ref().map(|proof| proof.host.as_str())
+    }
+
     /// The token, to be kept.
     #[must_use]
     pub fn into_token(self) -> BearerToken {

@@ -19,6 +19,8 @@ pub(super) struct GatewayAddresses {
 pub(super) struct Issuer<'a> {
     pub url: &'a str,
     pub algorithm: &'a str,
+    /// The file with the secret of the gateway's own client, where the issuer is asked about open sessions.
+    pub secret_file: Option<&'a str>,
 }
 
 pub(super) fn write_gateway(
@@ -56,7 +58,13 @@ pub(super) fn write_gateway(
             groups_claim: "groups",
             groups_form: "array",
             authorized_parties: &["doorward"],
+            introspection: issuer.secret_file.map(|file| Introspection {
+                client_id: "doorward-gateway",
+                client_secret_file: file,
+                cache: "0s",
+            }),
         },
+        session: issuer.secret_file.map(|_| Session { recheck_interval: "1s" }),
         authority,
         link: Link { key: "gateway.key" },
         records: Records {
@@ -118,6 +126,8 @@ struct GatewayFile<'a> {
     listen: Listen<'a>,
     admin: Admin,
     oidc: Oidc<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Session<'a>>,
     authority: Authority<'a>,
     link: Link<'a>,
     records: Records<'a>,
@@ -148,6 +158,22 @@ struct Oidc<'a> {
     groups_claim: &'a str,
     groups_form: &'a str,
     authorized_parties: &'a [&'a str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    introspection: Option<Introspection<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Introspection<'a> {
+    client_id: &'a str,
+    client_secret_file: &'a str,
+    cache: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Session<'a> {
+    recheck_interval: &'a str,
 }
 
 /// Who signs.

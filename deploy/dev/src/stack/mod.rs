@@ -366,6 +366,7 @@ impl Stack {
             &config::Issuer {
                 url: &self.issuer_url,
                 algorithm: if self.keycloak.is_some() { "RS256" } else { "ES256" },
+                secret_file: self.keycloak.is_some().then_some(real::INTROSPECTION),
             },
             authority,
             &self.account,

@@ -89,7 +89,17 @@ impl Stack {
         };
         let keycloak = Keycloak::start(settings).await.map_err(no(KEYCLOAK))?;
         let realm = keycloak.add_realm(&keycloak::development_realm(), None).await;
-        Ok(Some((keycloak, realm.map_err(no(KEYCLOAK))?)))
+        let realm = realm.map_err(no(KEYCLOAK))?;
+        self.let_the_gateway_ask(&realm).await?;
+        Ok(Some((keycloak, realm)))
+    }
+
+    /// Gives the gateway's own client a secret, with which it asks about the tokens of open sessions.
+    async fn let_the_gateway_ask(&self, realm: &Realm) -> Result<(), Error> {
+        let secret = uuid::Uuid::new_v4().to_string();
+        write_private(&self.layout.file(INTROSPECTION), secret.as_bytes())?;
+        let change = realm.change_client("doorward-gateway", |client| client["secret"] = secret.into());
+        change.await.map_err(no(KEYCLOAK))
     }
 
     /// A folder below the stack's, without what an earlier run left there.
@@ -174,6 +184,8 @@ fn no(name: &'static str) -> impl Fn(crate::parts::Error) -> Error {
     move |source| Error::Real { name, source }
 }
 
+/// The file with the secret of the gateway's own client.
+pub(super) const INTROSPECTION: &str = "introspection-secret";
 const VAULT: &str = "vault";
 const KEYCLOAK: &str = "keycloak";
 const ROLE_ID: &str = "vault-role-id";

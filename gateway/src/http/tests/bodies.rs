@@ -362,6 +362,16 @@ async fn a_gateway_that_wants_proofs_says_so() {
                 .get("/v1/me", &format!("Authorization: DPoP {bound}\r\nDPoP: a.b.c\r\n"))
                 .await;
             assert_eq!((reply.status(), &reply.json()["code"]), (401, &json!("proof-invalid")));
+            let elsewhere = format!(
+                "GET /v1/me HTTP/1.1\r\nHost: evil.example\r\nAuthorization: DPoP {bound}\r\nDPoP: a.b.c\r\n\r\n"
+            );
+            let reply = bench.raw(elsewhere.as_bytes()).await;
+            assert_eq!((reply.status(), &reply.json()["code"]), (401, &json!("proof-invalid")));
+            assert!(
+                reply.json()["detail"].as_str().unwrap().contains("not this gateway"),
+                "{}",
+                reply.text
+            );
             let twice = format!("Authorization: DPoP {bound}\r\nDPoP: a.b.c\r\nDPoP: a.b.c\r\n");
             assert_eq!(bench.get("/v1/me", &twice).await.status(), 400);
         }

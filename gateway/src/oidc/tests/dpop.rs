@@ -70,7 +70,9 @@ impl Holder {
 
 fn bound(bench: &Bench, thumbprint: &str) -> String {
     let mut claims = bench.issuer.claims();
-    claims["cnf"] = json!({ "jkt": thumbprint });
+    // As Keycloak writes it.
+    claims["typ"] = json!("DPoP");
+    claims["cnf"] = json!({ "jkt": thumbprint, "kc-jkt-type": "DPoP" });
     bench.key.sign(&bench.key.header().to_string(), &claims.to_string())
 }
 
@@ -118,6 +120,7 @@ async fn the_configuration_says_whether_tokens_are_bound() {
         json!({ "jkt": 1 }),
         json!({ "x5t#S256": "x" }),
         json!({ "jkt": holder.thumbprint(), "x5t#S256": "x" }),
+        json!({ "jkt": holder.thumbprint(), "jwk": holder.jwk() }),
     ] {
         assert_eq!(required.with(set("cnf", cnf.clone())).await, "token-kind", "{cnf}");
     }

@@ -51,9 +51,18 @@ async fn algorithm_confusion_is_refused() {
         tokens.push(format!("{}.{}.{}", part(&header), part(&claims), part("signature")));
     }
     // HMAC keyed with what is public.
-    for secret in [rsa.public["n"].as_str().unwrap().to_owned(), rsa.public.to_string()] {
+    let der = super::super::fake::rsa_public();
+    let body = base64::engine::general_purpose::STANDARD.encode(&der);
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
+    for secret in [
+        rsa.public["n"].as_str().unwrap().as_bytes(),
+        rsa.public.to_string().as_bytes(),
+        pem.as_bytes(),
+        pem.trim_end().as_bytes(),
+        &der,
+    ] {
         let message = format!("{}.{}", part(r#"{"alg":"HS256","kid":"one"}"#), part(&claims));
-        let key = EncodingKey::from_secret(secret.as_bytes());
+        let key = EncodingKey::from_secret(secret);
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
         tokens.push(format!("{message}.{signature}"));
     }
@@ -127,6 +136,23 @@ async fn key_ids_that_are_none_are_refused() {
     ] {
         assert_eq!(bench.with_header(set("kid", id)).await, "token-untrusted");
     }
+    // One that names a place, a file or a statement is a name like any other: nobody is asked, nothing is opened.
+    let fetched = bench.issuer.fetched();
+    for id in [
+        format!("{}/elsewhere", bench.issuer.url),
+        "file:///etc/passwd".to_owned(),
+        "../../../../dev/null".to_owned(),
+        "one' UNION SELECT 'x".to_owned(),
+        "one\0".to_owned(),
+        "|id".to_owned(),
+    ] {
+        assert_eq!(bench.with_header(set("kid", json!(id))).await, "token-untrusted");
+    }
+    assert_eq!((bench.issuer.elsewhere(), bench.issuer.fetched()), (0, fetched));
+    // A megabyte does not fit into a token that is looked at.
+    let mut header = bench.key.header();
+    header["kid"] = json!("x".repeat(1024 * 1024));
+    assert!(BearerToken::new(&bench.key.sign(&header.to_string(), "{}")).is_err());
     // Without a key id: taken only where one key alone can be meant.
     assert_eq!(bench.with_header(without("kid")).await, "good");
     let (one, other) = (Key::new("one", Algorithm::ES256), Key::new("other", Algorithm::ES256));

@@ -466,3 +466,44 @@ async fn a_logout_at_the_issuer_ends_the_session() {
     });
     assert_eq!(said, Some((Some("login-1".to_owned()), 1)));
 }
+
+/// D2 at the door: a person of whom no login can be made is refused before anything is signed, and told why.
+#[tokio::test]
+async fn a_name_that_is_no_login_is_refused_before_anything_is_signed() {
+    let (bench, mut agent) = guarded("[oidc.login]\nclaim = \"nick\"\n").await;
+    for nick in ["b,root", "*", "bob smith", "root", "b\u{43e}b", "bob\u{0}"] {
+        let token = bench.token(|claims| claims["nick"] = json!(nick));
+        let lines = format!("Authorization: Bearer {token}\r\n{UPGRADE}");
+        let reply = bench.get("/v1/connect/devenv-0", &lines).await;
+        assert_eq!(
+            (reply.status(), &reply.json()["code"]),
+            (403, &json!("login-refused")),
+            "{nick}"
+        );
+        assert!(
+            reply.json()["detail"].as_str().unwrap().contains("no login"),
+            "{}",
+            reply.text
+        );
+        // Where one may not enter anyway, nothing else is told.
+        let reply = bench.get("/v1/connect/devenv-1", &lines).await;
+        assert_eq!(&reply.json()["code"], &json!("denied"));
+    }
+    let open = open_as(
+        &bench,
+        &mut agent,
+        &bench.token(|claims| claims["nick"] = json!("bobby")),
+    )
+    .await;
+    let standing = bench.running.gateway().sessions.standing(open.session).unwrap();
+    assert_eq!(standing.grant().terms().login.as_str(), "bobby");
+    drop((open, standing));
+    let events = journal(stop(bench).await.path());
+    let signed = events.iter().filter(|event| matches!(event, Event::Signed(_))).count();
+    assert_eq!(signed, 1);
+    let refused = events
+        .iter()
+        .filter(|event| matches!(event, Event::Denied(denied) if denied.code == "login-refused"))
+        .count();
+    assert_eq!(refused, 6);
+}
