@@ -30,6 +30,11 @@ pub(crate) fn read(blob: &[u8]) -> Result<Certificate, Refusal> {
 
 /// Parses one line `type base64 [comment]`, which may end in a newline.
 pub(crate) fn read_text(text: &str) -> Result<Certificate, Refusal> {
+    read(&of_text(text)?)
+}
+
+/// The blob of such a line, not looked at yet.
+pub(crate) fn of_text(text: &str) -> Result<Vec<u8>, Refusal> {
     if text.len() > 2 * LONGEST_BLOB {
         return Err(Refusal::TooLong);
     }
@@ -37,7 +42,7 @@ pub(crate) fn read_text(text: &str) -> Result<Certificate, Refusal> {
     if kind.as_bytes() != SUBJECT_TYPE {
         return Err(Refusal::SubjectAlgorithm);
     }
-    read(&blob)
+    Ok(blob)
 }
 
 /// The type and the blob of one line `type base64 [comment]`, of a key or a certificate alike.

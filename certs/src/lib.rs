@@ -3,7 +3,8 @@
 //! This crate owns the certificates of Doorward: session certificates (type user, one principal, minutes long),
 //! link certificates (type user, principal `doorward-gateway`) and host certificates (type host). It makes requests,
 //! has an [`Authority`] sign them, checks every answer field by field, and judges what peers present.
-//! It opens no connection, reads no clock (callers pass the time) and decides no policy.
+//! It reads no clock to judge by (callers pass the time) and decides no policy. It opens connections to Vault alone, and only with
+//! the feature `vault`, which agents and laptops do without.
 //!
 //! The rule for judging: nothing is accepted that OpenSSH refuses, and much is refused that OpenSSH accepts:
 //! certificates without an end, without a principal, with an option that nobody enforces, or encoded in any way but one.
@@ -19,8 +20,11 @@ mod local;
 mod names;
 mod refusal;
 mod request;
+mod secret;
 mod serials;
 mod terms;
+#[cfg(feature = "vault")]
+pub mod vault;
 mod verify;
 
 pub use answer::{Discrepancy, HostCert, LinkCert, SessionCert};
@@ -32,6 +36,7 @@ pub use local::Local;
 pub use names::{Login, NameError, WorkspaceName, WorkspaceUid};
 pub use refusal::Refusal;
 pub use request::{HostRequest, LinkRequest, RequestError, SessionRequest};
+pub use secret::{Secret, UserToken};
 pub use serials::SerialsSeen;
 pub use terms::{Capabilities, Recording, Sftp, Terms, TermsError};
 pub use verify::{

@@ -27,8 +27,8 @@ use std::time::{Duration, SystemTime};
 use doorward_agent::{Config, Ended, Error, run};
 use doorward_audit::{ChainCheck, Event, Stamped, events};
 use doorward_certs::{
-    Authority, Capabilities, HostKey, HostRequest, LinkRequest, Local, Login, SessionRequest, Terms, WorkspaceName,
-    WorkspaceUid,
+    Authority, Capabilities, HostKey, HostRequest, LinkRequest, Local, Login, Secret, SessionRequest, Terms, UserToken,
+    WorkspaceName, WorkspaceUid,
 };
 use doorward_wire::link::{LinkKey, Mux, MuxLimits, MuxStream, Side, connect, mux, read_message, write_message};
 use doorward_wire::message::{
@@ -256,7 +256,7 @@ impl Rig {
         };
         self.gateway
             .authority
-            .sign_session(&request, SystemTime::now())
+            .sign_session(&request, UserToken::new(Secret::new(String::new())), SystemTime::now())
             .await
             .unwrap()
             .blob()

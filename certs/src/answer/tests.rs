@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     Authority, AuthorityError, BACKDATED_BY, Capabilities, HostKey, HostRequest, LinkRequest, Local, Login, Recording,
-    RequestError, SessionRequest, Sftp, Terms, TermsError, WorkspaceName, WorkspaceUid,
+    RequestError, Secret, SessionRequest, Sftp, Terms, TermsError, UserToken, WorkspaceName, WorkspaceUid,
 };
 
 type Answer = Box<dyn Fn(&Local, &Wanted, SystemTime) -> Vec<u8> + Send + Sync>;
@@ -47,6 +47,10 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("a local authority does not wait"),
     }
+}
+
+fn token() -> UserToken {
+    UserToken::new(Secret::new("the person's own".to_owned()))
 }
 
 fn now() -> SystemTime {
@@ -90,7 +94,7 @@ fn lie(answer: impl Fn(&Local, &Wanted, SystemTime) -> Vec<u8> + Send + Sync + '
         honest: Local::generate().unwrap(),
         answer: Box::new(answer),
     });
-    match at_once(authority.sign_session(&session_request(), now())) {
+    match at_once(authority.sign_session(&session_request(), token(), now())) {
         Ok(_) => Ok(()),
         Err(AuthorityError::Answer(discrepancy)) => Err(discrepancy),
         Err(other) => panic!("{other}"),
@@ -273,7 +277,7 @@ fn a_self_signed_answer_is_noticed() {
         honest: Local::generate().unwrap(),
         answer,
     });
-    match at_once(authority.sign_session(&request, now())) {
+    match at_once(authority.sign_session(&request, token(), now())) {
         Err(AuthorityError::Answer(found)) => {
             assert_eq!(Err(found), refused(Refusal::UntrustedAuthority))
         }
@@ -369,7 +373,7 @@ fn requests_that_cannot_be_signed_are_refused_before_anybody_is_asked() {
     let session = |change: fn(&mut SessionRequest)| {
         let mut request = session_request();
         change(&mut request);
-        match at_once(authority.sign_session(&request, now())) {
+        match at_once(authority.sign_session(&request, token(), now())) {
             Err(AuthorityError::Request(error)) => error,
             other => panic!("{other:?}"),
         }
@@ -378,7 +382,7 @@ fn requests_that_cannot_be_signed_are_refused_before_anybody_is_asked() {
         let mut request = session_request();
         request.user = user.to_owned();
         assert!(matches!(
-            at_once(authority.sign_session(&request, now())),
+            at_once(authority.sign_session(&request, token(), now())),
             Err(AuthorityError::Request(RequestError::User))
         ));
     }

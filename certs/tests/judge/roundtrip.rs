@@ -9,9 +9,9 @@ use std::{
 };
 
 use doorward_certs::{
-    Authority, CaKeys, Capabilities, HostKey, HostRequest, LinkRequest, Local, Login, Recording, Refusal, SerialsSeen,
-    SessionCert, SessionCheck, SessionRequest, Sftp, Terms, VerifiedSession, WorkspaceName, WorkspaceUid,
-    judge_host_at, judge_link_at, verify_host, verify_link, verify_session,
+    Authority, CaKeys, Capabilities, HostKey, HostRequest, LinkRequest, Local, Login, Recording, Refusal, Secret,
+    SerialsSeen, SessionCert, SessionCheck, SessionRequest, Sftp, Terms, UserToken, VerifiedSession, WorkspaceName,
+    WorkspaceUid, judge_host_at, judge_link_at, verify_host, verify_link, verify_session,
 };
 use uuid::Uuid;
 
@@ -21,6 +21,10 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("a local authority does not wait"),
     }
+}
+
+fn token() -> UserToken {
+    UserToken::new(Secret::new("the person's own".to_owned()))
 }
 
 /// A gateway, an agent, and the authority that both trust.
@@ -76,7 +80,7 @@ impl World {
     }
 
     fn sign(&self, session: Uuid) -> SessionCert {
-        at_once(self.authority.sign_session(&self.request(session), self.now)).unwrap()
+        at_once(self.authority.sign_session(&self.request(session), token(), self.now)).unwrap()
     }
 
     fn verify(
@@ -326,7 +330,12 @@ fn a_key_is_rotated_with_overlap() {
         authority: Authority::Local(Local::generate().unwrap()),
         ..foreign
     };
-    let cert = at_once(judged.authority.sign_session(&judged.request(session), judged.now)).unwrap();
+    let cert = at_once(
+        judged
+            .authority
+            .sign_session(&judged.request(session), token(), judged.now),
+    )
+    .unwrap();
     let refused = judged.verify(&cert, session, judged.now, &mut SerialsSeen::default());
     assert_eq!(refused.unwrap_err(), Refusal::UntrustedAuthority);
 }
