@@ -29,7 +29,7 @@ use crate::{
     oidc::Identity,
     problem::{self, Body},
     record::{FileEntry, Filter},
-    refusal::{Dependency, Refusal, RefusalCode},
+    refusal::{Refusal, RefusalCode},
 };
 
 /// Answers a request that is no tunnel.
@@ -134,7 +134,7 @@ async fn trust(gateway: &Gateway) -> Result<Response<Body>, Refusal> {
                 Refusal::new(RefusalCode::Internal, "a CA key cannot be written").with_detail(error.to_string())
             })
     };
-    let down = |error: doorward_certs::AuthorityError| Refusal::unavailable(Dependency::Authority, error.to_string());
+    let down = |error: doorward_certs::AuthorityError| Refusal::by_authority(&error);
     let hosts = gateway.authority.host_ca().await.map_err(down)?;
     let users = gateway.authority.user_ca().await.map_err(down)?;
     Ok(problem::json(

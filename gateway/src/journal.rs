@@ -120,15 +120,22 @@ impl Inner {
 
     /// A new stream that names the one before it. Blocks.
     fn begin(&self, previous: Option<&Last>) -> io::Result<Stream> {
-        let mut stream = Stream::create(&self.dir)?;
+        let certificate = self.credential.certificate_text();
+        let mut stream = Stream::create(&self.dir, certificate.clone())?;
         let started = GatewayStarted {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: instance(),
-            certificate: Some(self.credential.certificate_text()),
             previous: previous.map(Last::to_string),
+            ..started(certificate)
         };
         stream.append(&[self.stamp(started.into())])?;
         Ok(stream)
+    }
+
+    /// Says anew who signs the heads, where there is another certificate than the stream has named: a gateway may start without
+    /// one, and one that runs for days has several.
+    fn introduce(&self, stream: &mut Stream) -> Option<Stamped> {
+        let now = self.credential.certificate_text()?;
+        let said = stream.certificate.replace(now.clone());
+        (said.as_ref() != Some(&now)).then(|| self.stamp(started(Some(now)).into()))
     }
 
     fn take(&self) -> Vec<Stamped> {
@@ -218,7 +225,8 @@ fn round(journal: &Inner, place: Place, stopping: bool) -> Place {
             }
         },
     };
-    let mut events = journal.take();
+    let mut events = Vec::from_iter(journal.introduce(&mut stream));
+    events.append(&mut journal.take());
     if stopping {
         events.push(journal.stamp(GatewayStopped {}.into()));
     }
@@ -238,6 +246,15 @@ fn round(journal: &Inner, place: Place, stopping: bool) -> Place {
             journal.put_back(events);
             Place::Broken(Some(stream.last()))
         }
+    }
+}
+
+fn started(certificate: Option<String>) -> GatewayStarted {
+    GatewayStarted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: instance(),
+        certificate,
+        previous: None,
     }
 }
 

@@ -74,9 +74,14 @@ pub struct Gateway {
 
 impl Gateway {
     /// What a new session needs, each with its name and, if it is missing, why (for operators).
-    pub fn readiness(&self) -> [(&'static str, Result<(), String>); 4] {
+    pub fn readiness(&self) -> [(&'static str, Result<(), String>); 5] {
         let stopping = self.tasks.stopping().is_cancelled();
+        let authority = self
+            .authority
+            .ready()
+            .map_err(|error| format!("{}: {error}", error.code()));
         [
+            ("authority", authority.and_then(|()| self.credential.ready())),
             ("identity-provider", self.identities.ready()),
             ("journal", self.journal.ready()),
             ("records", self.store.ready()),
@@ -89,5 +94,16 @@ impl Gateway {
                 },
             ),
         ]
+    }
+
+    /// Whether links can be made at all.
+    ///
+    /// # Errors
+    /// The refusal of a session that would need one.
+    pub(crate) fn credential_ready(&self) -> Result<(), refusal::Refusal> {
+        self.credential.ready().map_err(|why| match self.authority.ready() {
+            Err(error) => refusal::Refusal::by_authority(&error),
+            Ok(()) => refusal::Refusal::unavailable(refusal::Dependency::Authority, why),
+        })
     }
 }

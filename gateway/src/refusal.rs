@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+use doorward_certs::{AuthorityError, vault::VaultError};
 use http::StatusCode;
 
 macro_rules! codes {
@@ -227,6 +228,23 @@ impl Refusal {
         };
         Self::new(code, text)
             .with_hint(hint)
+            .with_detail(detail)
+            .with_retry_after(Duration::from_secs(5))
+    }
+
+    /// The authority gave no certificate: the person reads what of it is broken and whom to tell, the operator why.
+    #[must_use]
+    pub fn by_authority(error: &AuthorityError) -> Self {
+        let detail = format!("{}: {}", error.code(), chain(error));
+        let AuthorityError::Vault(vault) = error else {
+            return Self::unavailable(Dependency::Authority, detail);
+        };
+        let code = match vault {
+            VaultError::UserTooFast => RefusalCode::TooMany,
+            _ => RefusalCode::AuthorityDown,
+        };
+        Self::new(code, vault.public())
+            .with_hint(vault.hint())
             .with_detail(detail)
             .with_retry_after(Duration::from_secs(5))
     }

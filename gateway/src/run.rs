@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use doorward_certs::{Authority, KeyError, Local};
+use doorward_certs::{Authority, KeyError, Local, vault};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +76,7 @@ impl Running {
         make_private(state).map_err(|error| Error::State(state.clone(), error))?;
         let lock = lock(state)?;
         let authority = Arc::new(authority(&config)?);
+        look_after(&authority, &tasks);
         let key = doorward_certs::key::load_or_create(&config.link.key).map_err(Error::Key)?;
         let credential = link::Credential::start(key, Arc::clone(&authority))
             .await
@@ -189,7 +190,22 @@ fn authority(config: &Config) -> Result<Authority, Error> {
         AuthorityKind::Local { user_ca, host_ca } => Ok(Authority::Local(
             Local::from_files(user_ca, host_ca).map_err(Error::Key)?,
         )),
+        AuthorityKind::Vault(settings) => {
+            let vault = vault::Vault::new(settings.as_ref().clone()).map_err(Error::Vault)?;
+            Ok(Authority::Vault(vault))
+        }
     }
+}
+
+/// Keeps the authority's login and keys fresh while anything may need them.
+fn look_after(authority: &Arc<Authority>, tasks: &Tasks) {
+    let (authority, closing) = (Arc::clone(authority), tasks.closing().clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = closing.cancelled() => {}
+            () = authority.keep() => {}
+        }
+    });
 }
 
 fn target(workspace: &workspace::Workspace) -> link::Target {
@@ -245,8 +261,11 @@ pub enum Error {
     /// A key file.
     #[error("a key cannot be used: {0}")]
     Key(#[source] KeyError),
-    /// The gateway's own certificate.
-    #[error("the gateway gets no link certificate: {0}")]
+    /// The client for Vault.
+    #[error("{0}")]
+    Vault(#[source] vault::VaultError),
+    /// The gateway's own key.
+    #[error("the gateway's key cannot be used for links: {0}")]
     Credential(#[source] link::CredentialError),
     /// The journal.
     #[error("the journal cannot be opened: {0}")]
@@ -276,7 +295,7 @@ impl Error {
     #[must_use]
     pub fn is_config(&self) -> bool {
         match self {
-            Self::Key(_) | Self::Client(_) | Self::Policy(_) | Self::State(..) => true,
+            Self::Key(_) | Self::Vault(_) | Self::Client(_) | Self::Policy(_) | Self::State(..) => true,
             Self::Door(error) => matches!(error, listen::DoorError::Certificate(_)),
             _ => false,
         }

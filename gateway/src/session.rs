@@ -6,6 +6,8 @@
 //! inside [`run`]: its seat, its recording, its stream to the agent, its tunnel. A session that is
 //! refused is on record before its person reads why.
 
+#[cfg(test)]
+mod no_authority;
 mod registry;
 mod standing;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use crate::Gateway;
 use crate::http::TunnelRequest;
 use crate::link::{AgentStream, OpenError};
 use crate::metrics;
+use crate::oidc::BearerToken;
 use crate::policy::Grant;
 use crate::record::{Closing, Counted, Recording, Start};
 use crate::refusal::{Dependency, Refusal, RefusalCode};
@@ -105,7 +108,9 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
     seat.stands_on(Standing::new(gateway, &identity, &grant, &request.token));
     gateway.identities.not_logged_out(&identity).map_err(by)?;
     ready(gateway).map_err(by)?;
-    let certificate = sign(gateway, session, &grant).await.map_err(by)?;
+    let certificate = sign(gateway, session, &grant, request.token.token())
+        .await
+        .map_err(by)?;
     let (agent, recording) = connect(gateway, session, &grant, certificate, request)
         .await
         .map_err(by)?;
@@ -128,8 +133,9 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
     })
 }
 
-/// A session that could not be put on record is refused before anything is signed for it.
+/// A session that could not be put on record, or for which no link could be made, is refused before anything is signed for it.
 fn ready(gateway: &Gateway) -> Result<(), Refusal> {
+    gateway.credential_ready()?;
     gateway
         .journal
         .ready()
@@ -140,7 +146,7 @@ fn ready(gateway: &Gateway) -> Result<(), Refusal> {
         .map_err(|why| Refusal::unavailable(Dependency::RecordStore, why))
 }
 
-async fn sign(gateway: &Gateway, session: Uuid, grant: &Grant) -> Result<SessionCert, Refusal> {
+async fn sign(gateway: &Gateway, session: Uuid, grant: &Grant, token: &BearerToken) -> Result<SessionCert, Refusal> {
     let request = SessionRequest {
         subject: gateway.credential.public_key().clone(),
         session,
@@ -150,11 +156,14 @@ async fn sign(gateway: &Gateway, session: Uuid, grant: &Grant) -> Result<Session
         terms: grant.terms().clone(),
         valid_for: gateway.config.authority.certificate_life,
     };
-    let signing = gateway.authority.sign_session(&request, SystemTime::now());
-    let signed = tokio::time::timeout(SIGN_WITHIN, signing)
+    let signing = gateway
+        .authority
+        .sign_session(&request, token.for_signing(), SystemTime::now());
+    let within = gateway.config.authority.sign_within();
+    let signed = tokio::time::timeout(within, signing)
         .await
-        .map_err(|_| late(Dependency::Authority, SIGN_WITHIN))?
-        .map_err(|error| Refusal::unavailable(Dependency::Authority, format!("{}: {error}", error.code())))?;
+        .map_err(|_| late(Dependency::Authority, within))?
+        .map_err(|error| Refusal::by_authority(&error))?;
     let valid_before = signed.valid_before().duration_since(UNIX_EPOCH).unwrap_or_default();
     gateway.journal.append(Signed {
         session,
@@ -282,6 +291,5 @@ fn unreachable(error: &OpenError) -> Refusal {
     }
 }
 
-const SIGN_WITHIN: Duration = Duration::from_secs(10);
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);

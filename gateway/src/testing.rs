@@ -120,12 +120,16 @@ impl Bench {
 
     /// A gateway whose issuer does not answer yet.
     pub(crate) async fn before_issuer(more: &str) -> Self {
+        Self::in_folder(folder(), |text| text + more).await
+    }
+
+    /// The same in a folder of one's own, with a configuration that was changed.
+    pub(crate) async fn in_folder(folder: TempDir, change: impl FnOnce(String) -> String) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let key = Key::new("one", Algorithm::ES256);
         let issuer = FakeIssuer::absent(&[&key]).await;
-        let folder = folder();
         let file = folder.path().join("gateway.toml");
-        fs::write(&file, text(&issuer.url, more)).unwrap();
+        fs::write(&file, change(text(&issuer.url, ""))).unwrap();
         let stop = CancellationToken::new();
         let running = Running::start(Config::load(&file).unwrap(), stop.clone())
             .await

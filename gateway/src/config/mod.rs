@@ -14,6 +14,7 @@ mod issuer;
 mod login_rule;
 mod read;
 pub(crate) mod secret_file;
+mod vault;
 
 pub use document::{Fault, Faults};
 pub(crate) use issuer::domain;
@@ -88,6 +89,20 @@ pub enum AuthorityKind {
         /// The host CA's key.
         host_ca: PathBuf,
     },
+    /// `[authority.vault]`: the SSH engine of a Vault.
+    Vault(Box<doorward_certs::vault::Settings>),
+}
+
+impl Authority {
+    /// How long a session waits for its certificate at most: an authority that asks others has a deadline of its own, and
+    /// this one is for the case that it does not keep it.
+    #[must_use]
+    pub fn sign_within(&self) -> Duration {
+        match &self.kind {
+            AuthorityKind::Local { .. } => Duration::from_secs(4),
+            AuthorityKind::Vault(vault) => vault.timeout + Duration::from_millis(500),
+        }
+    }
 }
 
 /// `[link]`: the links to agents.

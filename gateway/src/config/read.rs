@@ -15,7 +15,7 @@ use url::Host;
 use super::{
     Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Records, Session,
     document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
-    issuer, secret_file,
+    issuer, secret_file, vault,
 };
 use crate::{listen, policy, workspace::Workspace};
 
@@ -136,7 +136,7 @@ fn read_authority(section: &Section<'_>, base: &Path) -> Option<Authority> {
         Duration::from_secs(180),
         duration(Duration::from_secs(10), HOUR),
     );
-    let kind = section.required_section("local", |local| {
+    let local = section.section("local", |local| {
         let certificate_life = local.optional("certificate-life", duration(Duration::from_secs(10), HOUR));
         let user_ca = local.required("user-ca", secret(base));
         let host_ca = local.required("host-ca", secret(base));
@@ -148,7 +148,19 @@ fn read_authority(section: &Section<'_>, base: &Path) -> Option<Authority> {
             },
         ))
     });
-    let (own_life, kind) = kind?;
+    let vault = section.section("vault", |section| vault::read(section, base));
+    let (own_life, kind) = match (section.has("local"), section.has("vault")) {
+        (true, false) => local?,
+        (false, true) => (None, AuthorityKind::Vault(Box::new(vault?))),
+        (true, true) => {
+            section.fault_at("vault", "there is [authority.local] as well; one authority alone signs");
+            return None;
+        }
+        (false, false) => {
+            section.fault("the section [authority.local] or [authority.vault] is missing");
+            return None;
+        }
+    };
     Some(Authority {
         certificate_life: own_life.unwrap_or(certificate_life),
         kind,

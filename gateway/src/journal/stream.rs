@@ -14,6 +14,8 @@ use crate::link::Credential;
 
 /// A stream that is written.
 pub(super) struct Stream {
+    /// The certificate that it has named for the key that signs its heads.
+    pub(super) certificate: Option<String>,
     dir: PathBuf,
     recorder: Recorder,
     file: Option<File>,
@@ -47,7 +49,7 @@ impl fmt::Display for Last {
 
 impl Stream {
     /// A new stream in a folder of its own.
-    pub(super) fn create(below: &Path) -> io::Result<Self> {
+    pub(super) fn create(below: &Path, certificate: Option<String>) -> io::Result<Self> {
         let stream = Uuid::now_v7();
         DirBuilder::new().recursive(true).mode(0o700).create(below)?;
         let dir = below.join(stream.hyphenated().to_string());
@@ -60,6 +62,7 @@ impl Stream {
             link: check.link(),
         };
         Ok(Self {
+            certificate,
             dir,
             recorder: Recorder::new(stream),
             file: None,
@@ -90,11 +93,12 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether it is time for a signed head.
+    /// Whether it is time for a signed head, and somebody could tell who signs it.
     pub(super) fn head_due(&self) -> bool {
-        self.unsigned >= HEAD_EVENTS
+        let due = self.unsigned >= HEAD_EVENTS
             || (self.unsigned > 0 && self.unsigned_since.elapsed() >= HEAD_AGE)
-            || self.recorder.head_due()
+            || self.recorder.head_due();
+        due && self.certificate.is_some()
     }
 
     /// Ends the segment with a signed head.

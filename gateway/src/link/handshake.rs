@@ -70,6 +70,9 @@ pub enum HandshakeError {
     /// It asks to be enrolled and may not.
     #[error("the agent may not enrol")]
     Enrol(#[source] EnrolError),
+    /// The gateway itself has no link certificate yet.
+    #[error("the gateway has nothing to show: {0}")]
+    NoCredential(String),
     /// The host CA's keys cannot be had.
     #[error("the host authority cannot be asked")]
     Authority(#[source] doorward_certs::AuthorityError),
@@ -89,6 +92,7 @@ impl HandshakeError {
             Self::Certificate(_) => "link-certificate",
             Self::Enrol(_) => "link-enrol",
             Self::Authority(_) => "link-authority",
+            Self::NoCredential(_) => "link-credential",
         }
     }
 
@@ -100,19 +104,24 @@ impl HandshakeError {
 
 /// Makes a link to the target.
 pub(super) async fn establish(standing: &Standing) -> Result<Established, HandshakeError> {
+    let credential = &standing.shared.credential;
+    let Some(own) = credential.certificate() else {
+        return Err(HandshakeError::NoCredential(
+            credential.ready().err().unwrap_or_default(),
+        ));
+    };
     let tcp = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&standing.target.address))
         .await
         .map_err(|_| HandshakeError::ConnectDeadline)?
         .map_err(HandshakeError::Connect)?;
     tune(&tcp).map_err(HandshakeError::Connect)?;
-    let tls_key = standing.shared.credential.tls_key();
-    let (io, peer) = connect(tcp, tls_key, CONNECT_WITHIN)
+    let (io, peer) = connect(tcp, credential.tls_key(), CONNECT_WITHIN)
         .await
         .map_err(HandshakeError::Tls)?;
     let key = PublicKey::from(KeyData::Ed25519(Ed25519PublicKey(peer.0)));
     let (mux, incoming, driver) = mux(io, Side::Gateway, MuxLimits::default());
     let mut driver: Driver = Box::pin(driver);
-    let hello = greet(standing, &mux, &peer.0, &key);
+    let hello = greet(standing, &mux, own, &peer.0, &key);
     let (control, hello, certificate) = tokio::select! {
         greeted = hello => greeted?,
         ended = &mut driver => {
@@ -134,6 +143,7 @@ pub(super) async fn establish(standing: &Standing) -> Result<Established, Handsh
 async fn greet(
     standing: &Standing,
     mux: &Mux,
+    own: Vec<u8>,
     tls_key: &[u8; 32],
     key: &PublicKey,
 ) -> Result<(MuxStream, AgentHello, Vec<u8>), HandshakeError> {
@@ -142,7 +152,7 @@ async fn greet(
     let hello = GatewayHello {
         version: LINK_VERSION,
         gateway_version: env!("CARGO_PKG_VERSION").to_owned(),
-        link_certificate: standing.shared.credential.certificate(),
+        link_certificate: own,
     };
     send(&mut control, Message::GatewayHello(hello)).await?;
     let hello = match receive(&mut control).await? {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, time::SystemTime};
 
-use doorward_certs::Login;
+use doorward_certs::{Login, Secret, UserToken};
 use zeroize::Zeroizing;
 
 use super::{Email, LoginFault};
@@ -208,6 +208,11 @@ impl BearerToken {
 
     pub(super) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The token for an authority that signs in the person's own name.
+    pub(crate) fn for_signing(&self) -> UserToken {
+        UserToken::new(Secret::new(self.0.as_str().to_owned()))
     }
 }
 

@@ -86,7 +86,7 @@ impl Inner {
         if heads.is_empty() {
             return Ok(());
         }
-        let certificate = self.credential.certificate_text();
+        let certificate = self.certificate()?;
         let now = unix_ms();
         let statements = heads
             .iter()
@@ -101,6 +101,12 @@ impl Inner {
             });
         }
         Ok(())
+    }
+
+    /// The certificate that a receipt names. Without one a receipt could not be judged, so that none is written yet.
+    fn certificate(&self) -> Result<String, Failure> {
+        let nobody = || Failure::Storage("sign a receipt: the gateway has no link certificate yet".into());
+        self.credential.certificate_text().ok_or_else(nobody)
     }
 
     /// Writes the closing receipt and the index of a recording. Blocks.
@@ -137,7 +143,7 @@ impl Inner {
                     client_bytes: counted.client_bytes,
                     agent_bytes: counted.agent_bytes,
                 };
-                let certificate = self.credential.certificate_text();
+                let certificate = self.certificate()?;
                 let statement = Statement::closing(session, end, said, now, &certificate);
                 receipts::append(writer.dir(), self.disk, &self.credential, [statement])?;
                 (now, reason)

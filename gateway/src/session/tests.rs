@@ -78,7 +78,7 @@ async fn connect(bench: &Bench) -> Tunnel {
 }
 
 /// Asks for a tunnel and reads the refusal: status and code.
-async fn refused(bench: &Bench) -> (u16, String) {
+pub(super) async fn refused(bench: &Bench) -> (u16, String) {
     let token = bench.token(|_| {});
     let lines = format!("Authorization: Bearer {token}\r\n{UPGRADE}");
     let reply = bench.get("/v1/connect/devenv-0", &lines).await;
@@ -110,7 +110,7 @@ fn echo(author: Author, stream: MuxStream) -> tokio::task::JoinHandle<Author> {
 }
 
 /// Everything in the gateway's journal, in order.
-fn journal(folder: &Path) -> Vec<Event> {
+pub(super) fn journal(folder: &Path) -> Vec<Event> {
     let mut streams: Vec<_> = fs::read_dir(folder.join("state/journal"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -139,7 +139,7 @@ fn names(events: &[Event]) -> Vec<&'static str> {
         .collect()
 }
 
-async fn stop(bench: Bench) -> tempfile::TempDir {
+pub(super) async fn stop(bench: Bench) -> tempfile::TempDir {
     bench.stop.cancel();
     let hurry = CancellationToken::new();
     hurry.cancel();
