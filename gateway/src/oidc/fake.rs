@@ -125,6 +125,53 @@ impl Key {
     }
 }
 
+/// A laptop with a key of its own, to which tokens are bound (RFC 9449).
+pub(crate) struct Holder {
+    pub(crate) key: Key,
+}
+
+impl Holder {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        Self {
+            key: Key::new("", algorithm),
+        }
+    }
+
+    /// The public key alone, as a proof carries it.
+    pub(crate) fn jwk(&self) -> Value {
+        let mut jwk = self.key.public.clone();
+        for name in ["kid", "use", "alg", "key_ops"] {
+            jwk.as_object_mut().unwrap().remove(name);
+        }
+        jwk
+    }
+
+    pub(crate) fn thumbprint(&self) -> String {
+        super::dpop::thumbprint(self.jwk().as_object().unwrap()).unwrap()
+    }
+
+    pub(crate) fn header(&self) -> Value {
+        json!({ "typ": "dpop+jwt", "alg": format!("{:?}", self.key.algorithm), "jwk": self.jwk() })
+    }
+
+    pub(crate) fn claims(token: &str) -> Value {
+        json!({
+            "jti": uuid::Uuid::now_v7().to_string(),
+            "htm": "GET",
+            "htu": "https://gw.example:8443/v1/me",
+            "iat": now(),
+            "ath": URL_SAFE_NO_PAD.encode(super::replay::digest(token)),
+        })
+    }
+
+    /// A good proof with changes to its header and its claims.
+    pub(crate) fn proof(&self, token: &str, change: impl FnOnce(&mut Value, &mut Value)) -> String {
+        let (mut header, mut claims) = (self.header(), Self::claims(token));
+        change(&mut header, &mut claims);
+        self.key.sign(&header.to_string(), &claims.to_string())
+    }
+}
+
 fn pem_of(der: &[u8]) -> String {
     let body = base64::engine::general_purpose::STANDARD.encode(der);
     format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")

@@ -90,8 +90,10 @@ impl Logouts {
                 let now = Instant::now();
                 known.retain(|_, (_, until)| *until > now);
             }
-            if known.len() < MOST {
-                known.insert(name, (now, until));
+            match known.len() < MOST {
+                true => drop(known.insert(name, (now, until))),
+                // Its sessions end all the same; its tokens go on opening new ones until they end.
+                false => tracing::error!("too many logouts are remembered: the tokens of this one are still taken"),
             }
         });
         Ok(said)

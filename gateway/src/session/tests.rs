@@ -30,6 +30,11 @@ type Tunnel = TunnelStream<TlsStream<TcpStream>>;
 
 /// A gateway with one workspace whose agent enrols and waits for sessions.
 async fn with_agent(manner: Manner, policy: &str, more: &str) -> (Bench, FakeAgent) {
+    with_config(manner, policy, |issuer| testing::text(issuer, more)).await
+}
+
+/// The same with a configuration of this text.
+async fn with_config(manner: Manner, policy: &str, text: impl FnOnce(&str) -> String) -> (Bench, FakeAgent) {
     crate::record::fixture::install_provider();
     let agent = FakeAgent::start(Manner {
         token: Some(TOKEN.into()),
@@ -43,7 +48,7 @@ async fn with_agent(manner: Manner, policy: &str, more: &str) -> (Bench, FakeAge
     testing::private(&path.join("devenv-0.join"), TOKEN);
     fs::write(path.join("policy.toml"), format!("{}{policy}", testing::POLICY)).unwrap();
     let here = format!("address = \"{}\"\njoin-token-file = \"devenv-0.join\"", agent.address);
-    let text = testing::text(&issuer.url, more).replacen("address = \"127.0.0.1:1\"", &here, 1);
+    let text = text(&issuer.url).replacen("address = \"127.0.0.1:1\"", &here, 1);
     let file = path.join("gateway.toml");
     fs::write(&file, text).unwrap();
     let stop = CancellationToken::new();

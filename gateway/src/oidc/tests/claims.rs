@@ -199,6 +199,26 @@ async fn claims_are_found_by_their_path() {
     }
 }
 
+/// Keycloak's realm roles as groups.
+#[tokio::test]
+async fn realm_roles_can_be_groups() {
+    let bench = bench(|settings| settings.groups_claim = ClaimPath::parse("realm_access.roles").unwrap()).await;
+    let mut claims = bench.issuer.claims();
+    claims["realm_access"] = json!({ "roles": ["doorward-developer"] });
+    let who = bench.identities.identify(&bench.key.token(&claims)).await.unwrap();
+    assert_eq!(who.groups().iter().collect::<Vec<_>>(), ["doorward-developer"]);
+    for (value, code) in [
+        (json!({}), "good"),
+        (json!({ "roles": "doorward-developer" }), "token-claims"),
+        (json!({ "roles": [["doorward-developer"]] }), "token-claims"),
+        (json!(["doorward-developer"]), "token-claims"),
+        (json!(null), "token-claims"),
+    ] {
+        let shown = value.to_string();
+        assert_eq!(bench.with(set("realm_access", value)).await, code, "{shown}");
+    }
+}
+
 #[tokio::test]
 async fn names_that_could_deceive_are_refused() {
     let bench = bench(|_| {}).await;

@@ -4,68 +4,24 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::{
-    super::{dpop::thumbprint, fake::now, replay::digest},
+    super::{
+        fake::{Holder, now},
+        replay::digest,
+    },
     *,
 };
 use crate::config::Dpop;
 
-/// The laptop's key.
-struct Holder {
-    key: Key,
-}
-
-impl Holder {
-    fn new(algorithm: Algorithm) -> Self {
-        Self {
-            key: Key::new("", algorithm),
-        }
-    }
-
-    /// The public key alone, as a proof carries it.
-    fn jwk(&self) -> Value {
-        let mut jwk = self.key.public.clone();
-        for name in ["kid", "use", "alg", "key_ops"] {
-            jwk.as_object_mut().unwrap().remove(name);
-        }
-        jwk
-    }
-
-    fn thumbprint(&self) -> String {
-        thumbprint(self.jwk().as_object().unwrap()).unwrap()
-    }
-
-    fn header(&self) -> Value {
-        json!({ "typ": "dpop+jwt", "alg": format!("{:?}", self.key.algorithm), "jwk": self.jwk() })
-    }
-
-    fn claims(token: &str) -> Value {
-        json!({
-            "jti": uuid::Uuid::now_v7().to_string(),
-            "htm": "GET",
-            "htu": "https://gw.example:8443/v1/me",
-            "iat": now(),
-            "ath": URL_SAFE_NO_PAD.encode(digest(token)),
-        })
-    }
-
-    fn shown(token: &str, proof: &str) -> Presented {
-        Presented::with_proof(
-            BearerToken::new(token).unwrap(),
-            ShownProof {
-                jwt: BearerToken::new(proof).unwrap(),
-                method: "GET".to_owned(),
-                host: "gw.example:8443".to_owned(),
-                path: "/v1/me".to_owned(),
-            },
-        )
-    }
-
-    /// A good proof with changes to its header and its claims.
-    fn proof(&self, token: &str, change: impl FnOnce(&mut Value, &mut Value)) -> String {
-        let (mut header, mut claims) = (self.header(), Self::claims(token));
-        change(&mut header, &mut claims);
-        self.key.sign(&header.to_string(), &claims.to_string())
-    }
+fn shown(token: &str, proof: &str) -> Presented {
+    Presented::with_proof(
+        BearerToken::new(token).unwrap(),
+        ShownProof {
+            jwt: BearerToken::new(proof).unwrap(),
+            method: "GET".to_owned(),
+            host: "gw.example:8443".to_owned(),
+            path: "/v1/me".to_owned(),
+        },
+    )
 }
 
 fn bound(bench: &Bench, thumbprint: &str) -> String {
@@ -83,12 +39,8 @@ async fn a_bound_token_needs_its_proof() {
         let holder = Holder::new(algorithm);
         let token = bound(&bench, &holder.thumbprint());
         let good = holder.proof(&token, |_, _| {});
-        assert_eq!(bench.code(&Holder::shown(&token, &good)).await, "good", "{algorithm:?}");
-        assert_eq!(
-            bench.code(&Holder::shown(&token, &good)).await,
-            "proof-invalid",
-            "shown again"
-        );
+        assert_eq!(bench.code(&shown(&token, &good)).await, "good", "{algorithm:?}");
+        assert_eq!(bench.code(&shown(&token, &good)).await, "proof-invalid", "shown again");
         assert_eq!(bench.code(&bearer(&token)).await, "proof-missing");
         // One that is not bound is a bearer token, and a proof beside it proves nothing.
         assert_eq!(bench.with(|_| {}).await, "good");
@@ -96,7 +48,7 @@ async fn a_bound_token_needs_its_proof() {
             .key
             .sign(&bench.key.header().to_string(), &bench.issuer.claims().to_string());
         let proof = holder.proof(&free, |_, _| {});
-        assert_eq!(bench.code(&Holder::shown(&free, &proof)).await, "token-kind");
+        assert_eq!(bench.code(&shown(&free, &proof)).await, "token-kind");
     }
 }
 
@@ -106,13 +58,13 @@ async fn the_configuration_says_whether_tokens_are_bound() {
     let off = bench(|_| {}).await;
     let token = bound(&off, &holder.thumbprint());
     let proof = holder.proof(&token, |_, _| {});
-    assert_eq!(off.code(&Holder::shown(&token, &proof)).await, "token-kind");
+    assert_eq!(off.code(&shown(&token, &proof)).await, "token-kind");
     assert_eq!(off.code(&bearer(&token)).await, "token-kind");
     let required = bench(|settings| settings.dpop = Dpop::Required).await;
     assert_eq!(required.with(|_| {}).await, "proof-missing");
     let token = bound(&required, &holder.thumbprint());
     let proof = holder.proof(&token, |_, _| {});
-    assert_eq!(required.code(&Holder::shown(&token, &proof)).await, "good");
+    assert_eq!(required.code(&shown(&token, &proof)).await, "good");
     for cnf in [
         json!({}),
         json!("x"),
@@ -133,12 +85,12 @@ async fn a_proof_is_of_this_request_this_token_this_key_and_now() {
     let token = bound(&bench, &holder.thumbprint());
     type Change = Box<dyn FnOnce(&mut Value, &mut Value)>;
     let header = |name: &'static str, value: Value| -> (String, Change) {
-        let shown = format!("header {name} {value}");
-        (shown, Box::new(move |header, _| header[name] = value))
+        let name_of = format!("header {name} {value}");
+        (name_of, Box::new(move |header, _| header[name] = value))
     };
     let claim = |name: &'static str, value: Value| -> (String, Change) {
-        let shown = format!("claim {name} {value}");
-        (shown, Box::new(move |_, claims| claims[name] = value))
+        let name_of = format!("claim {name} {value}");
+        (name_of, Box::new(move |_, claims| claims[name] = value))
     };
     let mut private = holder.jwk();
     private["d"] = json!("AAAA");
@@ -179,24 +131,16 @@ async fn a_proof_is_of_this_request_this_token_this_key_and_now() {
     ];
     for (name, change) in cases {
         let proof = holder.proof(&token, change);
-        assert_eq!(
-            bench.code(&Holder::shown(&token, &proof)).await,
-            "proof-invalid",
-            "{name}"
-        );
+        assert_eq!(bench.code(&shown(&token, &proof)).await, "proof-invalid", "{name}");
     }
     // Signed by another key than the one that it shows.
     let (head, claims) = (holder.header().to_string(), Holder::claims(&token).to_string());
     let forged = other.key.sign(&head, &claims);
-    assert_eq!(bench.code(&Holder::shown(&token, &forged)).await, "proof-invalid");
+    assert_eq!(bench.code(&shown(&token, &forged)).await, "proof-invalid");
     let twice = holder.key.sign(&head, &claims.replacen('{', "{\"htm\":\"GET\",", 1));
-    assert_eq!(bench.code(&Holder::shown(&token, &twice)).await, "proof-invalid");
+    assert_eq!(bench.code(&shown(&token, &twice)).await, "proof-invalid");
     for form in ["a", "a.b", "a.b.c", "a.b.c.d", ".."] {
-        assert_eq!(
-            bench.code(&Holder::shown(&token, form)).await,
-            "proof-invalid",
-            "{form}"
-        );
+        assert_eq!(bench.code(&shown(&token, form)).await, "proof-invalid", "{form}");
     }
     // The edges of the window, and a query that does not count.
     for (name, value) in [
@@ -205,7 +149,7 @@ async fn a_proof_is_of_this_request_this_token_this_key_and_now() {
         ("htu", json!("https://gw.example:8443/v1/me?x=y")),
     ] {
         let proof = holder.proof(&token, |_, claims| claims[name] = value);
-        assert_eq!(bench.code(&Holder::shown(&token, &proof)).await, "good", "{name}");
+        assert_eq!(bench.code(&shown(&token, &proof)).await, "good", "{name}");
     }
     assert_eq!((bench.issuer.elsewhere(), bench.issuer.fetched()), (0, 1));
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::locks::Locks;
-use crate::oidc::fake::{Answer, now};
+use crate::oidc::fake::{Answer, Holder, now};
 
 const WARDENS: &str = r#"
 [[role]]
@@ -506,4 +506,54 @@ async fn a_name_that_is_no_login_is_refused_before_anything_is_signed() {
         .filter(|event| matches!(event, Event::Denied(denied) if denied.code == "login-refused"))
         .count();
     assert_eq!(refused, 6);
+}
+
+/// RFC 9449 from the request to the session: the gateway holds a proof against the request that it came with.
+#[tokio::test]
+async fn a_bound_token_opens_a_session_with_its_proof_alone() {
+    let text = |issuer: &str| testing::text(issuer, "").replacen("[oidc]\n", "[oidc]\ndpop = \"required\"\n", 1);
+    let (bench, mut agent) = with_config(Manner::default(), WARDENS, text).await;
+    let holder = Holder::new(Algorithm::ES256);
+    let bound = bench.token(|claims| {
+        claims["typ"] = json!("DPoP");
+        claims["cnf"] = json!({ "jkt": holder.thumbprint() });
+    });
+    let proof = |method: &str, url: &str| {
+        let (method, url) = (json!(method), json!(url));
+        holder.proof(&bound, |_, claims| (claims["htm"], claims["htu"]) = (method, url))
+    };
+    let lines = |proof: &str| format!("Authorization: DPoP {bound}\r\nDPoP: {proof}\r\n");
+    let good = proof("GET", "https://localhost/v1/me");
+    let me = bench.get("/v1/me", &lines(&good)).await;
+    assert_eq!((me.status(), &me.json()["user"]), (200, &json!("bob")), "{}", me.text);
+    let again = bench.get("/v1/me", &lines(&good)).await;
+    assert_eq!(&again.json()["code"], &json!("proof-invalid"));
+    let elsewhere = proof("GET", "https://localhost/v1/workspaces");
+    assert_eq!(
+        &bench.get("/v1/me", &lines(&elsewhere)).await.json()["code"],
+        &json!("proof-invalid")
+    );
+    let plain = bench.get_as(&bound, "/v1/me").await;
+    assert_eq!(&plain.json()["code"], &json!("proof-missing"));
+    // The tunnel, by the scheme that a WebSocket library may use, and what is done to its session.
+    let mut request = "wss://localhost/v1/connect/devenv-0".into_client_request().unwrap();
+    let shown = proof("GET", "wss://localhost/v1/connect/devenv-0");
+    let headers = request.headers_mut();
+    headers.insert("Authorization", format!("DPoP {bound}").parse().unwrap());
+    headers.insert("DPoP", shown.parse().unwrap());
+    let tls = bench.tls().await;
+    let opened = tokio_tungstenite::client_async_with_config(request, tls, Some(tunnel::config()));
+    let (socket, answer) = tokio::time::timeout(SOON, opened).await.unwrap().unwrap();
+    let session = answer.headers()["doorward-session"].to_str().unwrap().to_owned();
+    let (_, stream) = agent.session().await;
+    for verb in ["renew", "kill"] {
+        let path = format!("/v1/sessions/{session}/{verb}");
+        let wrong = lines(&proof("GET", &format!("https://localhost{path}")));
+        assert_eq!(bench.send("POST", &path, &wrong, "").await.status(), 401);
+        let right = lines(&proof("POST", &format!("https://localhost{path}")));
+        assert_eq!(bench.send("POST", &path, &right, "").await.status(), 204);
+    }
+    assert_eq!(end_of(TunnelStream::new(socket)).await.code, "killed");
+    drop(stream);
+    stop(bench).await;
 }
