@@ -13,6 +13,7 @@ mod answer;
 mod authority;
 mod blob;
 mod ca;
+mod destination;
 mod extension;
 pub mod key;
 mod key_id;
@@ -31,6 +32,7 @@ pub use answer::{Discrepancy, HostCert, LinkCert, SessionCert};
 pub use authority::{Authority, AuthorityError};
 pub use blob::LONGEST_BLOB;
 pub use ca::{CaKeys, CaKeysError};
+pub use destination::is_destination;
 pub use key::{HostKey, KeyError};
 pub use local::Local;
 pub use names::{Login, NameError, WorkspaceName, WorkspaceUid};
@@ -38,7 +40,7 @@ pub use refusal::Refusal;
 pub use request::{HostRequest, LinkRequest, RequestError, SessionRequest};
 pub use secret::{Secret, UserToken};
 pub use serials::SerialsSeen;
-pub use terms::{Capabilities, Recording, Sftp, Terms, TermsError};
+pub use terms::{Capabilities, Recording, RemoteForward, Sftp, Terms, TermsError};
 pub use verify::{
     SessionCheck, VerifiedHost, VerifiedLink, VerifiedSession, judge_host_at, judge_link_at, verify_host, verify_link,
     verify_session,

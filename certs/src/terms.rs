@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{extension as ext, names::Login, request::is_port};
+use crate::{destination::is_destination, extension as ext, names::Login};
 
 /// What a session may do, how it is recorded, and how long it may last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +36,23 @@ pub struct Capabilities {
     pub agent_forwarding: bool,
     /// X11 forwarding.
     pub x11_forwarding: bool,
-    /// Destinations of local forwards as `host:port` patterns (`*` for any), at most 64 of at most 300 characters,
-    /// 8 KiB together.
+    /// Destinations of local forwards as `host:port` patterns (`*` for any) or `unix:` and the path of a socket, which
+    /// may begin with `~/` and end with `/*`; at most 64 of at most 300 characters, 8 KiB together.
     pub local_forward: Vec<String>,
     /// Listening in the workspace for the user.
-    pub remote_forward: bool,
+    pub remote_forward: RemoteForward,
+}
+
+/// Where the workspace may listen for the user; the later is the wider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RemoteForward {
+    /// Nowhere.
+    #[default]
+    None,
+    /// On the workspace's loopback, and on sockets in its file system.
+    Loopback,
+    /// On any of its addresses.
+    Any,
 }
 
 /// How much of sftp is allowed.
@@ -77,9 +89,12 @@ impl Default for Recording {
 /// Why terms cannot be written into, or read from, a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TermsError {
-    /// A forward destination is no `host:port` pattern, or there are too many.
-    #[error("the forward destinations are not at most 64 patterns of the form host:port")]
+    /// A forward destination is no pattern, or there are too many.
+    #[error("the forward destinations are not at most 64 patterns of the form host:port or unix:/path")]
     ForwardTo,
+    /// `remote-forward@doorward` has a value other than `any`.
+    #[error("the extension remote-forward@doorward is neither empty nor 'any'")]
+    RemoteForward,
     /// The longest duration is zero or above 30 days, or is no number of seconds.
     #[error("the longest session must be from 1 second to 30 days")]
     Longest,
@@ -100,6 +115,7 @@ impl TermsError {
     pub fn code(self) -> &'static str {
         match self {
             Self::ForwardTo => "terms-forward-to",
+            Self::RemoteForward => "terms-remote-forward",
             Self::Longest => "terms-longest",
             Self::Sftp => "terms-sftp",
             Self::Recording => "terms-recording",
@@ -110,7 +126,6 @@ impl TermsError {
 
 const LONGEST_AT_MOST: u64 = 30 * 86_400;
 const FORWARDS_AT_MOST: usize = 64;
-const FORWARD_LENGTH_AT_MOST: usize = 300;
 /// Leaves room for the rest of the certificate.
 const FORWARDS_LENGTH_AT_MOST: usize = 8 * 1024;
 
@@ -123,7 +138,7 @@ impl Terms {
         let may = &self.capabilities;
         let mut out = BTreeMap::new();
         let mut put = |name: &str, value: String| out.insert(name.to_owned(), value);
-        let forwards = !may.local_forward.is_empty() || may.remote_forward;
+        let forwards = !may.local_forward.is_empty() || may.remote_forward != RemoteForward::None;
         for (name, present) in [
             (ext::PERMIT_PTY, may.pty),
             (ext::PERMIT_AGENT, may.agent_forwarding),
@@ -131,7 +146,7 @@ impl Terms {
             (ext::PERMIT_PORT, forwards),
             (ext::SHELL, may.shell),
             (ext::EXEC, may.exec),
-            (ext::REMOTE_FORWARD, may.remote_forward),
+            (ext::REMOTE_FORWARD, may.remote_forward == RemoteForward::Loopback),
         ] {
             if present {
                 put(name, String::new());
@@ -142,6 +157,9 @@ impl Terms {
             Sftp::ReadOnly => put(ext::SFTP, "read".to_owned()),
             Sftp::ReadWrite => put(ext::SFTP, "read-write".to_owned()),
         };
+        if may.remote_forward == RemoteForward::Any {
+            put(ext::REMOTE_FORWARD, "any".to_owned());
+        }
         if !may.local_forward.is_empty() {
             if may.local_forward.len() > FORWARDS_AT_MOST || !may.local_forward.iter().all(|p| is_destination(p)) {
                 return Err(TermsError::ForwardTo);
@@ -190,7 +208,12 @@ impl Terms {
                 local_forward: value(ext::FORWARD_TO)
                     .map(|list| list.split(',').take(FORWARDS_AT_MOST + 1).map(str::to_owned).collect())
                     .unwrap_or_default(),
-                remote_forward: has(ext::REMOTE_FORWARD),
+                remote_forward: match value(ext::REMOTE_FORWARD) {
+                    None => RemoteForward::None,
+                    Some("") => RemoteForward::Loopback,
+                    Some("any") => RemoteForward::Any,
+                    Some(_) => return Err(TermsError::RemoteForward),
+                },
             },
             recording: value(ext::RECORDING)
                 .and_then(read_recording)
@@ -221,23 +244,6 @@ fn read_recording(text: &str) -> Option<Recording> {
         input,
         bulk_limit: bulk.parse().ok()?,
     })
-}
-
-/// A `host:port` pattern: a host of letters, digits, `.`, `-`, `_`, `*`, `?`, or `[…]` around an IPv6 address;
-/// a port of 1 to 65535 without leading zeros, or `*`.
-fn is_destination(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let host_ok = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok() || v6 == "*",
-        None => {
-            let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'*' | b'?');
-            !host.is_empty() && host.bytes().all(ok)
-        }
-    };
-    let port_ok = port == "*" || is_port(port);
-    text.len() <= FORWARD_LENGTH_AT_MOST && host_ok && port_ok
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use ::http::{HeaderValue, Request, Response, header};
 use bytes::Bytes;
 use doorward_audit::{Denied, RecordingViewed, SessionIndex};
-use doorward_certs::{CaKeys, Capabilities, Sftp, Terms, WorkspaceName};
+use doorward_certs::{CaKeys, Capabilities, RemoteForward, Sftp, Terms, WorkspaceName};
 use futures_util::TryStreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -195,7 +195,8 @@ pub(crate) fn words(terms: &Terms) -> Vec<String> {
         (*sftp == Sftp::ReadWrite, "sftp:read-write"),
         (*agent_forwarding, "agent-forwarding"),
         (*x11_forwarding, "x11-forwarding"),
-        (*remote_forward, "remote-forward"),
+        (*remote_forward == RemoteForward::Loopback, "remote-forward"),
+        (*remote_forward == RemoteForward::Any, "remote-forward:any"),
     ];
     let flags = flags
         .into_iter()

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorward_certs::RemoteForward;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
@@ -422,13 +423,13 @@ impl russh::server::Handler for Handler {
         port: &mut u32,
         _: &mut russh::server::Session,
     ) -> Result<bool, Fault> {
-        let why = not_served(self.session.terms().capabilities.remote_forward);
+        let why = not_served(self.session.terms().capabilities.remote_forward != RemoteForward::None);
         self.refuse(None, format!("tcpip-forward {}:{port}", shown(address)), why);
         Ok(false)
     }
 
     async fn streamlocal_forward(&mut self, path: &str, _: &mut russh::server::Session) -> Result<bool, Fault> {
-        let why = not_served(self.session.terms().capabilities.remote_forward);
+        let why = not_served(self.session.terms().capabilities.remote_forward != RemoteForward::None);
         self.refuse(None, format!("streamlocal-forward {}", shown(path)), why);
         Ok(false)
     }

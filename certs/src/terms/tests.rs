@@ -13,18 +13,24 @@ fn destination() -> impl Strategy<Value = String> {
         Just("[*]".to_owned())
     ];
     let port = prop_oneof![(1..=u16::MAX).prop_map(|p| p.to_string()), Just("*".to_owned())];
-    (host, port).prop_map(|(host, port)| format!("{host}:{port}"))
+    prop_oneof![
+        4 => (host, port).prop_map(|(host, port)| format!("{host}:{port}")),
+        1 => "unix:(~|/[a-z0-9._-]{0,9}[a-z])(/[a-zA-Z0-9@:+=_-]{1,9}){0,3}/([a-z]{1,9}|\\*)",
+    ]
 }
 
 prop_compose! {
     fn terms()(
-        flags in any::<[bool; 7]>(),
+        flags in any::<[bool; 6]>(),
         sftp in prop_oneof![Just(Sftp::None), Just(Sftp::ReadOnly), Just(Sftp::ReadWrite)],
         local_forward in vec(destination(), 0..8),
+        remote_forward in prop_oneof![
+            Just(RemoteForward::None), Just(RemoteForward::Loopback), Just(RemoteForward::Any),
+        ],
         bulk_limit in any::<u64>(),
         longest in 1..=LONGEST_AT_MOST,
     ) -> Terms {
-        let [shell, exec, pty, agent_forwarding, x11_forwarding, remote_forward, input] = flags;
+        let [shell, exec, pty, agent_forwarding, x11_forwarding, input] = flags;
         Terms {
             login: login(),
             capabilities: Capabilities {
@@ -124,7 +130,14 @@ fn bad_values_are_refused() {
     for text in ["", "write", "READ", "read,write", "read-write "] {
         assert_eq!(with(&[(ext::SFTP, text)]), Err(TermsError::Sftp), "{text:?}");
     }
-    for name in [ext::SHELL, ext::EXEC, ext::REMOTE_FORWARD, ext::PERMIT_PTY] {
+    for text in ["yes", "loopback", "ANY", "any "] {
+        assert_eq!(
+            with(&[(ext::REMOTE_FORWARD, text)]),
+            Err(TermsError::RemoteForward),
+            "{text:?}"
+        );
+    }
+    for name in [ext::SHELL, ext::EXEC, ext::PERMIT_PTY] {
         assert!(
             matches!(with(&[(name, "yes")]), Err(TermsError::Inconsistent(_))),
             "{name}"
@@ -148,12 +161,15 @@ fn half_a_permission_to_forward_is_refused() {
         with(&[(ext::FORWARD_TO, "localhost:80")]),
         Err(TermsError::Inconsistent(ext::PERMIT_PORT))
     );
-    assert_eq!(
-        with(&[(ext::REMOTE_FORWARD, "")]),
-        Err(TermsError::Inconsistent(ext::PERMIT_PORT))
-    );
     assert!(with(&[(ext::FORWARD_TO, "localhost:80"), (ext::PERMIT_PORT, "")]).is_ok());
-    assert!(with(&[(ext::REMOTE_FORWARD, ""), (ext::PERMIT_PORT, "")]).is_ok());
+    for (text, meant) in [("", RemoteForward::Loopback), ("any", RemoteForward::Any)] {
+        assert_eq!(
+            with(&[(ext::REMOTE_FORWARD, text)]),
+            Err(TermsError::Inconsistent(ext::PERMIT_PORT))
+        );
+        let terms = with(&[(ext::REMOTE_FORWARD, text), (ext::PERMIT_PORT, "")]).unwrap();
+        assert_eq!(terms.capabilities.remote_forward, meant);
+    }
 }
 
 #[test]

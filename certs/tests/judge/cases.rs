@@ -157,6 +157,21 @@ fn good(t: &mut Table) {
             ("sftp@doorward", "read-write"),
         ]);
     });
+    t.add(
+        "good-forwards",
+        "sockets, and listening on any address",
+        "accepted",
+        |d| {
+            d.extensions = with(&[
+                (
+                    "forward-to@doorward",
+                    "unix:~/*,unix:/run/postgresql/.s.PGSQL.5432,localhost:*",
+                ),
+                ("permit-port-forwarding", ""),
+                ("remote-forward@doorward", "any"),
+            ]);
+        },
+    );
     t.add("good-nothing", "no capability at all", "accepted", |d| {
         d.extensions = options(&[GOOD[1], GOOD[3], GOOD[4], GOOD[6]]);
     });
@@ -470,6 +485,16 @@ fn meaning(t: &mut Table) {
             "forward-empty",
             "permit-port-forwarding without destinations",
             ("permit-port-forwarding", ""),
+        ),
+        (
+            "forward-path",
+            "a path in another spelling",
+            ("forward-to@doorward", "unix:/tmp/../run/x"),
+        ),
+        (
+            "remote-forward",
+            "an unknown reach of listening",
+            ("remote-forward@doorward", "all"),
         ),
         ("sftp", "an unknown kind of sftp", ("sftp@doorward", "write")),
         ("sftp-flag", "sftp without a kind", ("sftp@doorward", "")),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use doorward_certs::{Capabilities, Login, Recording, Sftp};
+use doorward_certs::{Capabilities, Login, Recording, RemoteForward, Sftp, is_destination};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use toml::de::DeValue;
 
@@ -272,13 +272,14 @@ fn capabilities(words: &[String]) -> Result<Capabilities, String> {
             "sftp:read-write" => all.sftp = Sftp::ReadWrite,
             "agent-forwarding" => all.agent_forwarding = true,
             "x11-forwarding" => all.x11_forwarding = true,
-            "remote-forward" => all.remote_forward = true,
+            "remote-forward" => all.remote_forward = all.remote_forward.max(RemoteForward::Loopback),
+            "remote-forward:any" => all.remote_forward = RemoteForward::Any,
             other => match other.strip_prefix("forward-to:") {
                 Some(destination) => all.local_forward.push(forward(destination)?),
                 None => {
                     return Err(format!(
                         "`{}` is no capability (known: shell, exec, pty, sftp:read, sftp:read-write, agent-forwarding, \
-                         x11-forwarding, remote-forward, forward-to:HOST:PORT)",
+                         x11-forwarding, remote-forward, remote-forward:any, forward-to:HOST:PORT, forward-to:unix:PATH)",
                         other.escape_debug()
                     ));
                 }
@@ -288,20 +289,12 @@ fn capabilities(words: &[String]) -> Result<Capabilities, String> {
     Ok(all)
 }
 
-/// A destination of forwards: `host:port`, either may be `*`.
+/// A destination of forwards: `host:port`, either may be `*`, or `unix:` and the path of a socket.
 fn forward(destination: &str) -> Result<String, String> {
-    let good = destination.rsplit_once(':').is_some_and(|(host, port)| {
-        let host_good = !host.is_empty()
-            && host.len() <= 255
-            && host
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b".-*:[]_".contains(&byte));
-        host_good && (port == "*" || port.parse::<u16>().is_ok_and(|port| port != 0))
-    });
-    match good {
+    match is_destination(destination) {
         true => Ok(destination.to_owned()),
         false => Err(format!(
-            "`forward-to:{}` is not of the form forward-to:HOST:PORT",
+            "`forward-to:{}` is not of the form forward-to:HOST:PORT or forward-to:unix:/PATH",
             destination.escape_debug()
         )),
     }

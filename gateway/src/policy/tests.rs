@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
-use doorward_certs::Terms;
+use doorward_certs::{RemoteForward, Terms};
 
 use super::*;
 use crate::{oidc::LoginFault, refusal::RefusalCode};
@@ -35,7 +35,8 @@ fn words(terms: &Terms) -> String {
         (own.sftp == doorward_certs::Sftp::ReadWrite, "sftp:read-write"),
         (own.agent_forwarding, "agent-forwarding"),
         (own.x11_forwarding, "x11-forwarding"),
-        (own.remote_forward, "remote-forward"),
+        (own.remote_forward == RemoteForward::Loopback, "remote-forward"),
+        (own.remote_forward == RemoteForward::Any, "remote-forward:any"),
     ];
     let mut words: Vec<String> = flags
         .iter()
@@ -286,6 +287,34 @@ fn a_grant_can_be_written_into_a_certificate() {
         &Terms::from_extensions(grant.terms().login.clone(), &extensions).unwrap(),
         grant.terms()
     );
+}
+
+#[test]
+fn what_roles_say_of_forwards_adds_up() {
+    let text = r#"[[role]]
+name = "a"
+groups = ["g"]
+workspaces = ["*"]
+allow = ["remote-forward:any", "remote-forward", "forward-to:unix:~/*", "forward-to:db.internal:5432"]
+
+[[role]]
+name = "b"
+groups = ["g"]
+workspaces = ["*"]
+allow = ["remote-forward", "forward-to:unix:~/*", "forward-to:localhost:*"]
+"#;
+    let person = Identity::for_test("alice", &["g"]);
+    let grant = policy(text)
+        .decide(&person, Some(&workspace("devenv-0", None)))
+        .unwrap();
+    let may = &grant.terms().capabilities;
+    assert_eq!(may.remote_forward, RemoteForward::Any);
+    assert_eq!(may.local_forward, ["db.internal:5432", "localhost:*", "unix:~/*"]);
+    for bad in ["unix:", "unix:x", "unix:/a/../b", "host:0", "remote-forward:all"] {
+        let text = format!("[[role]]\nname = 'a'\ngroups = ['g']\nowner = true\nallow = ['forward-to:{bad}']\n");
+        let text = text.replace("forward-to:remote", "remote");
+        assert!(Roles::parse(Path::new("p.toml"), &text).is_err(), "{bad}");
+    }
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl<'r> Weighed<'r> {
             capabilities.sftp = wider(capabilities.sftp, own.sftp);
             capabilities.agent_forwarding |= own.agent_forwarding;
             capabilities.x11_forwarding |= own.x11_forwarding;
-            capabilities.remote_forward |= own.remote_forward;
+            capabilities.remote_forward = capabilities.remote_forward.max(own.remote_forward);
             for destination in &own.local_forward {
                 if !capabilities.local_forward.contains(destination) {
                     capabilities.local_forward.push(destination.clone());
