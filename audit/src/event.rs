@@ -2,8 +2,7 @@
 //!
 //! One event is the array `[at, kind, body]`; a body is a map with integer keys. A reader keeps
 //! kinds that it does not know as [`Event::Unknown`] and passes over fields that it does not know.
-//! The bodies are in
-//! `session.rs`, `file.rs` and `journal.rs`.
+//! The bodies are in `session.rs`, `file.rs`, `forward.rs` and `journal.rs`.
 
 use bytes::Bytes;
 use minicbor::{
@@ -11,7 +10,7 @@ use minicbor::{
     encode::{self, Write},
 };
 
-use crate::{file::*, journal::*, session::*};
+use crate::{file::*, forward::*, journal::*, session::*};
 
 /// An event and when it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +146,16 @@ events! {
     21 FileClosed,
     /// A folder was listed.
     22 FolderListed,
+    /// A connection was made through a channel, or taken in for one.
+    30 ForwardConnected,
+    /// Such a connection ended.
+    31 ForwardEnded,
+    /// A connection could not be made.
+    32 ForwardFailed,
+    /// The workspace began to listen for the user.
+    33 ListenerOpened,
+    /// The workspace no longer listens.
+    34 ListenerClosed,
     /// The gateway started.
     64 GatewayStarted,
     /// Somebody was denied.

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use doorward_audit::{
     BlockKind, ChainCheck, Coverage, Denied, Digest, Env, Event, Exec, Exit, Fault, FileBytes, FileClosed,
-    FileOperation, Gap, HEAD_NAMESPACE, Input, MAX_RAW, Opened, Output, Pty, Recorder, Refused, Signed, Stamped,
-    Unknown, blocks, events,
+    FileOperation, ForwardConnected, ForwardEnded, ForwardFailed, Gap, HEAD_NAMESPACE, Input, ListenerClosed,
+    ListenerOpened, MAX_RAW, Opened, Output, Pty, Recorder, Refused, Signed, Stamped, Unknown, blocks, events,
 };
 use proptest::{collection::vec, option, prelude::*};
 use uuid::Uuid;
@@ -66,6 +66,21 @@ fn event() -> impl Strategy<Value = Event> {
                 FileClosed { channel: 1, path, read, written: None }.into()
             }
         ),
+        1 => (any::<u32>(), option::of(any::<u32>()), text(), text()).prop_map(
+            |(channel, listener, asked, address)| ForwardConnected { channel, listener, asked, address }.into()
+        ),
+        1 => (any::<u32>(), any::<[u64; 3]>(), text()).prop_map(
+            |(channel, [from_client, to_client, milliseconds], how)| ForwardEnded {
+                channel, from_client, to_client, milliseconds, how,
+            }
+            .into()
+        ),
+        1 => (text(), text()).prop_map(|(asked, why)| ForwardFailed { asked, why }.into()),
+        1 => (any::<u32>(), text(), text(), vec(text(), 0..3)).prop_map(
+            |(listener, kind, asked, addresses)| ListenerOpened { listener, kind, asked, addresses }.into()
+        ),
+        1 => (any::<u32>(), any::<u64>())
+            .prop_map(|(listener, connections)| ListenerClosed { listener, connections }.into()),
         1 => (option::of(text()), text()).prop_map(
             |(user, code)| Denied { user, code, ..Denied::default() }.into()
         ),

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use ssh_key::PublicKey;
 use uuid::Uuid;
 
-use crate::world::{Author, SESSION, Stored, World, key, killed_session, output, shell_session, trust_in};
+use crate::world::{
+    Author, SESSION, Stored, World, forward_session, key, killed_session, output, shell_session, trust_in,
+};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Expected {
@@ -157,6 +159,11 @@ fn recordings() -> Vec<(&'static str, &'static str, Stored)> {
             "good-killed",
             "agent killed: no head, closed by the gateway",
             killed_session(World::new(), SESSION).stored(),
+        ),
+        (
+            "good-forwards",
+            "connections in and out, counted and not kept",
+            forward_session(World::new(), SESSION).stored(),
         ),
         ("good-nothing", "session ended before its first block was stored", {
             let mut author = Author::new(World::new(), SESSION);

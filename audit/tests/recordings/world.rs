@@ -5,8 +5,9 @@ use std::{fs, path::Path};
 
 use bytes::Bytes;
 use doorward_audit::{
-    BlockSeen, ChainCheck, ChannelClosed, ChannelOpened, Coverage, Ended, Env, Event, Exec, Exit, HEAD_NAMESPACE,
-    Opened, Outcome, Output, Pty, Recorder, Resized, Shell, Stamped, Trust,
+    BlockSeen, ChainCheck, ChannelClosed, ChannelOpened, Coverage, Ended, Env, Event, Exec, Exit, ForwardConnected,
+    ForwardEnded, ForwardFailed, HEAD_NAMESPACE, ListenerClosed, ListenerOpened, Opened, Outcome, Output, Pty,
+    Recorder, Resized, Shell, Stamped, Trust,
     receipt::{self, Closing, Durable, RECEIPT_NAMESPACE, RECEIPTS_NAME, Statement},
     segment_name,
 };
@@ -320,6 +321,74 @@ pub fn shell_session(world: World, session: Uuid) -> Author {
             Ended {
                 reason: "logout".into(),
                 code: "closed".into(),
+            },
+        ),
+    ]);
+    author.head(true);
+    author.closing(Outcome::Complete);
+    author
+}
+
+/// A session of forwards alone: one that was asked for, one that came in, one that failed.
+pub fn forward_session(world: World, session: Uuid) -> Author {
+    let mut author = Author::new(world, session);
+    let opened = author.world.opened(session);
+    let opened_channel = |channel, kind: &str| ChannelOpened {
+        channel,
+        kind: kind.into(),
+    };
+    let connected = |channel, listener, asked: &str, address: &str| ForwardConnected {
+        channel,
+        listener,
+        asked: asked.into(),
+        address: address.into(),
+    };
+    let ended = |channel, bytes: (u64, u64), how: &str| ForwardEnded {
+        channel,
+        from_client: bytes.0,
+        to_client: bytes.1,
+        milliseconds: 1500,
+        how: how.into(),
+    };
+    author.append(&[Stamped::new(0, opened)]);
+    author.append(&[
+        Stamped::new(1, opened_channel(0, "direct-tcpip localhost:8080")),
+        Stamped::new(1, connected(0, None, "localhost:8080", "127.0.0.1:8080")),
+        Stamped::new(
+            2,
+            ListenerOpened {
+                listener: 0,
+                kind: "tcpip-forward".into(),
+                asked: "localhost:0".into(),
+                addresses: vec!["127.0.0.1:40001".into(), "[::1]:40001".into()],
+            },
+        ),
+        Stamped::new(3, opened_channel(1, "forwarded-tcpip localhost:40001")),
+        Stamped::new(3, connected(1, Some(0), "localhost:0", "127.0.0.1:50000")),
+        Stamped::new(
+            4,
+            ForwardFailed {
+                asked: "db.internal:5432".into(),
+                why: "10.0.0.5:5432: connection refused".into(),
+            },
+        ),
+        Stamped::new(
+            5,
+            ListenerClosed {
+                listener: 0,
+                connections: 1,
+            },
+        ),
+        Stamped::new(6, ended(0, (78, 1 << 40), "both sides ended")),
+        Stamped::new(6, ChannelClosed { channel: 0 }),
+        Stamped::new(7, ended(1, (0, 0), "the connection was reset")),
+        Stamped::new(7, ChannelClosed { channel: 1 }),
+        Stamped::new(
+            8,
+            Coverage {
+                channels: 2,
+                bytes_seen: 78 + (1 << 40),
+                ..Coverage::default()
             },
         ),
     ]);
