@@ -8,6 +8,7 @@ mod channel;
 pub mod cli;
 pub mod config;
 mod error;
+mod forward;
 mod identity;
 mod leftover;
 mod link;

@@ -1,7 +1,7 @@
 //! The life of the agent: load, bind, say where, serve, drain.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -41,6 +41,7 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
     let shared = Arc::new(Shared {
         user_ca: config.user_ca,
         host_ca: config.host_ca,
+        ports: OnceLock::new(),
         places: Arc::new(Semaphore::new(config.limits.sessions)),
         limits: config.limits,
         program: config.program,
@@ -51,12 +52,15 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
     for workspace in config.workspaces {
         workspaces.push(Workspace::load(workspace, &shared)?);
     }
+    let mut ports = Vec::with_capacity(workspaces.len());
     let mut bound = Vec::with_capacity(workspaces.len());
     for workspace in workspaces {
         let address = workspace.config.listen;
         let refused = |source| Error::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
-        let listen = listener.local_addr().map_err(refused)?.to_string();
+        let local = listener.local_addr().map_err(refused)?;
+        ports.push(local.port());
+        let listen = local.to_string();
         tracing::info!(workspace = %workspace.config.name, listen, "listening for links");
         bound.push((
             Bound {
@@ -67,6 +71,8 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
             listener,
         ));
     }
+    // Set once, here.
+    let _ = shared.ports.set(ports);
     if let Some(path) = announce {
         let workspaces = bound.iter().map(|(bound, ..)| bound).collect();
         announced(path, &Announcement { workspaces }).map_err(|source| Error::Announce {

@@ -107,6 +107,7 @@ impl Tap {
                 tally.recorded = length;
                 return Ok(self.recording.record(copy(self.channel, bytes.clone()), tally).await?);
             }
+            Keep::Count => {}
             Keep::Whole | Keep::Nothing => flow.missing += length,
             Keep::UpTo(limit) => {
                 flow.hash.update(bytes);
@@ -177,8 +178,10 @@ pub(crate) enum Keep {
     Whole,
     /// Every byte up to so many, then hash and length of the whole.
     UpTo(u64),
-    /// Only how many bytes there were.
+    /// Only how many bytes there were, and a gap that says so.
     Nothing,
+    /// Only how many bytes there were; somebody else says so.
+    Count,
 }
 
 impl Flow {
@@ -188,6 +191,11 @@ impl Flow {
     pub(crate) const OUTPUT: u8 = 1;
     /// Standard error.
     pub(crate) const ERRORS: u8 = 2;
+
+    /// Bytes that have passed.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
 
     /// Whether its bytes are recorded at all.
     pub(crate) fn is_kept(&self) -> bool {

@@ -1,7 +1,7 @@
 //! A workspace as the agent serves it: who it is, whom it trusts, what it holds.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use doorward_certs::{CaKeys, Refusal, SerialsSeen, SessionCheck, VerifiedSession, verify_session};
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     /// The executable that serves files.
     pub(crate) program: PathBuf,
+    /// Ports that it listens on, once they are bound.
+    pub(crate) ports: OnceLock<Vec<u16>>,
     /// Places for sessions.
     pub(crate) places: Arc<Semaphore>,
     /// Cancelled when the agent stops.

@@ -97,6 +97,13 @@ impl Inlet {
     }
 }
 
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        // The window rule may hold the level a little longer.
+        self.level.set(0);
+    }
+}
+
 impl Queue {
     fn pop(&mut self) -> Option<Bytes> {
         if self.chunks.is_empty() {

@@ -6,4 +6,5 @@ mod run;
 mod sftp;
 mod shell;
 
+pub(crate) use inlet::Inlet;
 pub(crate) use shell::{Act, Opening, SFTP, serve};

@@ -1,5 +1,6 @@
 //! The agent's configuration: one TOML file, read whole, judged whole, before a port is bound.
 
+mod denied;
 mod table;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use doorward_certs::{CaKeys, Login, WorkspaceName, WorkspaceUid};
 
 use crate::process::{Ending, Overrides};
+pub use denied::Denied;
 use table::{Document, Section};
 
 /// A configuration in which nothing is wrong.
@@ -53,6 +55,8 @@ pub struct Workspace {
     pub accept_env: Vec<String>,
     /// What becomes of running processes when their channel or session ends.
     pub at_end: Ending,
+    /// Addresses that no forward reaches, whatever is granted.
+    pub never_forward_to: Vec<Denied>,
 }
 
 /// Bounds of the agent.
@@ -277,6 +281,11 @@ fn workspace(mut section: Section<'_>) -> Option<Workspace> {
     let home = section.optional("home", |text, section| Ok(section.path(text)));
     let shell = section.optional("shell", |text, section| Ok(section.path(text)));
     let accept_env = section.strings("accept-env");
+    let never_forward_to = section.strings("never-forward-to");
+    let never_forward_to: Vec<_> = never_forward_to.iter().map(|text| Denied::parse(text)).collect();
+    for fault in never_forward_to.iter().filter_map(|denied| denied.as_ref().err()) {
+        section.fault(format!("never-forward-to: {fault}"));
+    }
     let at_end = section.optional("at-end", |text, _| match text {
         "hang-up" => Ok(Ending::HangUp),
         "leave" => Ok(Ending::Leave),
@@ -296,6 +305,7 @@ fn workspace(mut section: Section<'_>) -> Option<Workspace> {
         shell,
         accept_env,
         at_end: at_end.unwrap_or_default(),
+        never_forward_to: never_forward_to.into_iter().flatten().collect(),
     })
 }
 
@@ -360,7 +370,8 @@ mod tests {
 
     const GOOD: &str = "user-ca-file = 'user-ca'\nhost-ca-file = 'host-ca'\n[limits]\nsessions = 9\ngrace = '2s'\n\
         [[workspace]]\nname = 'devenv-0'\nuid = 'u-0'\nlisten = '127.0.0.1:0'\nhost-key = 'k0'\n\
-        host-certificate = 'c0'\naccept-env = ['FOO', 'BAR_*']\nat-end = 'kill'\n";
+        host-certificate = 'c0'\naccept-env = ['FOO', 'BAR_*']\nat-end = 'kill'\n\
+        never-forward-to = ['10.0.0.0/8']\n";
 
     fn faults(text: &str) -> Vec<String> {
         let folder = folder();
@@ -382,6 +393,7 @@ mod tests {
         assert_eq!(workspace.host_key, folder.path().join("k0"));
         assert_eq!(workspace.accept_env, ["FOO", "BAR_*"]);
         assert_eq!(workspace.at_end, Ending::Kill);
+        assert_eq!(workspace.never_forward_to, [Denied::parse("10.0.0.0/8").unwrap()]);
         assert_eq!(
             (config.limits.sessions, config.limits.grace),
             (9, Duration::from_secs(2))
@@ -392,7 +404,8 @@ mod tests {
     #[test]
     fn all_faults_come_at_once_with_their_lines() {
         let text = "user-ca-file = 'missing'\nhost-ca-file = 7\nsurprise = 1\n[limits]\nsessions = 'many'\n\
-            [[workspace]]\nname = 'Bad Name'\nuid = 'u'\nlisten = 'nowhere'\nhost-key = 'k'\nshel = '/bin/sh'\n";
+            [[workspace]]\nname = 'Bad Name'\nuid = 'u'\nlisten = 'nowhere'\nhost-key = 'k'\nshel = '/bin/sh'\n\
+            never-forward-to = ['everywhere']\n";
         let all = faults(text);
         for expected in [
             "agent.toml:1: user-ca-file: cannot read missing",
@@ -403,13 +416,14 @@ mod tests {
             "agent.toml:9: listen: 'nowhere' is no address",
             "agent.toml:11: unknown key 'shel'",
             "agent.toml:6: host-certificate is missing",
+            "agent.toml:6: never-forward-to: 'everywhere' is no address",
         ] {
             assert!(
                 all.iter().any(|fault| fault.starts_with(expected)),
                 "{expected} is not among {all:#?}"
             );
         }
-        assert_eq!(all.len(), 8, "{all:#?}");
+        assert_eq!(all.len(), 9, "{all:#?}");
     }
 
     #[test]

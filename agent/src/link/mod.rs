@@ -16,7 +16,7 @@ use doorward_wire::send_leftover;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::session;
+use crate::session::{self, Link};
 use crate::workspace::Workspace;
 
 /// Accepts links for a workspace until the agent stops.
@@ -56,7 +56,7 @@ async fn serve(
     links: Arc<Semaphore>,
 ) {
     let name = workspace.config.name.clone();
-    match link(&workspace, tcp, handshake, links).await {
+    match link(&workspace, tcp, peer, handshake, links).await {
         Ok(why) => tracing::info!(workspace = %name, %peer, why, "link closed"),
         Err(why) => tracing::info!(workspace = %name, %peer, why, "link refused or broken"),
     }
@@ -66,6 +66,7 @@ async fn serve(
 async fn link(
     workspace: &Arc<Workspace>,
     tcp: TcpStream,
+    peer: SocketAddr,
     handshake: OwnedSemaphorePermit,
     links: Arc<Semaphore>,
 ) -> Result<String, String> {
@@ -93,9 +94,14 @@ async fn link(
             .map_err(|_| "there are as many links as may be".to_owned())?;
         drop(handshake);
         tracing::info!(workspace = %workspace.config.name, "link up");
+        let link = Link {
+            key: gateway.0,
+            agent,
+            gateway: peer,
+        };
         let why = tokio::select! {
             why = control::serve(workspace, control) => why,
-            () = streams(workspace, &mut incoming, gateway.0, agent) => "the gateway closed it".to_owned(),
+            () = streams(workspace, &mut incoming, link) => "the gateway closed it".to_owned(),
             () = drained(workspace) => "the agent stops".to_owned(),
         };
         Ok(why)
@@ -125,19 +131,19 @@ async fn drained(workspace: &Workspace) {
 }
 
 /// Serves the streams that the gateway opens.
-async fn streams(workspace: &Arc<Workspace>, incoming: &mut MuxIncoming, gateway: [u8; 32], agent: SocketAddr) {
+async fn streams(workspace: &Arc<Workspace>, incoming: &mut MuxIncoming, link: Link) {
     while let Some(stream) = incoming.accept().await {
         workspace
             .shared
             .tasks
-            .spawn(stream_opened(Arc::clone(workspace), stream, gateway, agent));
+            .spawn(stream_opened(Arc::clone(workspace), stream, link));
     }
 }
 
-async fn stream_opened(workspace: Arc<Workspace>, mut stream: MuxStream, gateway: [u8; 32], agent: SocketAddr) {
+async fn stream_opened(workspace: Arc<Workspace>, mut stream: MuxStream, link: Link) {
     match read_message(&mut stream, OPEN_WITHIN).await {
         Ok(Message::StreamOpen(StreamOpen::Session(open))) => {
-            Box::pin(session::serve(workspace, stream, open, gateway, agent)).await;
+            Box::pin(session::serve(workspace, stream, open, link)).await;
         }
         Ok(Message::StreamOpen(StreamOpen::Records(open))) => records(&workspace, stream, open).await,
         Ok(_) => tracing::info!("a stream that begins with another message than is due; dropped"),

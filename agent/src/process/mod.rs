@@ -12,6 +12,7 @@ mod motd;
 mod nologin;
 mod own;
 mod reap;
+mod rights;
 mod syscall;
 mod terminal;
 
@@ -25,5 +26,6 @@ pub(crate) use motd::{for_terminal, motd};
 pub(crate) use nologin::closed;
 pub(crate) use own::launch_own;
 pub(crate) use reap::{Awaited, adopt_orphans, reap};
+pub(crate) use rights::with_rights_of;
 pub(crate) use syscall::{Identity, become_identity};
 pub(crate) use terminal::{Size, Slave, Terminal};

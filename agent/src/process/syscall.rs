@@ -1,4 +1,5 @@
-//! The only unsafe code of the agent: what a child does between fork and exec, and the terminal's size.
+//! The only unsafe code of the agent: what a child does between fork and exec, one thread's identity, and the terminal's
+//! size.
 //!
 //! The child's part calls nothing but system calls that are safe after a fork (signal-safety(7)): no allocation, no
 //! lock, no name look-up. Everything that it needs is prepared by the parent.
@@ -106,6 +107,26 @@ pub(crate) fn become_identity(identity: &Identity) -> io::Result<()> {
         && Gid::effective() == identity.gid;
     let stayed = identity.uid.is_root() || unistd::setuid(Uid::from_raw(0)).is_err();
     if became && stayed {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+/// Takes the identity for what the calling thread does from now on, and for no other thread: groups, effective group,
+/// effective user. The C library's functions of these names would change every thread.
+pub(super) fn take_rights(identity: &Identity) -> io::Result<()> {
+    let keep = -1 as libc::c_long;
+    let groups: Vec<libc::gid_t> = identity.groups.iter().map(|group| group.as_raw()).collect();
+    // SAFETY: setgroups(2) reads as many ids as it is told, from a vector that lives for the call.
+    nix::Error::result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    let gid = libc::c_long::from(identity.gid.as_raw());
+    // SAFETY: setresgid(2) takes integers and touches no memory of ours.
+    nix::Error::result(unsafe { libc::syscall(libc::SYS_setresgid, keep, gid, keep) })?;
+    let uid = libc::c_long::from(identity.uid.as_raw());
+    // SAFETY: setresuid(2) takes integers and touches no memory of ours.
+    nix::Error::result(unsafe { libc::syscall(libc::SYS_setresuid, keep, uid, keep) })?;
+    if Uid::effective() == identity.uid && Gid::effective() == identity.gid {
         Ok(())
     } else {
         Err(io::ErrorKind::PermissionDenied.into())

@@ -15,8 +15,9 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 pub(crate) use recording::{Recording, SharedRecording, Tally};
-pub(crate) use serve::serve;
+pub(crate) use serve::{Link, serve};
 
+use crate::forward::{Forwards, Never};
 use crate::process::{Account, Ending, Origin};
 use crate::ssh::Inflow;
 
@@ -29,6 +30,7 @@ pub(crate) struct Session {
     origin: Origin,
     accept_env: Vec<String>,
     program: PathBuf,
+    forwards: Forwards,
     recording: SharedRecording,
     inflow: Arc<Inflow>,
     /// The channels' tasks.
@@ -55,6 +57,7 @@ pub(crate) struct Parts {
     pub(crate) agent: SocketAddr,
     pub(crate) accept_env: Vec<String>,
     pub(crate) program: PathBuf,
+    pub(crate) never: Never,
     pub(crate) recording: Recording,
     pub(crate) usual_ending: Ending,
     pub(crate) grace: Duration,
@@ -64,6 +67,7 @@ pub(crate) struct Parts {
 impl Session {
     fn new(parts: Parts) -> Self {
         Self {
+            forwards: Forwards::new(&parts.terms, &parts.account.home, parts.never),
             id: parts.id,
             terms: parts.terms,
             account: Arc::new(parts.account),
@@ -115,6 +119,11 @@ impl Session {
     /// The executable that serves files.
     pub(crate) fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// What it forwards.
+    pub(crate) fn forwards(&self) -> &Forwards {
+        &self.forwards
     }
 
     /// Its recording.

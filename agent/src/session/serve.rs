@@ -19,11 +19,23 @@ use tokio::time::timeout;
 use super::reason::Reason;
 use super::recording::{Recording, Strictness};
 use super::{Parts, Session};
+use crate::forward::Never;
 use crate::process::{self, Account, Ending, Mark};
 use crate::ssh::{Handler, Unhurried};
 use crate::workspace::Workspace;
 
 type Driver = JoinHandle<Result<Closed, DriverError>>;
+
+/// The link that brought a session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link {
+    /// The gateway's key, as it was proved.
+    pub(crate) key: [u8; 32],
+    /// Our end.
+    pub(crate) agent: SocketAddr,
+    /// The gateway's end.
+    pub(crate) gateway: SocketAddr,
+}
 
 /// What a session needs before a byte of SSH is read.
 struct Admitted {
@@ -34,17 +46,12 @@ struct Admitted {
 }
 
 /// Serves a session stream to its end.
-pub(crate) async fn serve<S>(
-    workspace: Arc<Workspace>,
-    mut stream: S,
-    open: OpenSession,
-    link_key: [u8; 32],
-    agent: SocketAddr,
-) where
+pub(crate) async fn serve<S>(workspace: Arc<Workspace>, mut stream: S, open: OpenSession, link: Link)
+where
     S: Carrier + AsyncWrite,
 {
     let session_id = open.session;
-    let admitted = match admit(&workspace, &open, &link_key).await {
+    let admitted = match admit(&workspace, &open, &link.key).await {
         Ok(admitted) => admitted,
         Err(refused) => {
             tracing::info!(session = %session_id, code = refused.code, text = refused.text, "session refused");
@@ -82,9 +89,10 @@ pub(crate) async fn serve<S>(
         terms: admitted.verified.terms().clone(),
         account: admitted.account,
         client: open.client_address.parse().ok(),
-        agent,
+        agent: link.agent,
         accept_env: workspace.config.accept_env.clone(),
         program: workspace.shared.program.clone(),
+        never: never(&workspace, &link),
         recording,
         usual_ending: workspace.config.at_end,
         grace: workspace.shared.limits.grace,
@@ -145,6 +153,16 @@ async fn admit(workspace: &Arc<Workspace>, open: &OpenSession, link_key: &[u8; 3
         certificate,
         _place: place,
     })
+}
+
+/// Where no forward of a session goes.
+fn never(workspace: &Workspace, link: &Link) -> Never {
+    Never {
+        ports: workspace.shared.ports.get().cloned().unwrap_or_default(),
+        own: Vec::new(),
+        gateway: Some(link.gateway.ip()),
+        denied: workspace.config.never_forward_to.clone(),
+    }
 }
 
 fn limits(workspace: &Workspace) -> Limits {

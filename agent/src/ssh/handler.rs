@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use doorward_certs::RemoteForward;
 use russh::keys::Certificate;
-use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
+use russh::server::{Auth, ChannelOpenHandle, Handle, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::sync::{mpsc, watch};
 
 use super::admission::{Admission, NOT_GRANTED, Resize, Why};
 use super::window::{Level, Windows};
 use crate::channel::{self, Act, Opening};
+use crate::forward::{self, Target, shown};
 use crate::process::Size;
 use crate::session::Session;
 
@@ -116,7 +117,39 @@ impl Handler {
     async fn refuse_open(&self, reply: ChannelOpenHandle, what: String, why: Why) {
         self.refuse(None, what, why);
         // Does not wait: the answer is queued.
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        reply.reject(forward::refusal(why)).await;
+    }
+
+    /// Hands a connection that may be tried to a task of its own.
+    async fn connect(
+        &mut self,
+        channel: Channel<Msg>,
+        target: Result<Target, Why>,
+        what: String,
+        reply: ChannelOpenHandle,
+        handle: Handle,
+    ) {
+        self.windows.sweep();
+        let admitted = target.and_then(|target| Ok((target, self.session.forwards().place()?)));
+        let (target, place) = match admitted {
+            Ok(admitted) => admitted,
+            Err(why) => return self.refuse_open(reply, what, why).await,
+        };
+        let opening = forward::Opening {
+            level: self.level(channel.id()),
+            channel,
+            reply,
+            handle,
+        };
+        let task = forward::direct(Arc::clone(&self.session), opening, target, place);
+        self.session.tasks().spawn(task);
+    }
+
+    /// A new channel's level, known to the window rule.
+    fn level(&mut self, channel: ChannelId) -> Arc<Level> {
+        let level = Arc::new(Level::new(self.session.inflow()));
+        self.windows.open(channel.number(), Arc::clone(&level));
+        level
     }
 }
 
@@ -175,9 +208,7 @@ impl russh::server::Handler for Handler {
         let before = self.desks.len();
         self.desks.retain(|_, desk| !desk.acts.is_closed());
         self.kept += before - self.desks.len();
-        let desks = &self.desks;
-        self.windows
-            .retain(|number| desks.keys().any(|id| id.number() == number));
+        self.windows.sweep();
         if self.desks.len() >= CHANNELS {
             self.refuse(None, "session", "too many channels are open");
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
@@ -191,8 +222,7 @@ impl russh::server::Handler for Handler {
         let (acts, taken) = mpsc::channel(ACTS);
         let (size, sizes) = watch::channel(Size::default());
         let number = self.session.recording().next_channel();
-        let level = Arc::new(Level::new(self.session.inflow()));
-        self.windows.open(channel.id().number(), Arc::clone(&level));
+        let level = self.level(channel.id());
         self.desks.insert(
             channel.id(),
             Desk {
@@ -364,30 +394,30 @@ impl russh::server::Handler for Handler {
 
     async fn channel_open_direct_tcpip(
         &mut self,
-        _: Channel<Msg>,
+        channel: Channel<Msg>,
         host: &str,
         port: u32,
         _: &str,
         _: u32,
         reply: ChannelOpenHandle,
-        _: &mut russh::server::Session,
+        session: &mut russh::server::Session,
     ) -> Result<(), Fault> {
-        let why = not_served(!self.session.terms().capabilities.local_forward.is_empty());
-        self.refuse_open(reply, format!("direct-tcpip {}:{port}", shown(host)), why)
-            .await;
+        let target = self.session.forwards().host(host, port);
+        let what = format!("direct-tcpip {}:{port}", shown(host));
+        self.connect(channel, target, what, reply, session.handle()).await;
         Ok(())
     }
 
     async fn channel_open_direct_streamlocal(
         &mut self,
-        _: Channel<Msg>,
+        channel: Channel<Msg>,
         path: &str,
         reply: ChannelOpenHandle,
-        _: &mut russh::server::Session,
+        session: &mut russh::server::Session,
     ) -> Result<(), Fault> {
-        let why = not_served(!self.session.terms().capabilities.local_forward.is_empty());
-        self.refuse_open(reply, format!("direct-streamlocal {}", shown(path)), why)
-            .await;
+        let target = self.session.forwards().path(path);
+        let what = format!("direct-streamlocal {}", shown(path));
+        self.connect(channel, target, what, reply, session.handle()).await;
         Ok(())
     }
 
@@ -462,16 +492,6 @@ fn signal_name(signal: &Sig) -> &str {
     }
 }
 
-/// What a client named, cut to a length that a record bears.
-fn shown(text: &str) -> &str {
-    let end = text
-        .char_indices()
-        .map(|(at, _)| at)
-        .find(|at| *at >= SHOWN)
-        .unwrap_or(text.len());
-    text.get(..end).unwrap_or_default()
-}
-
 /// Longer than a session takes to end.
 const REFUSED_AFTER: Duration = Duration::from_secs(1);
 /// Session channels at once.
@@ -480,5 +500,4 @@ const CHANNELS: usize = 256;
 const ATTEMPTS: u32 = 128;
 /// Requests of a channel that may wait for its task: every variable, and the rest.
 const ACTS: usize = 72;
-const SHOWN: usize = 256;
 const CLIENT_OPENS: Why = "a client does not open this kind of channel";

@@ -19,6 +19,7 @@ use ssh_key::Certificate;
 
 use crate::config::Rekey;
 
+pub(crate) use admission::{NOT_GRANTED, Why};
 pub(crate) use handler::Handler;
 pub(crate) use unhurried::Unhurried;
 pub(crate) use window::{Inflow, Level};

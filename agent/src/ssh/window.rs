@@ -125,9 +125,9 @@ impl Windows {
         );
     }
 
-    /// Forgets the channels for which this does not hold.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) {
-        self.channels.retain(|channel, _| keep(*channel));
+    /// Forgets the channels whose queue is gone.
+    pub(super) fn sweep(&mut self) {
+        self.channels.retain(|_, window| Arc::strong_count(&window.level) > 1);
     }
 
     /// Data came on a channel; called after [`Self::opened`] for the same packet. False if it is more than the client
