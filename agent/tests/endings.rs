@@ -102,6 +102,23 @@ async fn e15_what_the_hang_up_spares_ends_with_the_agent() {
     gone(&pid).await;
 }
 
+/// A client that has nothing more to say closes the channel when it hears the end of the output; what came after that
+/// would be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_comes_before_the_end_of_the_output() {
+    let rig = Rig::start().await;
+    let (_, stream) = rig.open(everything()).await;
+    let client = logged_in(stream).await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "exec >&- 2>&-; sleep 0.3; exit 5").await.unwrap();
+    channel.eof().await.unwrap();
+    let heard = rest(&mut channel).await;
+    assert_eq!(
+        (heard.status, heard.order.as_slice()),
+        (Some(5), &["success", "status", "eof"][..])
+    );
+}
+
 /// As under a stock sshd.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_leave_a_command_goes_on_without_its_client_and_a_terminal_hangs_up() {
@@ -157,6 +174,29 @@ async fn an_account_without_a_login_says_so_in_its_own_words() {
         assert!(all.contains(said) && !all.contains("in\n"), "{shell}: {all}");
         assert_eq!(heard.status, Some(1), "{shell}");
     }
+}
+
+/// Both ends ask for new keys every 64 KiB, in either direction, to the very end of a channel.
+#[tokio::test(flavor = "multi_thread")]
+async fn e09_new_keys_that_both_ends_ask_for_lose_nothing() {
+    let rig = Rig::start_with("", "rekey-bytes = 65536").await;
+    let (session, stream) = rig.open(everything()).await;
+    let client = rig::client::changing_keys(stream, 64 * 1024).await;
+    for round in 0..4_u32 {
+        let bytes: Vec<u8> = (round..round + 700_000).flat_map(u32::to_le_bytes).collect();
+        let mut channel = client.channel_open_session().await.unwrap();
+        channel.exec(true, "cat").await.unwrap();
+        let mut writer = channel.make_writer();
+        let writing = async {
+            tokio::io::AsyncWriteExt::write_all(&mut writer, &bytes).await.unwrap();
+            tokio::io::AsyncWriteExt::shutdown(&mut writer).await.unwrap();
+        };
+        let (heard, ()) = tokio::join!(rest(&mut channel), writing);
+        assert!(heard.out == bytes, "round {round}: {} bytes", heard.out.len());
+        assert_eq!((heard.status, heard.eof), (Some(0), true));
+    }
+    leave(client).await;
+    assert_eq!(rig.ended(session).await.code, "client-left");
 }
 
 /// A client that still sends when the program ends must not keep the channel's close from going out.

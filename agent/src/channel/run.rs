@@ -110,7 +110,7 @@ pub(super) async fn run(
             Some(stderr) => drop(tokio::try_join!(out, pump::outward(stderr, outlet, &mut errors, None))?),
             None => out.await?,
         }
-        outlet.eof().await
+        Ok(())
     };
     let exit = async {
         let status = child.wait().await;
@@ -120,7 +120,12 @@ pub(super) async fn run(
         sent
     };
     let ended = tokio::select! {
-        ended = async { tokio::try_join!(exit, outputs).map(drop) } => ended,
+        ended = async {
+            tokio::try_join!(exit, outputs)?;
+            // Not before the status: a client that has said everything answers this with its close, and the library
+            // sends nothing after that.
+            outlet.eof().await
+        } => ended,
         Err(stop) = pump::inward(inlet, stdin, terminal, outlet.tap(), &mut input) => Err(stop),
         Err(stop) = control(acts, size, terminal, leader, outlet) => Err(stop),
         () = closed.cancelled() => Err(Stop::Gone),

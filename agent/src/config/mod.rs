@@ -87,7 +87,12 @@ pub struct Limits {
     pub rekey: Rekey,
 }
 
-/// When new keys are due (RFC 4253, 9).
+/// When the agent asks for new keys (RFC 4253, 9).
+///
+/// By default later than any client does, and never by time, as with sshd. For while the agent waits for the client's
+/// answer, the SSH library takes no more than two windows (4 MiB) of what is under way, over all channels, and ends the
+/// connection beyond; whereas a client that asks has nothing under way. With AES-GCM and ChaCha20 as SSH uses them no
+/// nonce comes again however long a key lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rekey {
     /// After so many bytes in one direction.
@@ -110,8 +115,8 @@ impl Default for Limits {
             record_stall: Duration::from_secs(30),
             channels: 16 * 1024,
             rekey: Rekey {
-                bytes: 1 << 30,
-                time: Duration::from_secs(3600),
+                bytes: MOST_REKEY,
+                time: Duration::from_secs(10 * 365 * 24 * 3600),
             },
         }
     }
@@ -309,9 +314,9 @@ fn workspace(mut section: Section<'_>) -> Option<Workspace> {
     })
 }
 
-/// Bytes under one key: fewer would be nothing but key exchanges, more than RFC 4253 recommends is no use.
+/// Bytes under one key: fewer would be nothing but key exchanges, more than four times OpenSSH's own bound is no use.
 const LEAST_REKEY: usize = 64 * 1024;
-const MOST_REKEY: usize = 1 << 30;
+const MOST_REKEY: usize = 1 << 38;
 
 /// A key that is there must be usable; one that is not there is made at the start.
 fn host_key(path: PathBuf) -> Result<PathBuf, String> {

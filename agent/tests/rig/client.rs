@@ -28,6 +28,19 @@ pub async fn connect(stream: DuplexStream) -> Client {
     client::connect_stream(config, stream, Trusting).await.unwrap()
 }
 
+/// Logged in, and asking for new keys after so many bytes in either direction.
+pub async fn changing_keys(stream: DuplexStream, bytes: usize) -> Client {
+    let config = Arc::new(client::Config {
+        inactivity_timeout: None,
+        limits: russh::Limits::new(bytes, bytes, Duration::from_secs(3600)),
+        ..client::Config::default()
+    });
+    let mut client = client::connect_stream(config, stream, Trusting).await.unwrap();
+    let answer = client.authenticate_none(super::my_login().as_str()).await.unwrap();
+    assert!(answer.success());
+    client
+}
+
 /// Connected and logged in by `none`.
 pub async fn logged_in(stream: DuplexStream) -> Client {
     let mut client = connect(stream).await;

@@ -126,7 +126,8 @@ impl Key {
 
 impl Sender {
     pub async fn raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes).await
+        let writing = self.stream.write_all(bytes);
+        timeout(WITHIN, writing).await.expect("the agent takes nothing")
     }
 
     /// Sends one packet; fails once the connection is gone.
