@@ -5,11 +5,17 @@
 
 use std::error::Error as _;
 use std::io::{self, ErrorKind, Write};
+use std::pin::pin;
+use std::time::Duration;
 
 use doorward_audit::printable;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::error::Error;
+
+/// How long a person waits without a word.
+const MOMENT: Duration = Duration::from_secs(3);
 
 /// Prints a failure: one line `doorward: …`, then one line `hint: …` for each hint.
 pub(crate) fn failure(error: &Error) {
@@ -32,6 +38,18 @@ pub(crate) fn failure(error: &Error) {
 /// A sentence on standard error: `doorward: …`, escaped, one line.
 pub(crate) fn note(text: &str) {
     line(&format!("doorward: {}", printable(text.as_bytes())));
+}
+
+/// Does the work; where that takes longer than a moment, says once whom everybody is waiting for.
+pub(crate) async fn impatiently<T>(whom: &str, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    match timeout(MOMENT, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            note(&format!("still waiting for {whom} to answer"));
+            work.await
+        }
+    }
 }
 
 /// A line on standard error that is already safe to show. A standard error that is gone is no reason to fail.

@@ -16,6 +16,8 @@ struct Explanation {
     user: String,
     workspace: String,
     verdict: String,
+    /// In a sentence, where there is more to say.
+    why: Option<String>,
     login: Option<String>,
     #[serde(default)]
     capabilities: Vec<String>,
@@ -66,8 +68,10 @@ impl Explanation {
             ("workspace", self.workspace.clone()),
             ("verdict", self.verdict.clone()),
         ];
-        if let Some(login) = &self.login {
-            rows.push(("login", login.clone()));
+        for (name, text) in [("why", &self.why), ("login", &self.login)] {
+            if let Some(text) = text {
+                rows.push((name, text.clone()));
+            }
         }
         if !self.capabilities.is_empty() {
             rows.push(("allowed", self.capabilities.join(" ")));

@@ -90,12 +90,14 @@ async fn enter(
     early: &mut Early,
 ) -> Result<(Entered, Pass), Error> {
     let mut pass = login::pass_for_connect(home, settings, Need::Valid, |known| early.say(known)).await?;
-    let entered = match upgrade::ask(gateway, workspace, &pass).await {
+    let whom = gateway.whom();
+    let asked = say::impatiently(&whom, upgrade::ask(gateway, workspace, &pass)).await;
+    let entered = match asked {
         // Keys may have been rotated, the session at the issuer ended: one other token is worth a try.
         Err(Error::Refused(Problem { status: 401, .. })) => {
             let need = Need::Other(pass.token());
             pass = login::pass_for_connect(home, settings, need, |known| early.say(known)).await?;
-            upgrade::ask(gateway, workspace, &pass).await?
+            say::impatiently(&whom, upgrade::ask(gateway, workspace, &pass)).await?
         }
         asked => asked?,
     };

@@ -15,7 +15,7 @@ use crate::home::Home;
 use crate::home::settings::Settings;
 use crate::http::Problem;
 use crate::pass::Pass;
-use crate::tokens::{Need, silent};
+use crate::tokens::{Need, Voice, silent};
 
 /// How long before a token expires the next one is fetched, at most; of tokens that live shorter, half of their life.
 const LEAD: Duration = Duration::from_secs(60);
@@ -45,8 +45,8 @@ enum Tried {
     Again,
     /// Nothing that helps before somebody logs in.
     Over(String),
-    /// The gateway's last word.
-    Refused(String),
+    /// The gateway's last word, unless the session's end says it as well.
+    Refused(Option<String>),
 }
 
 impl<'a> Renewal<'a> {
@@ -85,7 +85,7 @@ impl<'a> Renewal<'a> {
                         wait = SLOWEST;
                     }
                     Tried::Refused(why) => {
-                        self.refusal = Some(why);
+                        self.refusal = why;
                         return;
                     }
                 }
@@ -120,14 +120,16 @@ impl<'a> Renewal<'a> {
             Err(Error::Refused(Problem {
                 status: 429 | 500.., ..
             })) => Tried::Again,
-            Err(Error::Refused(problem)) => Tried::Refused(problem.text),
+            // The gateway has ended the session, and says why in its own words.
+            Err(Error::Refused(Problem { code, .. })) if code == "session-over" => Tried::Refused(None),
+            Err(Error::Refused(problem)) => Tried::Refused(Some(problem.text)),
             Err(_) => Tried::Again,
         }
     }
 
     async fn fresh(&self, need: Need<'_>) -> Result<Pass, Tried> {
         let ca = self.settings.ca(self.home);
-        match silent(self.home, self.gateway.base(), ca, need).await {
+        match silent(self.home, self.gateway.base(), ca, need, Voice::Quiet).await {
             Ok(Some(pass)) => Ok(pass),
             Ok(None) => Err(Tried::Over(format!("the login at {} is over", self.gateway.whom()))),
             Err(_) => Err(Tried::Again),

@@ -21,7 +21,7 @@ use crate::oidc::{self, Issuer, Key};
 use crate::pass::Pass;
 use crate::say;
 use crate::ssh;
-use crate::tokens::{LOCK, Need, Tokens, keys, silent};
+use crate::tokens::{LOCK, Need, Tokens, Voice, keys, silent};
 
 /// How long `connect` waits for another `connect` whose person is logging in.
 const SOMEBODY_ELSE: Duration = Duration::from_secs(310);
@@ -114,7 +114,7 @@ async fn ask(home: &Home, settings: &Settings, gateway: &Gateway, known: WellKno
 /// A pass for the gateway, refreshed if need be, without asking anybody.
 pub(crate) async fn pass(home: &Home, settings: &Settings) -> Result<Pass, Error> {
     let gateway = settings.gateway()?;
-    let pass = silent(home, gateway, settings.ca(home), Need::Valid).await?;
+    let pass = silent(home, gateway, settings.ca(home), Need::Valid, Voice::Heard).await?;
     pass.ok_or_else(|| not_logged_in(home, gateway))
 }
 
@@ -139,7 +139,7 @@ pub(crate) async fn pass_for_connect(
 ) -> Result<Pass, Error> {
     let url = settings.gateway()?;
     let ca = settings.ca(home);
-    if let Some(pass) = silent(home, url, ca.clone(), need).await? {
+    if let Some(pass) = silent(home, url, ca.clone(), need, Voice::Heard).await? {
         return Ok(pass);
     }
     let way = match settings.login {
@@ -159,7 +159,7 @@ pub(crate) async fn pass_for_connect(
             Lock::take(&home.login_lock(), SOMEBODY_ELSE).await?
         }
     };
-    if let Some(pass) = silent(home, url, ca, need).await? {
+    if let Some(pass) = silent(home, url, ca, need, Voice::Heard).await? {
         return Ok(pass);
     }
     let done = ask(home, settings, &gateway, known, way).await?;

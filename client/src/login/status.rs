@@ -16,7 +16,7 @@ use crate::home::settings::Settings;
 use crate::oidc::{Glance, Lasts};
 use crate::say;
 use crate::ssh;
-use crate::tokens::{Need, Tokens, silent};
+use crate::tokens::{Need, Tokens, Voice, silent};
 
 /// How long the gateway has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ pub(crate) async fn status(home: &Home, args: &StatusArgs) -> Result<bool, Error
     let mut tokens = read()?;
     let mut said = None;
     if let Some(gateway) = settings.gateway.as_ref().filter(|_| tokens.is_some() && !args.local) {
-        said = match silent(home, gateway, settings.ca(home), Need::Valid).await {
+        said = match silent(home, gateway, settings.ca(home), Need::Valid, Voice::Heard).await {
             Ok(None) => None,
             Ok(Some(pass)) => {
                 let gateway = Gateway::configured(home, &settings)?;

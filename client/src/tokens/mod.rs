@@ -18,7 +18,7 @@ use crate::home::private::{self, Reserved};
 use crate::oidc::{Granted, Issuer, Key, Lasts};
 use crate::pass::{Pass, now};
 use crate::secret::Secret;
-pub(crate) use silent::{Need, silent};
+pub(crate) use silent::{Need, Voice, silent};
 
 /// How long to wait for another process that is refreshing.
 pub(crate) const LOCK: Duration = Duration::from_secs(45);

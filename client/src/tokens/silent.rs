@@ -22,6 +22,7 @@ use crate::home::private::{Lock, Reserved};
 use crate::http::Web;
 use crate::oidc::{self, Refreshed};
 use crate::pass::Pass;
+use crate::say;
 use crate::secret::Secret;
 use crate::signals::Whole;
 
@@ -39,6 +40,13 @@ pub(crate) enum Need<'a> {
     Longer(Duration),
     /// Another than this one, which the gateway did not take.
     Other(&'a Secret),
+}
+
+/// Whether somebody is waiting, who should know for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    Heard,
+    Quiet,
 }
 
 impl Need<'_> {
@@ -66,6 +74,7 @@ pub(crate) async fn silent(
     gateway: &Url,
     ca: Option<PathBuf>,
     need: Need<'_>,
+    voice: Voice,
 ) -> Result<Option<Pass>, Error> {
     match Tokens::read_for(home, gateway)? {
         None => return Ok(None),
@@ -84,7 +93,7 @@ pub(crate) async fn silent(
         .then(|| tokens.pass(home))
         .transpose()?
         .flatten();
-    match refresh(home, tokens, ca).await {
+    match refresh(home, tokens, ca, voice).await {
         Ok(None) => Ok(left),
         Ok(refreshed) => Ok(refreshed),
         Err(_) if left.is_some() => Ok(left),
@@ -93,7 +102,7 @@ pub(crate) async fn silent(
 }
 
 /// Uses the refresh token, the lock being held; nothing when the login is over.
-async fn refresh(home: &Home, mut tokens: Tokens, ca: Option<PathBuf>) -> Result<Option<Pass>, Error> {
+async fn refresh(home: &Home, mut tokens: Tokens, ca: Option<PathBuf>, voice: Voice) -> Result<Option<Pass>, Error> {
     let Some(refresh_token) = tokens.refresh_token.clone() else {
         return Ok(None);
     };
@@ -116,11 +125,16 @@ async fn refresh(home: &Home, mut tokens: Tokens, ca: Option<PathBuf>) -> Result
     let file = Reserved::new(&home.tokens())?;
     let _whole = Whole::begin();
     let web = Web::issuer(ca);
+    let whom = crate::http::name(&tokens.token_endpoint);
     let slow = |_| Error::Unreachable {
-        whom: crate::http::name(&tokens.token_endpoint),
+        whom: whom.clone(),
         why: format!("no answer within {} s", REFRESH.as_secs()),
     };
-    let answered = timeout(REFRESH, oidc::refresh(&web, &of, &refresh_token)).await;
+    let asking = timeout(REFRESH, oidc::refresh(&web, &of, &refresh_token));
+    let answered = match voice {
+        Voice::Quiet => asking.await,
+        Voice::Heard => say::impatiently(&format!("the issuer at {whom}"), asking).await,
+    };
     match answered.map_err(slow).flatten() {
         Ok(granted) => {
             tokens.take(granted);

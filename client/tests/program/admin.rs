@@ -95,7 +95,7 @@ async fn who_may_enter_is_explained_rule_by_rule() {
     let gateway = Gateway::start(&issuer).await;
     let folder = gateway.logged_in(&issuer, 300);
     let explanation = json!({
-        "user": "c@x.org", "workspace": "devenv-0", "verdict": "denied", "login": null, "capabilities": [],
+        "user": "c@x.org", "workspace": "devenv-0", "verdict": "denied", "why": "no role\u{1b}", "login": null, "capabilities": [],
         "longest": null, "recording": {"mode": "strict", "input": false},
         "rules": [
             {"role": "developers\u{1b}[2J", "applies": false, "why": "not in the group\ndevelopers"},
@@ -113,6 +113,7 @@ async fn who_may_enter_is_explained_rule_by_rule() {
     );
     for text in [
         "verdict    denied\n",
+        "why        no role\\x1b\n",
         "recording  input false, mode strict\n",
         "developers\\x1b[2J  no       not in the group\\ndevelopers\n",
         "guests             yes      e-mail\n",

@@ -107,6 +107,27 @@ async fn a_refusal_is_told_once_when_the_session_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_end_says_by_itself_is_not_said_twice() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    issuer.set(|script| script.life = Some(4));
+    let folder = gateway.logged_in(&issuer, 3);
+    gateway.on(RENEW, |_| {
+        problem(403, "session-over", "the session was ended: no role", "")
+    });
+    let (child, over) = open(
+        &gateway,
+        &folder,
+        End::new(255, "revoked", "the session was ended: no role"),
+    )
+    .await;
+    renewed(&gateway, 1).await;
+    over.add_permits(1);
+    let ran = finish(child).await.expect(255);
+    assert_eq!(ran.err.matches("no role").count(), 1, "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_the_gateway_does_not_take_is_replaced_once() {
     let issuer = Issuer::start().await;
     let gateway = Gateway::start(&issuer).await;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::gateway::Gateway;
 use crate::issuer::Issuer;
-use crate::run::{LIMIT, finish};
+use crate::run::{LIMIT, Said, finish};
 use crate::server::Reply;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,4 +214,19 @@ async fn a_token_that_seems_to_live_too_long_is_not_believed() {
     assert!(ran.out.contains("clock was set back"), "{}", ran.out);
     folder.run(&["ls"]).await.expect(0);
     assert_eq!(folder.tokens()["access-token"], "access-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_told_for_whom() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, -1);
+    let hold = Arc::new(Semaphore::new(0));
+    issuer.set(|script| script.hold = Some(hold.clone()));
+    let mut child = folder.command(&["ls"]).spawn().unwrap();
+    let mut said = Said::of(&mut child);
+    let whom = said.after("doorward: still waiting for the issuer at ").await;
+    assert_eq!(whom, format!("{} to answer", issuer.server.address));
+    hold.add_permits(1);
+    finish(child).await.expect(0);
 }
