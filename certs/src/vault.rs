@@ -5,11 +5,13 @@
 //! answers is not believed here: [`crate::Authority`] holds it against the request.
 
 mod error;
+mod inspect;
 mod keys;
 mod limits;
 mod retry;
 mod session;
 mod settings;
+pub mod setup;
 mod transport;
 mod verdict;
 

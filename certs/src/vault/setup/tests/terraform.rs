@@ -1,0 +1,256 @@
+//! `deploy/vault/terraform`: made from the steps.
+//!
+//! Mounts and policies are resources of their own; roles and keys are written to their paths in the API's own words, so that
+//! what is written does not depend on the provider's version.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde_json::{Map, Value};
+
+use super::{
+    super::{Kind, Step, step::ACCESSOR},
+    deploy::{Marked, Of, When, committed, marked, parameters, sorted},
+};
+
+#[test]
+fn the_files_are_what_the_steps_say() {
+    committed("terraform/main.tf", &main());
+    committed("terraform/variables.tf", &variables());
+}
+
+const HEAD: &str = r#"# Sets Vault up for a Doorward gateway, as `doorward-gateway vault apply` does. Made from the same source: do not change here.
+
+locals {
+  login_mount = var.login_mount == "" ? var.login : var.login_mount
+  # An empty list allows any.
+  principals = contains(var.logins, "*") ? [] : var.logins
+}
+"#;
+
+fn main() -> String {
+    let all = marked();
+    let tunings: BTreeMap<String, Map<String, Value>> = all
+        .iter()
+        .filter(|one| one.step.kind == Kind::Tuning)
+        .map(|one| (one.step.path.replace("/tune", ""), one.step.body.clone()))
+        .collect();
+    let names: Vec<(String, &Marked)> = all
+        .iter()
+        .filter(|one| one.step.kind != Kind::Tuning)
+        .map(|one| (name(one), one))
+        .collect();
+    let mut text = HEAD.to_owned();
+    for (name, one) in &names {
+        text.push('\n');
+        text.push_str(&resource(name, one, tunings.get(&one.step.path)));
+    }
+    text
+}
+
+/// A name that says what it is, told apart by the choice that it belongs to.
+fn name(one: &Marked) -> String {
+    let path = &one.step.path;
+    let base = match path.as_str() {
+        "sys/mounts/@user-mount@" => "user",
+        "sys/mounts/@host-mount@" => "host",
+        "@user-mount@/config/ca" => "user_ca",
+        "@host-mount@/config/ca" => "host_ca",
+        "@user-mount@/roles/@session-role@" => "session",
+        "@user-mount@/roles/@link-role@" => "link",
+        "@host-mount@/roles/@host-role@" => "host",
+        "sys/policies/acl/@login-role@" => "gateway",
+        "sys/policies/acl/@user-login-role@" | "sys/auth/@user-login-mount@" => "people",
+        "sys/auth/@login-mount@" => "gateway",
+        "auth/@login-mount@/config" => "gateway_config",
+        "auth/@login-mount@/role/@login-role@" => "gateway_login",
+        "auth/@user-login-mount@/config" => "people_config",
+        "auth/@user-login-mount@/role/@user-login-role@" => "people_login",
+        other => panic!("no name for {other}"),
+    };
+    match one.when {
+        When::Login(method) => format!("{base}_{method}"),
+        When::SignAs(whom) if base == "session" || (base == "gateway" && path.contains("policies")) => {
+            format!("{base}_as_{whom}")
+        }
+        _ => base.to_owned(),
+    }
+}
+
+fn resource(name: &str, one: &Marked, tuning: Option<&Map<String, Value>>) -> String {
+    let Step { kind, path, what, body } = &one.step;
+    let count = match one.when {
+        When::Always => String::new(),
+        When::Login(method) => format!("  count = var.login == \"{method}\" ? 1 : 0\n\n"),
+        When::SignAs(whom) => format!("  count = var.sign_as == \"{whom}\" ? 1 : 0\n\n"),
+    };
+    let (of, lines) = match kind {
+        Kind::Engine => {
+            let mut all = body.clone();
+            all.extend(tuning.cloned().unwrap_or_default());
+            all.insert("path".into(), path.trim_start_matches("sys/mounts/").into());
+            ("vault_mount", fields(&all))
+        }
+        Kind::Auth => {
+            let mut all = body.clone();
+            all.insert("path".into(), path.trim_start_matches("sys/auth/").into());
+            ("vault_auth_backend", fields(&all))
+        }
+        Kind::Policy => {
+            let text = filled(body["policy"].as_str().unwrap())
+                .replace("[\"${join(\",\", var.logins)}\"]", "${jsonencode(local.principals)}");
+            let indented: String = text
+                .trim_end()
+                .lines()
+                .map(|line| match line {
+                    "" => "\n".to_owned(),
+                    line => format!("    {line}\n"),
+                })
+                .collect();
+            let name = expression(path.trim_start_matches("sys/policies/acl/"));
+            (
+                "vault_policy",
+                format!("  name   = {name}\n  policy = <<-EOT\n{indented}  EOT\n"),
+            )
+        }
+        _ => ("vault_generic_endpoint", endpoint(*kind, path, body)),
+    };
+    format!("# {what}\nresource \"{of}\" \"{name}\" {{\n{count}{lines}}}\n")
+}
+
+fn endpoint(kind: Kind, path: &str, body: &Map<String, Value>) -> String {
+    let mut path = path.to_owned();
+    // The mounts' resources and not their names: so Terraform knows what comes first.
+    for (mark, resource) in [
+        ("@user-mount@", "${vault_mount.user.path}"),
+        ("@host-mount@", "${vault_mount.host.path}"),
+        (
+            "@login-mount@",
+            "${one(concat(vault_auth_backend.gateway_kubernetes, vault_auth_backend.gateway_approle, vault_auth_backend.gateway_jwt)).path}",
+        ),
+        ("@user-login-mount@", "${vault_auth_backend.people[0].path}"),
+    ] {
+        path = path.replace(mark, resource);
+    }
+    let mut text = format!(
+        "  path                 = \"{}\"\n  ignore_absent_fields = true\n",
+        filled(&path)
+    );
+    match kind {
+        // A key is made once, and never read back: it would be made anew.
+        Kind::CaKey => text.push_str("  disable_read         = true\n  disable_delete       = true\n"),
+        Kind::AuthConfig | Kind::AuthCluster => text.push_str("  disable_delete       = true\n"),
+        _ => {}
+    }
+    text.push_str("\n  data_json = jsonencode({\n");
+    let longest = body.keys().map(String::len).max().unwrap_or_default();
+    for (name, value) in sorted(body) {
+        writeln!(text, "    {name:<longest$} = {}", hcl(value)).unwrap();
+    }
+    text.push_str("  })\n");
+    if kind == Kind::CaKey {
+        text.push_str("\n  lifecycle {\n    prevent_destroy = true\n  }\n");
+    }
+    text
+}
+
+fn fields(body: &Map<String, Value>) -> String {
+    let longest = body.keys().map(String::len).max().unwrap_or_default();
+    sorted(body)
+        .into_iter()
+        .map(|(name, value)| format!("  {name:<longest$} = {}\n", hcl(value)))
+        .collect()
+}
+
+fn hcl(value: &Value) -> String {
+    match value {
+        Value::String(text) => expression(text),
+        Value::Array(all) => match all.as_slice() {
+            [Value::String(one)] if one == "@logins@" => "var.logins".to_owned(),
+            all => format!("[{}]", all.iter().map(hcl).collect::<Vec<_>>().join(", ")),
+        },
+        Value::Object(all) => {
+            let all: Vec<String> = sorted(all)
+                .into_iter()
+                .map(|(name, value)| format!("{name} = {}", hcl(value)))
+                .collect();
+            if all.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{ {} }}", all.join(", "))
+            }
+        }
+        other => {
+            let text = other.to_string();
+            let number = parameters().find(|one| one.kind == Of::Seconds && one.mark == text);
+            number.map_or(text, |one| format!("var.{}", one.name))
+        }
+    }
+}
+
+/// A text, or the variable itself where the text is nothing else.
+fn expression(text: &str) -> String {
+    let filled = filled(text);
+    match filled.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+        Some(inner) if !inner.contains("${") => inner.to_owned(),
+        _ => format!("\"{filled}\""),
+    }
+}
+
+fn filled(text: &str) -> String {
+    let mut text = text.replace(ACCESSOR, "${vault_auth_backend.people[0].accessor}");
+    for parameter in parameters() {
+        let reference = match parameter.kind {
+            Of::Names => format!("${{join(\",\", var.{})}}", parameter.name),
+            _ if parameter.name == "login_mount" => "${local.login_mount}".to_owned(),
+            _ => format!("${{var.{}}}", parameter.name),
+        };
+        text = text.replace(parameter.mark, &reference);
+    }
+    text
+}
+
+fn variables() -> String {
+    let mut text = String::from("# What may be chosen. Made from the same source as main.tf: do not change here.\n");
+    for (name, says, default, allowed) in [
+        (
+            "login",
+            "How the gateway logs in",
+            "kubernetes",
+            ["kubernetes", "approle", "jwt", "token-file"].as_slice(),
+        ),
+        (
+            "sign_as",
+            "As whom sessions are signed (sign-as)",
+            "gateway",
+            ["gateway", "user"].as_slice(),
+        ),
+    ] {
+        let allowed = allowed
+            .iter()
+            .map(|one| format!("\"{one}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
+        write!(
+            text,
+            "\nvariable \"{name}\" {{\n  description = \"{says}\"\n  type        = string\n  default     = \"{default}\"\n\n  \
+             validation {{\n    condition     = contains([{allowed}], var.{name})\n    error_message = \"One of {}.\"\n  }}\n}}\n",
+            allowed.replace('"', "")
+        )
+        .unwrap();
+    }
+    for one in parameters() {
+        let (kind, default) = match one.kind {
+            Of::Text | Of::Pem => ("string", format!("\"{}\"", one.default)),
+            Of::Seconds => ("number", one.default.to_owned()),
+            Of::Names => ("list(string)", format!("[\"{}\"]", one.default)),
+        };
+        let says = one.says.replace('`', "");
+        write!(
+            text,
+            "\nvariable \"{}\" {{\n  description = \"{says}\"\n  type        = {kind}\n  default     = {default}\n}}\n",
+            one.name
+        )
+        .unwrap();
+    }
+    text
+}
