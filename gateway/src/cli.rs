@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Error, config::Config, explain, oidc::Email, policy::Verdict, tasks::Drained};
+use crate::{Error, config::Config, doctor, explain, oidc::Email, policy::Verdict, tasks::Drained, vault};
 
 /// The gateway of Doorward: people enter their workspaces through it.
 #[derive(Debug, Parser)]
@@ -21,6 +21,13 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+#[cfg(test)]
+impl Cli {
+    pub(crate) fn parsed(args: impl Iterator<Item = OsString>) -> Self {
+        Self::try_parse_from(args).unwrap()
+    }
 }
 
 /// What to do.
@@ -37,6 +44,26 @@ pub enum Command {
         /// The form of the log on stderr. RUST_LOG chooses what is logged.
         #[arg(long, value_enum, default_value = "text")]
         log_format: LogFormat,
+    },
+    /// Look live at everything that a session needs, one line for each thing, with a remedy; change nothing.
+    ///
+    /// Exit codes: 0 all is well, 1 something should be looked at, 2 something is broken, 64 usage.
+    Doctor {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The name under which people dial the gateway: its certificate must be for it.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set Vault up for this gateway, or show what that would mean.
+    Vault {
+        /// What to do.
+        #[command(subcommand)]
+        command: vault::Command,
     },
     /// Check a configuration file and every file that it names; print all faults and exit with 78 if there are any.
     CheckConfig {
@@ -114,6 +141,8 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
                 Err(error) => usage(&error.to_string()),
             }
         }
+        Command::Doctor { config, name, json } => examine(&config, doctor::About { name }, json),
+        Command::Vault { command } => set_up(&command),
         Command::Run {
             config,
             announce,
@@ -166,6 +195,42 @@ fn explain(file: &Path, who: &explain::Supposed, workspace: &WorkspaceName, json
         Verdict::Granted => ExitCode::SUCCESS,
         Verdict::Denied | Verdict::Locked => ExitCode::from(FAILED),
     }
+}
+
+fn examine(file: &Path, about: doctor::About, json: bool) -> ExitCode {
+    let findings = match wait_for(doctor::examine(file, &about)) {
+        Ok(findings) => findings,
+        Err(error) => return told(&error.to_string(), FAILED),
+    };
+    match doctor::json(&findings) {
+        Ok(text) if json => println!("{text}"),
+        Err(error) if json => return told(&error.to_string(), FAILED),
+        _ => print!("{}", doctor::text(&findings)),
+    }
+    ExitCode::from(doctor::exit_code(&findings))
+}
+
+fn set_up(command: &vault::Command) -> ExitCode {
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
+    match wait_for(vault::run(command, terminal)) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(error)) => told(&error.to_string(), error.exit_code()),
+        Err(error) => told(&error.to_string(), FAILED),
+    }
+}
+
+/// Runs a command that ends by itself.
+fn wait_for<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(work);
+    // A name that is still being looked up must not keep the process.
+    runtime.shutdown_background();
+    Ok(ended)
+}
+
+fn told(text: &str, code: u8) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(code)
 }
 
 /// The life of the process: read, build, serve, drain, say how it ended.

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod enrol;
 pub mod explain;
 mod guarded;
@@ -29,6 +30,7 @@ pub mod tasks;
 #[cfg(test)]
 mod testing;
 pub mod turned_away;
+pub mod vault;
 pub mod workspace;
 
 pub use run::{Error, Running, run};

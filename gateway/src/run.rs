@@ -185,7 +185,7 @@ impl Running {
     }
 }
 
-fn authority(config: &Config) -> Result<Authority, Error> {
+pub(crate) fn authority(config: &Config) -> Result<Authority, Error> {
     match &config.authority.kind {
         AuthorityKind::Local { user_ca, host_ca } => Ok(Authority::Local(
             Local::from_files(user_ca, host_ca).map_err(Error::Key)?,

@@ -82,6 +82,11 @@ impl LoginTable {
             .read(|top| top.required_section("logins", |logins| Some(Self(logins.entries(name::<Login>)))))
     }
 
+    /// Every login in it.
+    pub(crate) fn logins(&self) -> impl Iterator<Item = &Login> {
+        self.0.values()
+    }
+
     /// The login of somebody, if they have one.
     #[must_use]
     pub fn of(&self, user: &str) -> Option<&Login> {

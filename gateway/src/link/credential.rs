@@ -205,7 +205,7 @@ async fn keep_fresh(credential: Arc<Credential>, authority: Arc<Authority>) {
 
 /// A link certificate's life. It is judged when a link is made, and offline, for the receipts that
 /// were signed while it was valid.
-const LIFE: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const LIFE: Duration = Duration::from_secs(24 * 3600);
 const SIGN_WITHIN: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_SOON: Duration = Duration::from_secs(3);

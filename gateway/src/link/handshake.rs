@@ -97,7 +97,7 @@ impl HandshakeError {
     }
 
     /// The error with its causes, for the operator.
-    pub(super) fn chain(&self) -> String {
+    pub(crate) fn chain(&self) -> String {
         chain(self)
     }
 }
@@ -287,19 +287,19 @@ async fn give(control: &mut MuxStream, certificate: &[u8]) -> Result<(), Handsha
     .await
 }
 
-async fn send(control: &mut MuxStream, message: Message) -> Result<(), HandshakeError> {
+pub(super) async fn send(control: &mut MuxStream, message: Message) -> Result<(), HandshakeError> {
     write_message(control, &message, MESSAGE_WITHIN)
         .await
         .map_err(HandshakeError::Message)
 }
 
-async fn receive(control: &mut MuxStream) -> Result<Message, HandshakeError> {
+pub(super) async fn receive(control: &mut MuxStream) -> Result<Message, HandshakeError> {
     read_message(control, MESSAGE_WITHIN)
         .await
         .map_err(HandshakeError::Message)
 }
 
-fn unexpected(expected: &'static str) -> HandshakeError {
+pub(super) fn unexpected(expected: &'static str) -> HandshakeError {
     HandshakeError::Message(MessageError::Unexpected { expected })
 }
 
@@ -308,8 +308,8 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const MESSAGE_WITHIN: Duration = Duration::from_secs(5);
 const SIGN_WITHIN: Duration = Duration::from_secs(10);
 /// The life of a host certificate; it is renewed at half of it.
-pub(super) const HOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const HOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -10,6 +10,7 @@ mod credential;
 pub(crate) mod fake;
 mod handshake;
 mod leftover;
+mod probe;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,10 @@ use tokio_util::task::TaskTracker;
 
 pub use credential::{Credential, CredentialError};
 pub use handshake::HandshakeError;
+
+pub(crate) use credential::LIFE as LINK_LIFE;
+pub(crate) use handshake::HOST_LIFE;
+pub(crate) use probe::{Probe, probe};
 
 use self::standing::Standing;
 use crate::enrol::Enrolments;

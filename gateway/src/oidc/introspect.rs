@@ -115,6 +115,18 @@ impl Introspector {
     }
 }
 
+/// Asks about a token that nobody has: whether the issuer answers us at all. Says whether it takes the token for a good one.
+pub(crate) async fn try_out(settings: &Introspection, client: Client, discovered: Option<Url>) -> Result<bool, String> {
+    let place = settings.endpoint.clone().or(discovered);
+    let place = place.ok_or("it does not say where to ask about tokens")?;
+    let nobodys = BearerToken::new(NOBODYS).map_err(|error| error.to_string())?;
+    let asked = Introspector::new(settings.clone(), client);
+    let said = tokio::time::timeout(FETCH, asked.fetch(&nobodys, place)).await;
+    let said = said.map_err(|_| format!("no answer about a token within {FETCH:?}"))??;
+    Ok(matches!(said, Said::Active(_)))
+}
+
+const NOBODYS: &str = "doorward-doctor-trial-token-of-nobody";
 /// The largest answer that is read, in bytes.
 const LARGEST: usize = 64 * 1024;
 /// The most answers that are kept.

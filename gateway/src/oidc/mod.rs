@@ -20,6 +20,7 @@ mod verifier;
 
 pub use email::Email;
 pub use identity::{BearerToken, Identity, MalformedToken, Person, Presented, ShownProof};
+pub(crate) use introspect::try_out as try_introspection;
 pub use issuer::ClientError;
 pub use login::LoginFault;
 pub use logout::LoggedOut;

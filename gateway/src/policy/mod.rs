@@ -8,11 +8,13 @@
 
 mod explain;
 mod grant;
+mod oddities;
 mod roles;
 mod weigh;
 
 pub use explain::{Explanation, Rule, Verdict};
 pub use grant::Grant;
+pub use oddities::{Oddity, oddities};
 pub use roles::{Right, Roles};
 
 use std::{

@@ -109,7 +109,24 @@ impl Roles {
     }
 }
 
+impl Roles {
+    /// The logins that roles name.
+    pub(crate) fn logins(&self) -> impl Iterator<Item = &Login> {
+        self.0.iter().filter_map(|role| role.login.as_ref())
+    }
+}
+
 impl Role {
+    /// The groups whose people have the role.
+    pub(super) fn group_names(&self) -> &BTreeSet<String> {
+        &self.members.groups
+    }
+
+    /// The e-mail domains whose people have the role.
+    pub(super) fn domain_names(&self) -> &BTreeSet<String> {
+        &self.members.domains
+    }
+
     /// Whether the role is one of this person: exact names, nothing folded (but the case of a domain).
     pub(super) fn is_of(&self, person: Person<'_>) -> bool {
         self.by(person).is_some()

@@ -1,0 +1,35 @@
+//! Whether somebody else's clock agrees with ours. HTTP dates are whole seconds, and the way takes time: a second or two say
+//! nothing.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Finding, fetch::Fetched};
+
+/// Holds the answer's clock against ours; `most` is the difference from which on something breaks.
+pub(super) fn finding(whose: &str, fetched: &Fetched, most: Duration, breaks: &str) -> Finding {
+    let Some(theirs) = fetched.date else {
+        let remedy = "nothing breaks by that; see by other means that the clocks agree";
+        return Finding::warning("clock", whose, "the answer does not say the time", remedy);
+    };
+    let (apart, ahead) = apart(theirs, fetched.came);
+    let side = if ahead { "ahead of" } else { "behind" };
+    let text = match apart.as_secs() {
+        0..=2 => "agrees with ours".to_owned(),
+        seconds => format!("{seconds} s {side} ours"),
+    };
+    let remedy = "set both clocks by NTP; compare with a third to see which one is wrong";
+    if apart > most {
+        return Finding::broken("clock", whose, format!("{text}: {breaks}"), remedy);
+    }
+    if apart > most / 3 {
+        return Finding::warning("clock", whose, text, remedy);
+    }
+    Finding::ok("clock", whose, text)
+}
+
+fn apart(theirs: SystemTime, ours: SystemTime) -> (Duration, bool) {
+    match theirs.duration_since(ours) {
+        Ok(ahead) => (ahead, true),
+        Err(behind) => (behind.duration(), false),
+    }
+}
