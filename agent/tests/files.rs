@@ -46,27 +46,23 @@ fn bytes_of(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
 
-/// The processes that serve files for this test's agent.
-fn servers() -> Vec<Pid> {
+/// The process of this test's agent that serves files in this home. Its arguments are all that an ordinary user may see.
+fn server_in(home: &Path) -> Option<Pid> {
     let me = std::process::id().to_string();
-    let is_ours = |pid: &i32| {
+    let serves = |pid: &i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
-        let name = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        parent == Some(me.as_str()) && name.starts_with(b"doorward-agent-sftp\0")
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        parent == Some(me.as_str())
+            && words.next() == Some(b"doorward-agent-sftp")
+            && words.any(|word| word == bytes_of(home))
     };
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(is_ours)
-        .map(Pid::from_raw)
-        .collect()
-}
-
-/// The server that works in this folder, which is the login's home in the test.
-fn server_in(home: &Path) -> Option<Pid> {
-    let home = home.canonicalize().ok()?;
-    let cwd = |pid: &Pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == home);
-    servers().into_iter().find(cwd)
+    let pid = all
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(serves);
+    pid.map(Pid::from_raw)
 }
 
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -153,6 +149,103 @@ async fn requests_that_are_not_waited_for_keep_their_order() {
         }
     }
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+/// A storm of requests on three names and three handles: asked one by one, and all at once. Whatever is answered beside
+/// what, the answers are the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_requests_is_answered_as_if_one_by_one() {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(0x5eed_u64);
+    println!("SEED={seed}");
+    let mut told = Vec::new();
+    for at_once in [false, true] {
+        let (rig, home) = rig_at_home().await;
+        let (_, stream) = rig.open(files(Sftp::ReadWrite)).await;
+        let client = logged_in(stream).await;
+        let mut sftp = Files::open(&client).await;
+        for name in ["a", "b", "c"] {
+            std::fs::write(home.path().join(name), name.repeat(5_000)).unwrap();
+            assert_eq!(sftp.open_file(name, READ | 2).await.kind, 102);
+        }
+        let requests = storm(seed);
+        let mut answers = std::collections::BTreeMap::new();
+        let mut note = |answer: rig::files::Answer| {
+            let mut body = answer.body;
+            // Times differ between two runs.
+            if answer.kind == 105 {
+                body.truncate(body.len() - 8);
+            }
+            answers.insert(answer.id, (answer.kind, body));
+        };
+        if at_once {
+            for some in requests.chunks(50) {
+                sftp.send(&some.concat()).await;
+                for _ in some {
+                    note(sftp.answer().await);
+                }
+            }
+        } else {
+            for request in &requests {
+                sftp.send(request).await;
+                note(sftp.answer().await);
+            }
+        }
+        assert_eq!(answers.len(), requests.len());
+        told.push(answers);
+    }
+    for (id, one_by_one) in &told[0] {
+        assert_eq!(Some(one_by_one), told[1].get(id), "request {id}");
+    }
+}
+
+fn storm(seed: u64) -> Vec<Vec<u8>> {
+    let mut state = seed | 1;
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut requests = Vec::new();
+    for id in 0..1_500 {
+        let small = |number: u64| u32::try_from(number).unwrap_or_default();
+        let handle = small(random(3) + 1).to_be_bytes();
+        let name = |number: u64| {
+            ["a", "b", "c"]
+                .get(usize::try_from(number).unwrap_or_default())
+                .copied()
+                .unwrap_or("a")
+        };
+        let (one, other) = (name(random(3)), name(random(3)));
+        let (offset, length) = (random(20_000), random(6_000));
+        let fields = Fields::default();
+        requests.push(match random(16) {
+            0..4 => {
+                let bytes =
+                    vec![u8::try_from(id % 251).unwrap_or_default(); usize::try_from(length).unwrap_or_default()];
+                packet(6, id, fields.string(handle).long(offset).string(bytes))
+            }
+            4..8 => packet(5, id, fields.string(handle).long(offset).int(small(length))),
+            8 => packet(8, id, fields.string(handle)),
+            9 | 10 => packet(17, id, fields.string(one)),
+            11 => packet(10, id, fields.string(handle).int(1).long(offset)),
+            12 => packet(18, id, fields.string(one).string(other)),
+            13 => packet(
+                200,
+                id,
+                fields.string("posix-rename@openssh.com").string(one).string(other),
+            ),
+            14 => packet(9, id, fields.string(one).int(1).long(offset)),
+            _ => {
+                let fields = fields.string("copy-data").string(handle).long(offset).long(length);
+                packet(200, id, fields.string([0, 0, 0, 1]).long(0))
+            }
+        });
+    }
+    requests
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 
 mod connect;
 mod echo;
+mod files;
 mod memory;
 mod proc;
 mod report;
@@ -27,7 +28,11 @@ use crate::transfer::{Payload, Way};
 #[derive(Debug, Parser)]
 struct Args {
     /// Only these groups of measures.
-    #[arg(long, value_delimiter = ',', default_value = "memory,transfer,connect,echo,size")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "memory,transfer,files,connect,echo,size"
+    )]
     only: Vec<String>,
     /// Rounds of each transfer.
     #[arg(long, default_value_t = 5)]
@@ -126,6 +131,7 @@ const MEASURES: &[(&str, Measure)] = &[
     // first, while the daemons are fresh: what an earlier measure left in their heaps would hide what a session takes
     ("memory", memories),
     ("transfer", transfers),
+    ("files", files),
     ("connect", connects),
     ("echo", echoes),
     ("size", sizes),
@@ -162,6 +168,33 @@ fn transfers(bench: &Bench<'_>) -> Result<Vec<Row>> {
                 &costs(&ours),
                 None,
             ));
+        }
+    }
+    Ok(rows)
+}
+
+fn files(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    let payload = Payload::make(bench.folder, bench.args.size << 20)?;
+    let mut rows = Vec::new();
+    for (name, way) in [("sftp put", Way::Up), ("sftp get", Way::Down)] {
+        let (mut direct, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..bench.args.rounds {
+            direct.push(files::run(&bench.direct, &payload, bench.folder, way)?);
+            ours.push(files::run(&bench.doorward, &payload, bench.folder, way)?);
+        }
+        let column = |list: &[transfer::Transfer], pick: fn(&transfer::Transfer) -> f64| {
+            list.iter().map(pick).collect::<Vec<_>>()
+        };
+        for (name, unit, pick, goal) in [
+            (
+                name.to_owned(),
+                "MB/s",
+                (|one| one.rate) as fn(&transfer::Transfer) -> f64,
+                Some(Goal::AtLeast(0.8)),
+            ),
+            (format!("{name}: whole machine"), "CPU s/GB", |one| one.cpu, None),
+        ] {
+            rows.push(Row::new(name, unit, &column(&direct, pick), &column(&ours, pick), goal));
         }
     }
     Ok(rows)

@@ -49,7 +49,7 @@ impl Sshd {
             format!(
                 "ListenAddress 127.0.0.1\nPort {port}\nHostKey {at}/host\nPidFile none\n\
                  AuthorizedKeysFile {at}/authorized_keys\nStrictModes no\nUsePAM no\n\
-                 PermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 500\nLogLevel ERROR\nSetEnv HOME={}\n",
+                 PermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 500\nLogLevel ERROR\nSubsystem sftp internal-sftp\nSetEnv HOME={}\n",
                 home.display()
             ),
         )?;

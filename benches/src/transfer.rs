@@ -78,10 +78,25 @@ impl Payload {
         if !status.success() {
             bail!("{way:?} through {} ended with {status}", target.name);
         }
-        let giga = self.bytes as f64 / 1e9;
-        Ok(Transfer {
-            rate: self.bytes as f64 / 1e6 / seconds,
-            cpu: (proc::machine_cpu()? - cpu) / giga,
-        })
+        Ok(self.moved(seconds, proc::machine_cpu()? - cpu))
+    }
+
+    /// The figures of moving it in so many seconds, for so many CPU seconds of the machine.
+    pub fn moved(&self, seconds: f64, cpu: f64) -> Transfer {
+        let bytes = self.bytes as f64;
+        Transfer {
+            rate: bytes / 1e6 / seconds,
+            cpu: cpu / (bytes / 1e9),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 }

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod parts;
 pub mod raw;
 pub mod second;
+pub mod side;
 pub mod sshd;
 pub mod stranger;
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inlet::Inlet;
 use super::{pump, run};
-use crate::process::{self, LaunchError, Launched, Mark, for_terminal, launch_own};
+use crate::process::{self, Ending, LaunchError, Launched, Mark, for_terminal, launch_own};
 use crate::session::Session;
 use crate::sftp::{self, Piece, Splitter};
 use crate::tap::{Flow, Keep, Outlet, Stop};
@@ -40,7 +40,7 @@ pub(super) async fn run(
         stdout,
         stderr,
     } = launched;
-    let (ending, grace) = session.ending();
+    let (_, grace) = session.ending();
     let mark = Mark::channel(session.id(), outlet.tap().channel());
     let mut errors = Flow::new(Flow::ERRORS, Keep::UpTo(session.terms().recording.bulk_limit));
     let mut passed = Passed::default();
@@ -59,9 +59,18 @@ pub(super) async fn run(
         Err(stop) = requests(inlet, stdin, outlet, closed, &mut passed.inward) => Err(stop),
         () = late(closed, grace) => Err(Stop::Gone),
     };
-    outlet.tap().end(errors).await?;
     // It tells of everything that is open before it ends by itself.
     let told = matches!(&ended, Ok((Ok(status), true)) if status.code().is_some_and(|code| TOLD.contains(&code)));
+    let ended = match ended {
+        Ok((status, _)) => Ok(status),
+        Err(stop) => {
+            // Whatever becomes of programs: it has nobody left to serve.
+            let end = process::end(child, leader, awaited, mark, Ending::Kill, grace);
+            session.tasks().spawn(end);
+            Err(stop)
+        }
+    };
+    outlet.tap().end(errors).await?;
     if !told {
         let gap = |channel| Gap {
             channel: Some(channel),
@@ -70,19 +79,10 @@ pub(super) async fn run(
         };
         outlet.tap().note(gap).await?;
     }
-    match ended {
-        Ok((status, _)) => {
-            inlet.discard();
-            outlet.exit(run::described(status)).await?;
-            outlet.eof().await
-        }
-        Err(stop) => {
-            session
-                .tasks()
-                .spawn(process::end(child, leader, awaited, mark, ending, grace));
-            Err(stop)
-        }
-    }
+    let status = ended?;
+    inlet.discard();
+    outlet.exit(run::described(status)).await?;
+    outlet.eof().await
 }
 
 /// Bytes that were carried.
