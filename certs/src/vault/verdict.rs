@@ -36,9 +36,13 @@ pub(super) async fn judge(
         return Ok(reply);
     }
     if reply.status.is_redirection() {
-        return Err(VaultError::Redirect {
-            address: transport.address(),
-            to: reply.location.unwrap_or_default(),
+        // A standby that cannot hand a request on sends us to the node that was active last.
+        return Err(match health(transport, deadline).await {
+            Some(standby @ VaultError::Standby { .. }) => standby,
+            _ => VaultError::Redirect {
+                address: transport.address(),
+                to: reply.location.unwrap_or_default(),
+            },
         });
     }
     let Some(said) = reply.said() else {

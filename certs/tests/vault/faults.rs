@@ -29,7 +29,12 @@ fn health(status: u16, initialized: bool, sealed: bool, standby: bool) -> Said {
 /// What a signing is answered, what `sys/health` says beside it, and the code that comes of both.
 type Case = (fn() -> Said, fn() -> Said, &'static str);
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 16] = [
+    (
+        || Said::Header(307, "location", "https://10.0.0.9:8200/v1/ssh/sign/x".into()),
+        || health(429, true, false, true),
+        "vault-standby",
+    ),
     (
         || errors(503, "Vault is sealed"),
         || health(503, true, true, true),
