@@ -2,6 +2,8 @@
 //!
 //! Programs run as processes of the executable `doorward-all`, so that they can be killed; they end with the test run.
 
+pub mod both;
+pub mod bridge;
 pub mod early;
 pub mod echo;
 pub mod front;

@@ -23,6 +23,14 @@ impl Sshd {
     /// # Errors
     /// When it is there and does not come up.
     pub fn start(folder: &Path) -> Result<Option<Self>> {
+        Self::start_with(folder, "")
+    }
+
+    /// The same with further lines in its configuration.
+    ///
+    /// # Errors
+    /// When it is there and does not come up.
+    pub fn start_with(folder: &Path, lines: &str) -> Result<Option<Self>> {
         let places = ["/usr/sbin/sshd", "/usr/local/sbin/sshd"];
         let Some(program) = places.iter().map(Path::new).find(|path| path.exists()) else {
             eprintln!("not compared: there is no sshd; install openssh-server");
@@ -44,7 +52,7 @@ impl Sshd {
             format!(
                 "ListenAddress 127.0.0.1\nPort {port}\nHostKey {at}/host\nPidFile none\n\
                  AuthorizedKeysFile {at}/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
-                 PasswordAuthentication no\nMaxStartups 500\nLogLevel ERROR\nSubsystem sftp internal-sftp\n"
+                 PasswordAuthentication no\nMaxStartups 500\nLogLevel ERROR\nSubsystem sftp internal-sftp\n{lines}\n"
             ),
         )?;
         // Where it gives up its rights; only root can make it, and only root needs it.
