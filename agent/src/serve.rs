@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::forward;
 use crate::link;
 use crate::process;
 use crate::workspace::{Shared, Workspace};
@@ -80,6 +81,8 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
             source,
         })?;
     }
+    // What an agent that was killed has left behind.
+    let _ = tokio::task::spawn_blocking(forward::sweep).await;
     for (_, workspace, listener) in bound {
         shared.tasks.spawn(link::listen(Arc::new(workspace), listener));
     }

@@ -234,6 +234,11 @@ impl Outlet {
         }
     }
 
+    /// The connection.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// The channel's tap.
     pub(crate) fn tap(&self) -> &Tap {
         &self.tap

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::inlet::Inlet;
 use super::pump;
 use super::shell::{Act, Setup};
+use crate::forward;
 use crate::process::{
     self, Ending, LaunchError, Launched, Mark, Program, Size, Terminal, environment, for_terminal, launch, motd,
 };
@@ -60,15 +61,21 @@ pub(super) async fn run(
     acts: &mut mpsc::Receiver<Act>,
     size: &mut watch::Receiver<Size>,
     program: Program,
-    setup: Setup,
+    mut setup: Setup,
 ) -> Result<(), Stop> {
     let at_first = *size.borrow_and_update();
+    let display = setup.display.take().map(|display| (display, outlet.handle().clone()));
+    let (lent, missing) = forward::extras(session, display, closed).await;
+    for text in missing {
+        let mut errors = Flow::new(Flow::ERRORS, Keep::Whole);
+        outlet.output(&mut errors, Bytes::from(text)).await?;
+    }
     let mark = Mark::channel(session.id(), outlet.tap().channel());
     let Started {
         launched,
         terminal,
         motd,
-    } = match start(session, mark, program, setup, at_first).await {
+    } = match start(session, mark, program, setup, lent, at_first).await {
         Ok(started) => started,
         Err(StartError::Closed(text)) => return not_started(outlet, for_terminal(&text)).await,
         Err(error) => return failed(outlet, &error).await,
@@ -151,6 +158,7 @@ async fn start(
     mark: Mark,
     program: Program,
     setup: Setup,
+    lent: Vec<(OsString, OsString)>,
     size: Size,
 ) -> Result<Started, StartError> {
     let account = Arc::clone(session.account());
@@ -166,6 +174,7 @@ async fn start(
         let term = setup.terminal.as_ref().map(|(term, _)| OsStr::new(term));
         let on = opened.as_ref().map(|(_, slave)| slave.path()).zip(term);
         let mut environment: Vec<(OsString, OsString)> = environment(&account, &origin, on, &setup.variables);
+        environment.extend(lent);
         environment.extend(mark.variables());
         match opened {
             Some((terminal, slave)) => {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inlet::Inlet;
 use super::{run, sftp};
+use crate::forward::Display;
 use crate::process::{Program, Size};
 use crate::session::Session;
 use crate::ssh::Level;
@@ -37,6 +38,8 @@ pub(crate) enum Act {
         /// Whether it is set.
         accepted: bool,
     },
+    /// Lend the user's X server to the program.
+    Display(Display),
     /// Run this.
     Start(Program),
     /// Serve files, for reading only or not.
@@ -71,6 +74,7 @@ pub(crate) struct Opening {
 pub(super) struct Setup {
     pub(super) terminal: Option<(String, Vec<(u8, u32)>)>,
     pub(super) variables: Vec<(String, Vec<u8>)>,
+    pub(super) display: Option<Display>,
 }
 
 /// What the channel is for, once that is known.
@@ -192,6 +196,7 @@ async fn prepare(
                     setup.variables.push((name, value.into_bytes()));
                 }
             }
+            Some(Act::Display(display)) => setup.display = Some(display),
             Some(Act::Signal(name)) => {
                 outlet
                     .tap()

@@ -22,11 +22,12 @@ pub(super) struct Carried {
     pub(super) from_client: u64,
     pub(super) to_client: u64,
     pub(super) how: &'static str,
+    /// Both sides have ended, and nothing was lost.
+    pub(super) whole: bool,
 }
 
-/// Carries until the end. `closed` is the channel's, a child of the session's end `stopping`.
+/// Carries until the end, while somebody else drains the channel into its queue. `closed` is the channel's, a child of the session's end `stopping`.
 pub(super) async fn carry<R, W>(
-    reader: &mut ChannelReadHalf,
     outlet: &Outlet,
     inlet: &Inlet,
     (mut from, mut to): (R, W),
@@ -42,23 +43,20 @@ where
     let how = {
         let outward = outward(&mut from, outlet, &mut output);
         let inward = inward(inlet, &mut to, outlet, &mut input);
-        tokio::select! {
-            biased;
-            () = drain(reader, inlet, closed) => "",
-            how = both(outward, inward, closed, stopping) => how,
-        }
+        both(outward, inward, closed, stopping).await
     };
     Carried {
         from_client: input.total(),
         to_client: output.total(),
         how,
+        whole: how == WHOLE,
     }
 }
 
 /// Empties the reader for as long as the channel lives; never waits for anybody. Never returns.
 ///
 /// What arrived before the channel was closed is still for the socket.
-async fn drain(reader: &mut ChannelReadHalf, inlet: &Inlet, closed: &CancellationToken) {
+pub(super) async fn drain(reader: &mut ChannelReadHalf, inlet: &Inlet, closed: &CancellationToken) {
     loop {
         match reader.wait().await {
             Some(ChannelMsg::Data { data }) => inlet.push(data),
@@ -101,7 +99,7 @@ async fn both(
             }
         }
         if sent.get() && taken.get() {
-            return "both sides ended";
+            return WHOLE;
         }
     }
 }
@@ -150,6 +148,7 @@ fn lost(stop: Stop) -> &'static str {
     }
 }
 
+const WHOLE: &str = "both sides ended";
 /// The smallest buffer for what the socket gives, in bytes.
 const LEAST: usize = 4 * 1024;
 /// The largest: one packet of the client's.

@@ -1,16 +1,18 @@
 //! A connection that the client asks for (RFC 4254, 7.2, and OpenSSH's for sockets): judged, dialled, recorded,
 //! carried.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use doorward_audit::{ForwardConnected, ForwardEnded, ForwardFailed};
 use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelOpenFailure};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::carry::{Carried, carry};
+use super::carry::{self, Carried, carry};
 use super::judge::Asked;
 use super::{Place, dial, failure, refusal, resolve, shown, socket};
 use crate::channel::Inlet;
@@ -43,6 +45,16 @@ pub(crate) struct Opening {
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Where its other end is, if that has an address.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Why there is none.
@@ -148,21 +160,24 @@ pub(super) async fn serve(session: &Session, forward: Forward, stream: Stream) {
     let closed = stopping.child_token();
     let outlet = Outlet::new(forward.tap, write, forward.handle, closed.clone());
     let inlet = Inlet::new(forward.level);
-    let carried = match stream {
-        Stream::Tcp(stream) => {
-            let ends = stream.into_split();
-            carry(&mut reader, &outlet, &inlet, ends, &closed, stopping).await
-        }
-        Stream::Unix(stream) => {
-            let ends = stream.into_split();
-            carry(&mut reader, &outlet, &inlet, ends, &closed, stopping).await
+    let carried = async {
+        match stream {
+            Stream::Tcp(stream) => carry(&outlet, &inlet, stream.into_split(), &closed, stopping).await,
+            Stream::Unix(stream) => carry(&outlet, &inlet, stream.into_split(), &closed, stopping).await,
         }
     };
+    let mut draining = std::pin::pin!(carry::drain(&mut reader, &inlet, &closed));
     let Carried {
         from_client,
         to_client,
         how,
-    } = carried;
+        whole,
+    } = tokio::select! {
+        biased;
+        () = &mut draining => return,
+        carried = carried => carried,
+    };
+    inlet.discard();
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let ended = |channel| ForwardEnded {
         channel,
@@ -171,10 +186,22 @@ pub(super) async fn serve(session: &Session, forward: Forward, stream: Stream) {
         milliseconds,
         how: how.to_owned(),
     };
-    // A recording that is lost ends the session by itself.
-    let _ = outlet.tap().note(ended).await;
-    let silent = stopping.is_cancelled() && !session.recording().is_broken();
-    outlet.close(silent).await;
+    let close = async {
+        // A recording that is lost ends the session by itself.
+        let _ = outlet.tap().note(ended).await;
+        if whole {
+            // A client closes by itself then; the SSH library forgets a channel only if the client is the first.
+            let _ = timeout(CLIENT_CLOSES_WITHIN, closed.cancelled()).await;
+        }
+        let silent = stopping.is_cancelled() && !session.recording().is_broken();
+        outlet.close(silent).await;
+    };
+    // To the last moment the reader is emptied: what a client still sends must not stand in the way of the close.
+    tokio::select! {
+        biased;
+        () = draining => {}
+        () = close => {}
+    }
 }
 
 /// Finds out what was asked for, judges it, and connects to exactly what was judged.
@@ -208,3 +235,6 @@ async fn connect(session: &Session, target: &Target) -> Result<(Stream, String),
         }
     }
 }
+
+/// How long a client whose channel has ended both ways may take to close it.
+const CLIENT_CLOSES_WITHIN: Duration = Duration::from_secs(1);

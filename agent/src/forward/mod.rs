@@ -4,24 +4,37 @@
 //! or path came out as, connects to exactly that, records it, and only then lets bytes pass. What is connected or
 //! listened on is done with the login's rights.
 
+mod bind;
 mod carry;
 mod dial;
 mod direct;
+mod extras;
+mod folder;
+mod incoming;
 mod judge;
+mod levels;
+mod listen;
 mod never;
 mod resolve;
 mod socket;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use doorward_certs::Terms;
 use russh::ChannelOpenFailure;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use direct::{Opening, Target, direct};
+pub(crate) use extras::{Display, extras};
+pub(crate) use folder::sweep;
+pub(crate) use levels::Levels;
+pub(crate) use listen::{Key, Reason, cancel, listen_path, listen_port};
 pub(crate) use never::Never;
 
+use extras::Agent;
 use judge::{Asked, Destinations};
+use listen::Listeners;
 use socket::Sockets;
 
 use crate::ssh::{NOT_GRANTED, Why};
@@ -33,6 +46,10 @@ pub(crate) struct Forwards {
     sockets: Sockets,
     never: Never,
     places: Arc<Semaphore>,
+    levels: Levels,
+    listeners: Listeners,
+    agent: Agent,
+    folder: OnceCell<PathBuf>,
 }
 
 /// One of the forwarded connections that a client may have at a time.
@@ -48,6 +65,10 @@ impl Forwards {
             sockets: Sockets::new(patterns, home),
             never,
             places: Arc::new(Semaphore::new(PLACES)),
+            levels: Levels::default(),
+            listeners: Listeners::default(),
+            agent: Agent::default(),
+            folder: OnceCell::new(),
         }
     }
 
@@ -69,6 +90,11 @@ impl Forwards {
             return Err(NOT_GRANTED);
         }
         socket::path(path).map(Target::Socket)
+    }
+
+    /// Levels of channels that the agent opens.
+    pub(crate) fn levels(&self) -> &Levels {
+        &self.levels
     }
 
     /// A place for one more connection.

@@ -6,6 +6,7 @@
 use doorward_certs::{Capabilities, Sftp};
 
 use crate::channel::{Act, SFTP};
+use crate::forward::Display;
 use crate::process::{self, Program, Size};
 
 /// Why something is refused: a sentence for the record.
@@ -15,6 +16,7 @@ pub(crate) type Why = &'static str;
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     terminal: bool,
+    display: bool,
     started: bool,
     files: bool,
     variables: usize,
@@ -71,6 +73,23 @@ impl Admission {
             value: value.to_owned(),
             accepted,
         })
+    }
+
+    /// `x11-req`.
+    pub(crate) fn display(
+        &mut self,
+        may: &Capabilities,
+        asked: impl FnOnce() -> Result<Display, Why>,
+    ) -> Result<Act, Why> {
+        if !may.x11_forwarding {
+            return Err(NOT_GRANTED);
+        }
+        if self.started || self.display {
+            return Err(OUT_OF_ORDER);
+        }
+        let asked = asked()?;
+        self.display = true;
+        Ok(Act::Display(asked))
     }
 
     /// `shell`.

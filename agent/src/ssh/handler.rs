@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_certs::RemoteForward;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handle, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
@@ -15,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::admission::{Admission, NOT_GRANTED, Resize, Why};
 use super::window::{Level, Windows};
 use crate::channel::{self, Act, Opening};
-use crate::forward::{self, Target, shown};
+use crate::forward::{self, Display, Key, Target, shown};
 use crate::process::Size;
 use crate::session::Session;
 
@@ -129,7 +128,10 @@ impl Handler {
         reply: ChannelOpenHandle,
         handle: Handle,
     ) {
-        self.windows.sweep();
+        self.kept += self.windows.sweep();
+        if self.kept >= self.session.most_channels() {
+            return self.refuse_open(reply, what, KEPT).await;
+        }
         let admitted = target.and_then(|target| Ok((target, self.session.forwards().place()?)));
         let (target, place) = match admitted {
             Ok(admitted) => admitted,
@@ -143,6 +145,20 @@ impl Handler {
         };
         let task = forward::direct(Arc::clone(&self.session), opening, target, place);
         self.session.tasks().spawn(task);
+    }
+
+    /// The answer to a request to listen. Why not is only told to who asks for more than yes or no (`ssh -v`).
+    fn listens(
+        &self,
+        session: &mut russh::server::Session,
+        what: String,
+        bound: Result<(), forward::Reason>,
+    ) -> Result<bool, Fault> {
+        if let Err(why) = &bound {
+            session.debug(true, &format!("{what}: {why}"), "en")?;
+            self.session.recording().refused(None, what, why.clone());
+        }
+        Ok(bound.is_ok())
     }
 
     /// A new channel's level, known to the window rule.
@@ -205,17 +221,15 @@ impl russh::server::Handler for Handler {
         session: &mut russh::server::Session,
     ) -> Result<(), Fault> {
         // Channels whose task has ended are only found out here.
-        let before = self.desks.len();
         self.desks.retain(|_, desk| !desk.acts.is_closed());
-        self.kept += before - self.desks.len();
-        self.windows.sweep();
+        self.kept += self.windows.sweep();
         if self.desks.len() >= CHANNELS {
             self.refuse(None, "session", "too many channels are open");
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
         if self.kept >= self.session.most_channels() {
-            self.refuse(None, "session", "the connection has had as many channels as it may");
+            self.refuse(None, "session", KEPT);
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -249,6 +263,7 @@ impl russh::server::Handler for Handler {
 
     async fn channel_close(&mut self, channel: ChannelId, _: &mut russh::server::Session) -> Result<(), Fault> {
         self.desks.remove(&channel);
+        self.windows.close(channel.number());
         Ok(())
     }
 
@@ -375,21 +390,40 @@ impl russh::server::Handler for Handler {
     async fn x11_request(
         &mut self,
         channel: ChannelId,
-        _: bool,
-        _: &str,
-        _: &str,
-        _: u32,
+        single: bool,
+        protocol: &str,
+        cookie: &str,
+        screen: u32,
         session: &mut russh::server::Session,
     ) -> Result<(), Fault> {
-        let why = not_served(self.session.terms().capabilities.x11_forwarding);
-        self.refuse(Some(channel), "x11-req", why);
-        session.channel_failure(channel)
+        let granted = self.ask(channel, "x11-req", |admission, session| {
+            let asked = || Display::new(single, protocol, cookie, screen);
+            admission.display(&session.terms().capabilities, asked)
+        });
+        answer(session, channel, granted)
     }
 
-    async fn agent_request(&mut self, channel: ChannelId, _: &mut russh::server::Session) -> Result<bool, Fault> {
-        let why = not_served(self.session.terms().capabilities.agent_forwarding);
-        self.refuse(Some(channel), "auth-agent-req", why);
-        Ok(false)
+    async fn agent_request(&mut self, channel: ChannelId, session: &mut russh::server::Session) -> Result<bool, Fault> {
+        let granted = self.session.terms().capabilities.agent_forwarding;
+        if granted {
+            self.session.forwards().lend_agent(session.handle());
+        } else {
+            self.refuse(Some(channel), "auth-agent-req", NOT_GRANTED);
+        }
+        Ok(granted)
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        channel: ChannelId,
+        _: u32,
+        _: u32,
+        _: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        self.kept += self.windows.sweep();
+        let level = self.level(channel);
+        self.session.forwards().levels().confirmed(channel.number(), level);
+        Ok(())
     }
 
     async fn channel_open_direct_tcpip(
@@ -451,26 +485,33 @@ impl russh::server::Handler for Handler {
         &mut self,
         address: &str,
         port: &mut u32,
+        session: &mut russh::server::Session,
+    ) -> Result<bool, Fault> {
+        // Binding is done at once; who hangs in a file system is not waited for long.
+        let bound = forward::listen_port(&self.session, session.handle(), address, *port).await;
+        let what = format!("tcpip-forward {}:{port}", shown(address));
+        self.listens(session, what, bound.map(|bound| *port = bound.into()))
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
         _: &mut russh::server::Session,
     ) -> Result<bool, Fault> {
-        let why = not_served(self.session.terms().capabilities.remote_forward != RemoteForward::None);
-        self.refuse(None, format!("tcpip-forward {}:{port}", shown(address)), why);
-        Ok(false)
+        let Ok(port) = u16::try_from(port) else {
+            return Ok(false);
+        };
+        Ok(forward::cancel(&self.session, &Key::Port(address.to_owned(), port)).await)
     }
 
-    async fn streamlocal_forward(&mut self, path: &str, _: &mut russh::server::Session) -> Result<bool, Fault> {
-        let why = not_served(self.session.terms().capabilities.remote_forward != RemoteForward::None);
-        self.refuse(None, format!("streamlocal-forward {}", shown(path)), why);
-        Ok(false)
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut russh::server::Session) -> Result<bool, Fault> {
+        let bound = forward::listen_path(&self.session, session.handle(), path).await;
+        self.listens(session, format!("streamlocal-forward {}", shown(path)), bound)
     }
-}
 
-/// Granted or not, this agent does not do it; the record says which.
-fn not_served(granted: bool) -> Why {
-    if granted {
-        "this agent does not serve it"
-    } else {
-        NOT_GRANTED
+    async fn cancel_streamlocal_forward(&mut self, path: &str, _: &mut russh::server::Session) -> Result<bool, Fault> {
+        Ok(forward::cancel(&self.session, &Key::Path(path.into())).await)
     }
 }
 
@@ -500,4 +541,5 @@ const CHANNELS: usize = 256;
 const ATTEMPTS: u32 = 128;
 /// Requests of a channel that may wait for its task: every variable, and the rest.
 const ACTS: usize = 72;
+const KEPT: Why = "the connection has had as many channels as it may";
 const CLIENT_OPENS: Why = "a client does not open this kind of channel";

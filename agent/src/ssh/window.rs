@@ -125,9 +125,16 @@ impl Windows {
         );
     }
 
-    /// Forgets the channels whose queue is gone.
-    pub(super) fn sweep(&mut self) {
+    /// Forgets a channel.
+    pub(super) fn close(&mut self, channel: u32) {
+        self.channels.remove(&channel);
+    }
+
+    /// Forgets the channels whose queue is gone; says how many.
+    pub(super) fn sweep(&mut self) -> usize {
+        let before = self.channels.len();
         self.channels.retain(|_, window| Arc::strong_count(&window.level) > 1);
+        before - self.channels.len()
     }
 
     /// Data came on a channel; called after [`Self::opened`] for the same packet. False if it is more than the client
