@@ -6,23 +6,27 @@
 mod connect;
 mod echo;
 mod files;
+mod logins;
 mod memory;
 mod proc;
 mod report;
 mod sshd;
 mod target;
 mod transfer;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use doorward_dev::parts::Vault;
 use doorward_dev::stack::{Options, Real, Stack};
 
 use crate::report::{Goal, Row};
 use crate::target::Target;
 use crate::transfer::{Payload, Way};
+use crate::vault::Watch;
 
 /// Measures Doorward beside a direct OpenSSH server in the same run.
 #[derive(Debug, Parser)]
@@ -31,7 +35,7 @@ struct Args {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "memory,transfer,files,connect,echo,size"
+        default_value = "memory,transfer,files,connect,logins,echo,size"
     )]
     only: Vec<String>,
     /// Rounds of each transfer.
@@ -46,6 +50,15 @@ struct Args {
     /// Numbers of idle sessions to measure memory at.
     #[arg(long, value_delimiter = ',', default_value = "1,50,200")]
     sessions: Vec<usize>,
+    /// How many logins at once.
+    #[arg(long, default_value_t = 200)]
+    logins: usize,
+    /// Sign with a real Vault; with --keycloak, as the person.
+    #[arg(long)]
+    vault: bool,
+    /// Log people in at a real Keycloak.
+    #[arg(long)]
+    keycloak: bool,
     /// Where the JSON goes.
     #[arg(long, default_value = "target/benches.json")]
     json: PathBuf,
@@ -81,18 +94,31 @@ fn run(args: &Args) -> Result<()> {
         dir: folder.path().join("stack"),
         program: None,
         login: Some("bob".to_owned()),
-        real: Real::default(),
+        real: Real {
+            vault: args.vault,
+            keycloak: args.keycloak,
+        },
     }))?;
+    let alice = runtime.block_on(stack.login("alice", &folder.path().join("alice")))?;
     let doorward = Target {
         name: "doorward",
         config: stack.ssh_config(),
         host: "devenv-0",
         daemons: [stack.gateway_pid(), stack.agent_pid()].into_iter().flatten().collect(),
     };
+    let people = vec![
+        doorward.clone(),
+        Target {
+            config: alice.ssh_config(),
+            ..doorward.clone()
+        },
+    ];
     let bench = Bench {
         args,
         direct,
         doorward,
+        people,
+        vault: stack.vault(),
         folder: folder.path(),
     };
     let mut rows = Vec::new();
@@ -122,6 +148,9 @@ struct Bench<'a> {
     args: &'a Args,
     direct: Target,
     doorward: Target,
+    /// The same host for several people: what is limited per person is not met by one alone.
+    people: Vec<Target>,
+    vault: Option<&'a Vault>,
     folder: &'a Path,
 }
 
@@ -133,6 +162,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("transfer", transfers),
     ("files", files),
     ("connect", connects),
+    ("logins", logins_at_once),
     ("echo", echoes),
     ("size", sizes),
 ];
@@ -202,11 +232,14 @@ fn files(bench: &Bench<'_>) -> Result<Vec<Row>> {
 
 fn connects(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
+    // Vault on the same two cores has its price.
+    let goal = if bench.vault.is_some() { 0.45 } else { 0.35 };
     for (name, options, goal) in [
-        ("ssh H true", &[] as &[&str], Goal::AtMost(0.35)),
+        ("ssh H true", &[] as &[&str], Goal::AtMost(goal)),
         ("ssh H true, curve25519 on both", CURVE25519, Goal::AtMost(0.55)),
     ] {
         let (mut direct, mut ours) = (Vec::new(), Vec::new());
+        let watch = bench.vault.map(Watch::begin).transpose()?;
         for _ in 0..bench.args.connects {
             direct.push(connect::run(&bench.direct, options)?);
             ours.push(connect::run(&bench.doorward, options)?);
@@ -235,6 +268,49 @@ fn connects(bench: &Bench<'_>) -> Result<Vec<Row>> {
             &[mean],
             None,
         ));
+        if let Some(watch) = watch {
+            let share = watch.end()?;
+            let each = share.millis / ours.len().max(1) as f64;
+            let total = column(&ours, |c| c.millis).iter().sum::<f64>();
+            let signings = share.signings as f64 / ours.len().max(1) as f64;
+            let per_cent = 100.0 * share.millis / total.max(1.0);
+            rows.push(Row::new(
+                format!("{name}: of it in Vault, mean"),
+                "ms",
+                &[],
+                &[each],
+                None,
+            ));
+            rows.push(Row::new(format!("{name}: share of Vault"), "%", &[], &[per_cent], None));
+            let once = Some(Goal::AtMost(1.0));
+            rows.push(Row::new(
+                format!("{name}: signings per session"),
+                "",
+                &[],
+                &[signings],
+                once,
+            ));
+        }
+    }
+    Ok(rows)
+}
+
+fn logins_at_once(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    let count = bench.args.logins;
+    let direct = logins::at_once(std::slice::from_ref(&bench.direct), count)?;
+    let watch = bench.vault.map(Watch::begin).transpose()?;
+    let ours = logins::at_once(&bench.people, count)?;
+    let quantile = |times: &[f64], q| report::quantile(times, q).into_iter().collect::<Vec<_>>();
+    let mut rows: Vec<Row> = [("p50", 0.5), ("p99", 0.99)]
+        .map(|(name, q)| {
+            let name = format!("{count} logins at once, {name}");
+            Row::new(name, "ms", &quantile(&direct, q), &quantile(&ours, q), None)
+        })
+        .into();
+    if let Some(watch) = watch {
+        let signings = watch.end()?.signings as f64 / count.max(1) as f64;
+        let name = format!("{count} logins at once: signings per session");
+        rows.push(Row::new(name, "", &[], &[signings], Some(Goal::AtMost(1.0))));
     }
     Ok(rows)
 }

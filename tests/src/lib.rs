@@ -52,12 +52,21 @@ impl Shared {
     /// # Panics
     /// When the stand does not come up: no test of the file can run then.
     #[must_use]
-    #[expect(clippy::panic, reason = "a test file without its stand has nothing to say")]
     pub fn start(program: &str, target_tmp: &str, name: &str) -> Self {
+        Self::start_on(program, target_tmp, name, Real::default())
+    }
+
+    /// The same on real servers.
+    ///
+    /// # Panics
+    /// When the stand does not come up: no test of the file can run then.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test file without its stand has nothing to say")]
+    pub fn start_on(program: &str, target_tmp: &str, name: &str, real: Real) -> Self {
         let started = tokio::runtime::Runtime::new()
             .map_err(anyhow::Error::from)
             .and_then(|runtime| {
-                let stand = runtime.block_on(Stand::start(program, target_tmp, name))?;
+                let stand = runtime.block_on(Stand::start_on(program, target_tmp, name, real))?;
                 Ok(Self { runtime, stand })
             });
         started.unwrap_or_else(|error| panic!("the stand did not come up: {error:#}"))
@@ -98,6 +107,14 @@ impl Stand {
     /// # Errors
     /// When a program does not come up; its log is in the error.
     pub async fn start(program: &str, target_tmp: &str, name: &str) -> Result<Self> {
+        Self::start_on(program, target_tmp, name, Real::default()).await
+    }
+
+    /// The same on real servers; a test asks first whether they can be had ([`parts::can_be_had`]).
+    ///
+    /// # Errors
+    /// When a program does not come up; its log is in the error.
+    pub async fn start_on(program: &str, target_tmp: &str, name: &str, real: Real) -> Result<Self> {
         let folder = Path::new(target_tmp).join(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot clear {}", folder.display()))?;
@@ -107,7 +124,7 @@ impl Stand {
             dir: folder.join("stack"),
             program: Some(PathBuf::from(program)),
             login: Some("bob".to_owned()),
-            real: Real::default(),
+            real,
         })
         .await?;
         Ok(Self { stack, folder })

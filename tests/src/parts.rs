@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use doorward_dev::parts::vault::Storage;
-use doorward_dev::parts::{KEYCLOAK, Keycloak, Part, VAULT, Vault, keycloak, vault};
+use doorward_dev::parts::{Part, VAULT, Vault, vault};
 use tokio::sync::OnceCell;
 
 /// The executable that acts as each program, and a folder for the servers' files.
@@ -27,6 +27,26 @@ pub enum Had<T> {
     Here(T),
     /// It cannot be had, which has been said.
     Skipped,
+}
+
+/// Whether all of these parts can be had, for a test that starts a stand on them.
+///
+/// # Errors
+/// The word about it cannot be written.
+pub async fn can_be_had(parts: &[&Part], place: Place, test: &str) -> Result<bool> {
+    let mut all = true;
+    for part in parts {
+        all &= had(part, place, test).await?;
+    }
+    Ok(all)
+}
+
+/// A test's name, from a closure in its body.
+#[must_use]
+pub fn name_of<T>(_: &T) -> &'static str {
+    let name = std::any::type_name::<T>();
+    let name = name.split("::{{closure}}").next().unwrap_or(name);
+    name.rsplit("::").next().unwrap_or(name)
 }
 
 /// The Vault that the tests of this process share, each with mounts of its own. A test that hurts it starts its own
@@ -52,21 +72,6 @@ pub async fn own_vault(place: Place, test: &str, storage: Storage) -> Result<Had
         return Ok(Had::Skipped);
     }
     Ok(Had::Here(start_vault(place, test, storage).await?))
-}
-
-/// The Keycloak that the tests of this process share, each with a realm of its own.
-///
-/// # Errors
-/// It can be had and does not come up.
-pub async fn start_keycloak(place: Place, test: &str) -> Result<Had<Keycloak>> {
-    if !had(&KEYCLOAK, place, test).await? {
-        return Ok(Had::Skipped);
-    }
-    let settings = keycloak::Settings {
-        folder: fresh(place, "keycloak")?,
-        program: Some(PathBuf::from(place.program)),
-    };
-    Ok(Had::Here(Keycloak::start(settings).await?))
 }
 
 async fn start_vault(place: Place, name: &str, storage: Storage) -> Result<Vault> {

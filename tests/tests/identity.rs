@@ -96,7 +96,7 @@ async fn whoever_leaves_or_is_disabled_loses_the_open_session() -> Result<()> {
     })
     .await?;
     ensure!(open.try_wait()?.is_none(), "the outage ended the session");
-    stack.keycloak().context("no Keycloak")?.resume();
+    stack.keycloak().context("no Keycloak")?.resume().await;
     stack.realm().context("no realm")?.enable("bob", false).await?;
     let (code, said) = ended(open).await?;
     ensure!(code == Some(255), "{code:?}: {said}");

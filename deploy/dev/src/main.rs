@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use doorward_dev::stack::Real;
 
 /// Doorward on loopback: issuer, gateway, one agent with two workspaces, and a client that is logged in.
 ///
@@ -23,10 +24,31 @@ struct Args {
     up: up::Args,
 }
 
+/// Which real servers to run on; see `parts`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+struct RealArgs {
+    /// Sign with a real Vault; with --keycloak, as the person.
+    #[arg(long)]
+    vault: bool,
+    /// Log people in at a real Keycloak.
+    #[arg(long)]
+    keycloak: bool,
+}
+
+impl From<RealArgs> for Real {
+    fn from(args: RealArgs) -> Self {
+        Self {
+            vault: args.vault,
+            keycloak: args.keycloak,
+        }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Bring a stack up in a temporary folder, use it as people do, check what it recorded, and say whether all held.
-    Try,
+    Try(RealArgs),
     /// List the real servers that tests and the stack can use, one a line; fails if one is not there.
     Parts(list::Args),
 }
@@ -48,7 +70,7 @@ fn main() -> ExitCode {
     };
     let done = match args.command {
         None => up::run(args.up),
-        Some(Command::Try) => tour::run(),
+        Some(Command::Try(real)) => tour::run(real.into()),
         Some(Command::Parts(args)) => list::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use doorward_dev::issuer::everybody;
-use doorward_dev::stack::{Options, Real, Stack, WORKSPACES};
+use doorward_dev::stack::{Options, Stack, WORKSPACES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::RealArgs;
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -18,6 +20,8 @@ pub(crate) struct Args {
     /// Where the stack lives [default: target/dev]
     #[arg(long)]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    real: RealArgs,
 }
 
 #[tokio::main]
@@ -30,7 +34,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         dir,
         program: None,
         login: Some(args.login.clone()),
-        real: Real::default(),
+        real: args.real.into(),
     };
     let mut stack = tokio::select! {
         started = Box::pin(Stack::start(options)) => started?,
@@ -85,7 +89,7 @@ fn welcome(stack: &Stack, person: &str, took: Duration) -> String {
         "\n\
          Doorward is up after {seconds:.1} s. Everything is on loopback and below {dir}; Ctrl-C ends it.\n\
          \n  \
-           issuer   {issuer}\n  \
+           issuer   {issuer}{vault}\n  \
            gateway  {gateway}   admin http://{admin}\n  \
            agent    {agents}\n  \
            logs     {dir}/logs\n\
@@ -98,6 +102,10 @@ fn welcome(stack: &Stack, person: &str, took: Duration) -> String {
          To be another one: cargo run -- --as alice, or {wrapper} login\n",
         seconds = took.as_secs_f64(),
         issuer = stack.issuer_url(),
+        vault = stack
+            .vault()
+            .map(|vault| format!("\n  vault    {}", vault.url()))
+            .unwrap_or_default(),
         gateway = stack.gateway_url(),
         admin = stack.admin_address(),
         agents = agents.join(", "),

@@ -148,7 +148,7 @@ async fn a_keycloak_has_realms_and_people_and_comes_back_with_them() {
         folder: dir.path().to_owned(),
         program: program(),
     };
-    let mut keycloak = Keycloak::start(settings)
+    let keycloak = Keycloak::start(settings)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
     let realm = json!({"realm": "first", "enabled": true, "groups": [{"name": "developers"}]});

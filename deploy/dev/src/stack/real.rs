@@ -36,16 +36,10 @@ impl Stack {
         self.vault.as_mut()
     }
 
-    /// The Keycloak that the stack runs on.
+    /// The Keycloak that the stack runs on; it can be stopped and started.
     #[must_use]
     pub fn keycloak(&self) -> Option<&Keycloak> {
         self.keycloak.as_ref().map(|(keycloak, _)| keycloak)
-    }
-
-    /// The same, to stop and start it.
-    #[must_use]
-    pub fn keycloak_mut(&mut self) -> Option<&mut Keycloak> {
-        self.keycloak.as_mut().map(|(keycloak, _)| keycloak)
     }
 
     /// The realm of the stack's people.

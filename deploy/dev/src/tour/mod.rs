@@ -1,5 +1,6 @@
 //! `cargo run -- try`: the whole tour without a person. Each step must hold; the first that does not ends it.
 
+mod real;
 mod recordings;
 mod report;
 mod ssh;
@@ -10,7 +11,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use doorward_dev::parts;
 use doorward_dev::stack::{Options, Real, Stack};
 use tokio::time::{Instant, sleep};
 
@@ -19,12 +21,12 @@ use report::Report;
 use crate::up::Stop;
 
 #[tokio::main]
-pub(crate) async fn run() -> Result<ExitCode> {
+pub(crate) async fn run(real: Real) -> Result<ExitCode> {
     let mut stop = Stop::new()?;
     let report = Report::new();
     let folder = tempfile::Builder::new().prefix("doorward-try-").tempdir()?;
     let toured = tokio::select! {
-        toured = Box::pin(tour(&report, folder.path())) => toured,
+        toured = Box::pin(tour(&report, folder.path(), real)) => toured,
         () = stop.wanted() => {
             // The stack was dropped, which cut the tethers; the folder goes when nobody writes there any more.
             wait_for_ends(folder.path()).await;
@@ -39,17 +41,30 @@ pub(crate) async fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tour(report: &Report, folder: &Path) -> Result<()> {
+async fn tour(report: &Report, folder: &Path, real: Real) -> Result<()> {
+    for (wanted, part) in [(real.vault, &parts::VAULT), (real.keycloak, &parts::KEYCLOAK)] {
+        if wanted {
+            // Made here, it may take minutes; a step may not.
+            part.have().await.with_context(|| format!("no real {}", part.name))?;
+        }
+    }
     let options = Options {
         dir: folder.join("stack"),
         program: None,
         login: None,
-        real: Real::default(),
+        real,
     };
     let start = async { Ok(Stack::start(options).await?) };
-    let mut stack = report
-        .step("issuer, agent and gateway come up", Box::pin(start))
-        .await?;
+    let what = match real {
+        Real {
+            vault: true,
+            keycloak: true,
+        } => "Vault, Keycloak, agent and gateway come up",
+        Real { vault: true, .. } => "issuer, Vault, agent and gateway come up",
+        Real { keycloak: true, .. } => "Keycloak, agent and gateway come up",
+        Real { .. } => "issuer, agent and gateway come up",
+    };
+    let mut stack = report.step(what, Box::pin(start)).await?;
     let walked = Box::pin(steps::walk(report, &mut stack, folder)).await;
     if walked.is_err() {
         for program in ["issuer", "agent", "gateway"] {

@@ -58,4 +58,5 @@ enum Mark {
     Failed,
 }
 
-const STEP: Duration = Duration::from_secs(40);
+/// A start of Keycloak is the longest, on a loaded machine.
+const STEP: Duration = Duration::from_secs(240);

@@ -8,6 +8,7 @@ use doorward_dev::stack::{ClientFolder, Flow, Stack};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
+use super::real;
 use super::recordings::{Damage, Recordings, Session, stored};
 use super::report::Report;
 use super::ssh::{self, Outcome};
@@ -15,7 +16,11 @@ use super::terminal::Terminal;
 
 pub(super) async fn walk(report: &Report, stack: &mut Stack, folder: &Path) -> Result<()> {
     let what = "bob logs in: authorization code with PKCE";
-    let bob = report.step(what, log_in_by_code(stack)).await?;
+    let mut bob = report.step(what, log_in(stack, Flow::Code)).await?;
+    if stack.realm().is_some() {
+        let what = "bob logs in again on Keycloak's pages: device grant, login form, consent";
+        bob = report.step(what, log_in(stack, Flow::Device)).await?;
+    }
     let what = "mallory, who is in no group, logs in: device grant";
     let mallory = async { Ok(stack.login("mallory", &folder.join("mallory")).await?) };
     let mallory = report.step(what, mallory).await?;
@@ -55,11 +60,16 @@ pub(super) async fn walk(report: &Report, stack: &mut Stack, folder: &Path) -> R
         stack.restart_agent().await?;
         command(config, recordings).await
     };
-    report.step(what, back).await
+    report.step(what, back).await?;
+    let Some(vault) = stack.vault() else { return Ok(()) };
+    let what = "Vault's audit log has one signing for each session, under bob's name";
+    report
+        .step(what, real::signed(vault, stack.realm().is_some(), recordings))
+        .await
 }
 
-async fn log_in_by_code(stack: &Stack) -> Result<ClientFolder> {
-    stack.log_in(stack.client(), "bob", Flow::Code).await?;
+async fn log_in(stack: &Stack, flow: Flow) -> Result<ClientFolder> {
+    stack.log_in(stack.client(), "bob", flow).await?;
     Ok(stack.client().clone())
 }
 

@@ -228,24 +228,21 @@ impl Realm {
         self.call(Method::POST, "/clients", Some(client)).await.map(drop)
     }
 
-    /// Changes attributes of a client.
+    /// Changes the description of a client.
     ///
     /// # Errors
     /// There is no such client, or Keycloak refuses or does not answer.
     pub async fn change_client(&self, client: &str, change: impl FnOnce(&mut Value)) -> Result<(), Error> {
-        let (_, list) = self
-            .call(Method::GET, &format!("/clients?clientId={client}"), None)
-            .await?;
-        let lacks = || Error::Answer {
-            what: format!("GET /clients?clientId={client}"),
-            lacks: "the client",
-        };
-        let mut description = list.get(0).cloned().ok_or_else(lacks)?;
-        let id = description["id"].as_str().ok_or_else(lacks)?.to_owned();
+        let mut description = self.client(client).await?;
         change(&mut description);
-        self.call(Method::PUT, &format!("/clients/{id}"), Some(&description))
-            .await
-            .map(drop)
+        let path = format!("/clients/{}", text(&description, "id")?);
+        self.call(Method::PUT, &path, Some(&description)).await.map(drop)
+    }
+
+    async fn client(&self, client: &str) -> Result<Value, Error> {
+        let path = format!("/clients?clientId={client}");
+        let (_, mut list) = self.call(Method::GET, &path, None).await?;
+        Ok(list.get_mut(0).map(Value::take).unwrap_or_default())
     }
 
     /// Changes settings of the realm.
@@ -286,6 +283,14 @@ impl Realm {
         let path = format!("/admin/realms/{}{path}", self.name);
         self.admin.call(method, &path, body).await
     }
+}
+
+fn text(answer: &Value, field: &'static str) -> Result<String, Error> {
+    let text = answer[field].as_str().map(str::to_owned);
+    text.ok_or_else(|| Error::Answer {
+        what: "a question to Keycloak".to_owned(),
+        lacks: field,
+    })
 }
 
 /// The administrator of a server that listens on loopback, for development: no secret.

@@ -21,7 +21,8 @@ pub(super) fn build(distribution: &Path) -> Vec<OsString> {
 pub(super) fn start(folder: &Path, port: u16) -> Vec<OsString> {
     let mut database = OsString::from("--db-url=jdbc:h2:file:");
     database.push(folder.join("keycloak"));
-    database.push(";NON_KEYWORDS=VALUE;DB_CLOSE_ON_EXIT=FALSE");
+    // Written at once: what was answered outlives a crash.
+    database.push(";NON_KEYWORDS=VALUE;DB_CLOSE_ON_EXIT=FALSE;WRITE_DELAY=0");
     let options = [
         "start",
         "--optimized",

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 pub use admin::{Admin, Realm};
 
@@ -37,7 +38,8 @@ pub struct Keycloak {
     keeper: PathBuf,
     folder: PathBuf,
     port: u16,
-    server: Option<Server>,
+    /// Behind a lock, so that tests which share it can stop and start it.
+    server: Mutex<Option<Server>>,
     admin: Admin,
 }
 
@@ -60,13 +62,13 @@ impl Keycloak {
         fs::copy(found.path.join(java::SEED).join(java::DATABASE), &database)
             .map_err(Error::file("write", &database))?;
         let port = port::free()?.port();
-        let mut keycloak = Self {
+        let keycloak = Self {
             admin: Admin::new(&format!("http://127.0.0.1:{port}"))?,
             found,
             keeper,
             folder,
             port,
-            server: None,
+            server: Mutex::default(),
         };
         keycloak.restart().await?;
         Ok(keycloak)
@@ -98,28 +100,30 @@ impl Keycloak {
 
     /// Stops it where it stands: connections are taken, and nothing answers.
     pub async fn pause(&self) {
-        if let Some(server) = &self.server {
+        if let Some(server) = self.server.lock().await.as_ref() {
             server.pause().await;
         }
     }
 
     /// Lets it go on.
-    pub fn resume(&self) {
-        if let Some(server) = &self.server {
+    pub async fn resume(&self) {
+        if let Some(server) = self.server.lock().await.as_ref() {
             server.resume();
         }
     }
 
     /// Ends it in order; [`Keycloak::restart`] brings it back on the same database and port.
-    pub async fn stop(&mut self) {
-        if let Some(server) = self.server.take() {
+    pub async fn stop(&self) {
+        let server = self.server.lock().await.take();
+        if let Some(server) = server {
             server.stop().await;
         }
     }
 
     /// Ends it as a crash would.
-    pub async fn kill(&mut self) {
-        if let Some(server) = self.server.take() {
+    pub async fn kill(&self) {
+        let server = self.server.lock().await.take();
+        if let Some(server) = server {
             server.kill().await;
         }
     }
@@ -128,7 +132,7 @@ impl Keycloak {
     ///
     /// # Errors
     /// It does not come up.
-    pub async fn restart(&mut self) -> Result<(), Error> {
+    pub async fn restart(&self) -> Result<(), Error> {
         self.stop().await;
         let mut server = Server::start(Launch {
             keeper: &self.keeper,
@@ -140,22 +144,16 @@ impl Keycloak {
         let admin = self.admin.clone();
         let answers = async || admin.answers().await.then_some(());
         server.until(PATIENCE, "Keycloak's discovery document", answers).await?;
-        self.server = Some(server);
+        *self.server.lock().await = Some(server);
         Ok(())
     }
 
     /// Waits for its end, which nobody wanted. Can be dropped and called again.
     pub(crate) async fn fell(&mut self) -> ProcessError {
-        match &mut self.server {
+        match self.server.get_mut() {
             Some(server) => server.fell().await,
             None => std::future::pending().await,
         }
-    }
-
-    /// The last lines of its log.
-    #[must_use]
-    pub fn log_tail(&self) -> String {
-        self.server.as_ref().map(Server::log_tail).unwrap_or_default()
     }
 }
 
