@@ -55,7 +55,7 @@ fn on<F: Future<Output = Result<()>>>(weather: Weather, test: impl FnOnce(&'stat
             ..Real::default()
         };
         let shared = Shared::start_on(PLACE.program, PLACE.tmp, PLACE.file, real);
-        shared.run(|stand| shorten(stand)).ok()?;
+        shared.run(shorten).ok()?;
         Some(shared)
     };
     let shared = STAND
