@@ -45,6 +45,8 @@ enum StartError {
     /// With what the system says to everybody.
     #[error("logins are closed")]
     Closed(Vec<u8>),
+    #[error("mosh needs UDP from your machine straight to the workspace, which no gateway carries; use ssh")]
+    Mosh,
     #[error("the start was interrupted")]
     Interrupted,
 }
@@ -166,6 +168,9 @@ async fn start(
     let task = tokio::task::spawn_blocking(move || {
         if let Some(text) = process::closed(&account) {
             return Err(StartError::Closed(text));
+        }
+        if program.is_mosh() {
+            return Err(StartError::Mosh);
         }
         let opened = match &setup.terminal {
             Some((_, modes)) => Some(Terminal::open(&account, size, modes).map_err(StartError::Terminal)?),

@@ -24,6 +24,18 @@ pub(crate) enum Program {
     Command(Vec<u8>),
 }
 
+impl Program {
+    /// Whether it is what mosh's client starts, alone or behind a question for the address: a server that would wait in
+    /// vain for datagrams.
+    pub(crate) fn is_mosh(&self) -> bool {
+        const STARTS: [&[u8]; 2] = [b"mosh-server 'new'", b"mosh-server new"];
+        let Self::Command(line) = self else { return false };
+        let from = line.windows(4).rposition(|four| four == b"' ; ").map_or(0, |at| at + 4);
+        let last = line.get(from..).unwrap_or_default();
+        STARTS.iter().any(|start| last.starts_with(start))
+    }
+}
+
 /// A running process and our ends of what it reads and writes.
 #[derive(Debug)]
 pub(crate) struct Launched {
@@ -179,6 +191,29 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+
+    #[test]
+    fn a_start_by_mosh_is_known_and_nothing_else() {
+        let command = |line: &str| Program::Command(line.into());
+        for line in [
+            "mosh-server new -s -c 8",
+            "mosh-server 'new' '-s'",
+            "sh -c '[ -n \"$SSH_CONNECTION\" ] && printf x' ; mosh-server 'new' '-c' '8'",
+        ] {
+            assert!(command(line).is_mosh(), "{line}");
+        }
+        for line in [
+            "mosh-server --version",
+            "mosh-server",
+            "",
+            "echo mosh-server new",
+            "xmosh-server new",
+        ] {
+            assert!(!command(line).is_mosh(), "{line}");
+        }
+        assert!(!Program::Shell.is_mosh());
+    }
+
     use crate::process::{Overrides, Size};
 
     fn account(home: Option<&str>) -> Account {
