@@ -1,11 +1,6 @@
 //! What the workspace listens on for the user: ports, sockets, the user's SSH agent and X server.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![expect(
     clippy::disallowed_methods,
     reason = "what the client takes is served by a task of the test"

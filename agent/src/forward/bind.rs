@@ -180,7 +180,7 @@ mod tests {
             "127.1",
         ] {
             assert!(loopback(bad).is_err(), "{bad:?}");
-            assert_eq!(addresses(bad, RemoteForward::None).is_err(), true);
+            assert!(addresses(bad, RemoteForward::None).is_err(), "{bad:?}");
         }
         assert_eq!(addresses("localhost", RemoteForward::None), Err(NOT_GRANTED));
         for good in ["", "*", "0.0.0.0", "::", "10.0.0.1"] {

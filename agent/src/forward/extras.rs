@@ -35,8 +35,9 @@ impl Display {
     pub(crate) fn new(single: bool, protocol: &str, cookie: &str, screen: u32) -> Result<Self, Why> {
         let word =
             |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let hex =
-            (2..=512).contains(&cookie.len()) && cookie.len() % 2 == 0 && cookie.bytes().all(|b| b.is_ascii_hexdigit());
+        let hex = (2..=512).contains(&cookie.len())
+            && cookie.len().is_multiple_of(2)
+            && cookie.bytes().all(|b| b.is_ascii_hexdigit());
         if !word(protocol) || !hex || screen > 255 {
             return Err("the request for X11 is malformed");
         }

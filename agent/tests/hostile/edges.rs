@@ -70,7 +70,8 @@ async fn e13_what_would_run_other_code_is_refused_and_the_rest_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e16_terminals_of_no_size_or_a_billion_and_modes_that_make_no_sense() {
-    let rig = Rig::start().await;
+    // A home that is there: what is said of a missing one would be heard as well.
+    let rig = Rig::start_with("home = '/'", "").await;
     let huge = 1_000_000_000;
     for (size, said) in [
         ([0, 0, 0, 0], "0 0\n"),
