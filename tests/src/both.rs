@@ -96,7 +96,10 @@ impl Server {
 
 /// A stock sshd in a folder `name` below the stand's, with an empty home, and as many sessions of one connection as we
 /// have; `lines` are added to its configuration. Nothing where there is none.
-fn stock(stand: &Stand, name: &str, lines: &str) -> Result<Option<(Sshd, Server)>> {
+///
+/// # Errors
+/// When it is there and does not come up.
+pub fn stock(stand: &Stand, name: &str, lines: &str) -> Result<Option<(Sshd, Server)>> {
     let folder = stand.folder().join(name);
     let home = folder.join("home");
     std::fs::create_dir_all(&home)?;

@@ -6,6 +6,7 @@ pub mod both;
 pub mod bridge;
 pub mod early;
 pub mod echo;
+pub mod echo_port;
 pub mod front;
 pub mod impostor;
 pub mod journal;

@@ -15,6 +15,7 @@ use crate::PATIENCE;
 pub struct Sshd {
     child: Child,
     config: PathBuf,
+    port: u16,
 }
 
 impl Sshd {
@@ -75,7 +76,7 @@ impl Sshd {
                  LogLevel ERROR\n"
             ),
         )?;
-        let mut sshd = Self { child, config };
+        let mut sshd = Self { child, config, port };
         let limit = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Some(status) = sshd.child.try_wait()? {
@@ -92,6 +93,12 @@ impl Sshd {
     #[must_use]
     pub fn config(&self) -> &Path {
         &self.config
+    }
+
+    /// Its port on 127.0.0.1, for clients that read no configuration of OpenSSH's.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 
