@@ -48,8 +48,8 @@ impl Signals {
 
     #[cfg(windows)]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.signals {
-            Some(signals) if matches!(signals.poll_recv(cx), Poll::Ready(Some(()))) => Poll::Ready(()),
+        match self.signals.as_mut().map(|signals| signals.poll_recv(cx)) {
+            Some(Poll::Ready(Some(()))) => Poll::Ready(()),
             _ => Poll::Pending,
         }
     }
