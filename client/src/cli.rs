@@ -224,7 +224,22 @@ pub(crate) struct SessionsArgs {
 pub(crate) enum SessionsCommand {
     /// List recorded sessions, newest first
     Ls(ListArgs),
-    /// Show one session
+    /// Show what one session did, from its recording
+    #[command(
+        after_help = "Fetches the recording, verifies it and lists, channel by channel: commands with exit code \
+        and bytes, files with their SHA-256, connections with their addresses, and what was refused or is missing. What \
+        the session wrote is escaped.\n\n\
+        Example:\n  \
+        doorward sessions show ID --json | jq '.channels[].acts[] | select(.act == \"file-closed\")'\n\n\
+        JSON, one object: session, user, workspace, workspace-uid, login, started, ended, outcome, reason, record-bytes, \
+        client-address, files, agent-version, serial, terms, terms-text, end, verification, channels, acts, coverage, \
+        unknown-events, left-out. A channel: channel, kind, asked, at-ms, closed-ms, runs, command, subsystem, \
+        duration-ms, streams, exit, terminal, forward, acts. An act: at-ms, act (environment, signal, file-operation, \
+        file-closed, folder-listed, forward-failed, listener-opened, listener-closed, refused, gap) and what belongs to \
+        it. Bytes that are not UTF-8 are there with U+FFFD, and as they were in NAME-hex. \
+        docs/sessions.md has the whole.\n\n\
+        Exit code 1 when the recording is not whole; what can be read of it is listed all the same."
+    )]
     Show {
         /// The session
         id: uuid::Uuid,

@@ -95,7 +95,7 @@ async fn short(home: &Home, command: &Command) -> Result<ExitCode, Error> {
         Command::Sessions(args) => match &args.command {
             None => recording::sessions::list(home, &args.list).await?,
             Some(SessionsCommand::Ls(list)) => recording::sessions::list(home, list).await?,
-            Some(SessionsCommand::Show { id, json }) => recording::sessions::show(home, *id, *json).await?,
+            Some(SessionsCommand::Show { id, json }) => recording::show::show(home, *id, *json).await?,
         },
         Command::Kill(args) => admin::kill(home, args).await?,
         Command::Lock(args) => admin::lock(home, args).await?,

@@ -3,6 +3,7 @@
 mod download;
 pub(crate) mod export;
 pub(crate) mod sessions;
+pub(crate) mod show;
 pub(crate) mod verify;
 
 use std::ffi::OsStr;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use doorward_audit::{Options, Report, Trust, Verdict, printable, verify_with};
+use doorward_audit::{Finding, Options, Report, Trust, Verdict, printable, verify_with};
 use doorward_certs::{judge_host_at, judge_link_at};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ async fn one(home: &Home, what: &OsStr, trust: &Trust, allow_open: bool) -> Resu
 }
 
 /// Certificates are judged as they were at the time of the signature.
-fn trust(lines: &CaLines) -> Result<Trust, Error> {
+pub(super) fn trust(lines: &CaLines) -> Result<Trust, Error> {
     let bad = |what: String| Error::Configuration(format!("the trusted CA keys: {what}"));
     let (host, user) = (lines.host_keys().map_err(bad)?, lines.user_keys().map_err(bad)?);
     Ok(Trust {
@@ -73,7 +73,7 @@ fn time(unix_ms: u64) -> SystemTime {
         .unwrap_or(UNIX_EPOCH)
 }
 
-fn verdict(report: &Report) -> &'static str {
+pub(super) fn verdict(report: &Report) -> &'static str {
     match report.verdict() {
         Verdict::Complete => "complete",
         Verdict::Abnormal => "abnormal",
@@ -82,15 +82,20 @@ fn verdict(report: &Report) -> &'static str {
     }
 }
 
-fn describe(what: &OsStr, report: &Report) -> String {
-    let sum = match report.verdict() {
+/// The verdict as a sentence.
+pub(super) fn sentence(report: &Report) -> &'static str {
+    match report.verdict() {
         Verdict::Complete => "ok: whole, unaltered and signed to its end",
         Verdict::Abnormal => {
             "ok: what was stored is whole and signed, but the session ended abnormally, without its last signature"
         }
         Verdict::Open => "ok so far: the session has not ended",
         Verdict::Bad => "NOT OK",
-    };
+    }
+}
+
+fn describe(what: &OsStr, report: &Report) -> String {
+    let sum = sentence(report);
     let what = printable(what.as_encoded_bytes());
     let mut text = format!(
         "{what}: {sum} ({} blocks, {})\n",
@@ -111,26 +116,30 @@ fn describe(what: &OsStr, report: &Report) -> String {
     text
 }
 
-fn as_json(what: &OsStr, report: &Report) -> Value {
-    #[derive(Serialize)]
-    struct Found<'a> {
-        class: &'a str,
-        segment: u32,
-        block: u64,
-        offset: u64,
-        text: &'a str,
-    }
-    let findings: Vec<Found<'_>> = report
-        .findings
-        .iter()
-        .map(|finding| Found {
+/// A finding as the JSON of `verify` and `sessions show` has it.
+#[derive(Debug, Serialize)]
+pub(super) struct Found<'a> {
+    class: &'a str,
+    segment: u32,
+    block: u64,
+    offset: u64,
+    text: &'a str,
+}
+
+impl<'a> From<&'a Finding> for Found<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        Self {
             class: finding.class.code(),
             segment: finding.place.segment,
             block: finding.place.seq,
             offset: finding.place.offset,
             text: &finding.text,
-        })
-        .collect();
+        }
+    }
+}
+
+fn as_json(what: &OsStr, report: &Report) -> Value {
+    let findings: Vec<Found<'_>> = report.findings.iter().map(Found::from).collect();
     json!({
         "recording": what.to_string_lossy(),
         "session": report.session,

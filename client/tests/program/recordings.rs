@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use doorward_audit::receipt::{Closing, Durable, RECEIPT_NAMESPACE, RECEIPTS_NAME, Statement, sign};
 use doorward_audit::{
-    ChainCheck, ChannelClosed, ChannelOpened, Coverage, Ended, Exit, HEAD_NAMESPACE, Opened, Outcome, Output, Pty,
-    Recorder, Shell, Stamped, segment_name,
+    ChainCheck, ChannelClosed, ChannelOpened, Coverage, Ended, Env, Event, Exit, FileBytes, FileClosed, FileOperation,
+    ForwardConnected, Gap, HEAD_NAMESPACE, Opened, Outcome, Output, Pty, Recorder, Refused, Shell, Stamped,
+    segment_name,
 };
 use doorward_certs::{Authority, HostKey, HostRequest, LinkRequest, Local};
 use nix::pty::{Winsize, openpty};
@@ -54,8 +55,12 @@ impl Recorded {
     }
 }
 
-/// A session as agent and gateway would have stored it.
 async fn record() -> Recorded {
+    record_with(vec![]).await
+}
+
+/// A session as agent and gateway would have stored it, with more events near its end.
+async fn record_with(more: Vec<Event>) -> Recorded {
     let authority = Authority::Local(Local::generate().unwrap());
     let (agent, gateway) = (HostKey::generate().unwrap(), HostKey::generate().unwrap());
     let now = SystemTime::now();
@@ -119,6 +124,7 @@ async fn record() -> Recorded {
     }
     let count = Recorded::bytes().len() as u64;
     let end = 601 * second;
+    events.extend(more.into_iter().map(|event| Stamped::new(end, event)));
     events.push(Stamped::new(
         end,
         Exit {
@@ -439,4 +445,132 @@ async fn a_session_is_fetched_and_nothing_of_it_stays() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(timeout(LIMIT, child.wait()).await.unwrap().unwrap().code(), Some(130));
     assert_eq!(left(&temp), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_did_is_shown_and_its_names_do_nothing() {
+    let evil = "\u{1b}[2J\n\u{202e}\"";
+    let path = bytes::Bytes::from_static(b"/tmp/\x1b[2J\n\xff\"");
+    let hash = FileBytes {
+        bytes: 5,
+        from: 0,
+        sha256: Some([0xab; 32]),
+    };
+    let more: Vec<Event> = vec![
+        Env {
+            channel: 0,
+            name: evil.into(),
+            value: path.clone(),
+            accepted: false,
+        }
+        .into(),
+        FileOperation {
+            channel: 0,
+            operation: evil.into(),
+            path: path.clone(),
+            target: path.clone(),
+            detail: evil.into(),
+            status: 3,
+        }
+        .into(),
+        FileClosed {
+            channel: 0,
+            path,
+            read: Some(FileBytes {
+                sha256: None,
+                ..hash.clone()
+            }),
+            written: Some(hash),
+        }
+        .into(),
+        ForwardConnected {
+            channel: 0,
+            listener: Some(3),
+            asked: evil.into(),
+            address: evil.into(),
+        }
+        .into(),
+        Refused {
+            channel: None,
+            what: evil.into(),
+            why: evil.into(),
+        }
+        .into(),
+        Gap {
+            channel: Some(0),
+            bytes: 9,
+            why: evil.into(),
+        }
+        .into(),
+    ];
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, 300);
+    let recorded = record_with(more).await;
+    store(&gateway, &recorded);
+    let id = recorded.session.to_string();
+    std::fs::copy(&recorded.trust, folder.path().join("trust.json")).unwrap();
+    let ran = folder.run(&["sessions", "show", &id]).await.expect(0);
+    let shown = &ran.out;
+    assert!(
+        shown.chars().all(|c| c == '\n' || (!c.is_control() && c != '\u{202e}')),
+        "{shown:?}"
+    );
+    let hex = "ab".repeat(32);
+    for text in [
+        "shell     started\n",
+        "exit      0, after 600.",
+        "terminal  200x50",
+        "\"/tmp/\\x1b[2J\\n\\xff\\\"\": read 5 B, not sequential; written 5 B, SHA-256 ",
+        &hex,
+        ": permission denied\n",
+        "through listener 3\n",
+        "refused   \"\\x1b[2J",
+        "missing   9 B: \\x1b[2J",
+    ] {
+        assert!(shown.contains(text), "{text:?} is not in {shown}");
+    }
+    let ran = folder.run(&["sessions", "show", &id, "--json"]).await.expect(0);
+    let all: Value = serde_json::from_str(&ran.out).unwrap();
+    let acts = &all["channels"][0]["acts"];
+    assert_eq!(acts[2]["act"], "file-closed");
+    assert_eq!(acts[2]["written"]["sha256"], hex);
+    assert_eq!(
+        (&acts[2]["read"]["sequential"], &acts[2]["path"]),
+        (&json!(false), &json!("/tmp/\u{1b}[2J\n\u{fffd}\""))
+    );
+    assert_eq!(acts[2]["path-hex"], "2f746d702f1b5b324a0aff22");
+    assert_eq!(
+        (&acts[1]["result"], &acts[1]["status"]),
+        (&json!("permission denied"), &json!(3))
+    );
+    assert_eq!(all["channels"][0]["forward"]["listener"], 3);
+    assert_eq!(
+        (&all["verification"]["verdict"], &all["end"]["code"]),
+        (&json!("complete"), &json!("client-left"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_recording_is_not_whole_is_shown_as_far_as_it_goes() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, 300);
+    let recorded = record().await;
+    std::fs::copy(&recorded.trust, folder.path().join("trust.json")).unwrap();
+    let id = recorded.session.to_string();
+    store(&gateway, &recorded);
+    let ran = folder.run(&["sessions", "show", &id]).await.expect(0);
+    assert!(ran.out.contains("ok: whole, unaltered and signed"), "{}", ran.out);
+    let segment = recorded.folder().join(segment_name(0));
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    store(&gateway, &recorded);
+    let ran = folder.run(&["sessions", "show", &id]).await.expect(1);
+    for text in ["shell     started\n", "NOT OK", " at segment 0, block "] {
+        assert!(ran.out.contains(text), "{text:?} is not in {}", ran.out);
+    }
+    assert!(ran.err.contains("not whole"), "{}", ran.err);
 }
