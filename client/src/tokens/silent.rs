@@ -76,12 +76,18 @@ pub(crate) async fn silent(
     need: Need<'_>,
     voice: Voice,
 ) -> Result<Option<Pass>, Error> {
-    match Tokens::read_for(home, gateway)? {
+    let whom = match Tokens::read_for(home, gateway)? {
         None => return Ok(None),
         Some(tokens) if need.met_by(&tokens) => return tokens.pass(home),
-        Some(_) => {}
-    }
-    let _lock = Lock::take(&home.tokens_lock(), LOCK).await?;
+        Some(tokens) => format!("the issuer at {}", crate::http::name(&tokens.token_endpoint)),
+    };
+    // Whoever has the lock is asking the issuer for all of us.
+    let lock_file = home.tokens_lock();
+    let locking = Lock::take(&lock_file, LOCK);
+    let _lock = match voice {
+        Voice::Quiet => locking.await,
+        Voice::Heard => say::impatiently(&whom, locking).await,
+    }?;
     let Some(tokens) = Tokens::read_for(home, gateway)? else {
         return Ok(None);
     };

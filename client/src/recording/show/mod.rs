@@ -129,7 +129,14 @@ fn read(recording: &Recording) -> (Account, Option<Fault>) {
 fn believe(session: &mut Session, account: &Account) {
     if let Some(opened) = &account.opened {
         let index = &mut session.index;
-        index.user.clone_from(&opened.user);
+        // the key id of the certificate: `user=NAME session=ID`
+        let named = opened
+            .user
+            .strip_prefix("user=")
+            .and_then(|rest| rest.rsplit_once(" session="));
+        named
+            .map_or(opened.user.as_str(), |(user, _)| user)
+            .clone_into(&mut index.user);
         index.workspace.clone_from(&opened.workspace);
         index.workspace_uid.clone_from(&opened.workspace_uid);
         index.login.clone_from(&opened.login);
