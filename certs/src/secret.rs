@@ -7,6 +7,10 @@ use zeroize::Zeroizing;
 
 /// A person's own token, handed on for one signing: an authority that signs in the person's name uses it up.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "vault"),
+    expect(dead_code, reason = "only Vault signs in a person's name")
+)]
 pub struct UserToken(Secret);
 
 impl UserToken {
