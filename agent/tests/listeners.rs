@@ -495,12 +495,12 @@ async fn as_root_everything_is_done_with_the_logins_rights() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_refuses_leaves_a_word_in_the_record() {
+async fn a_connection_ends_with_the_client_that_listened_for_it() {
     let rig = Rig::start().await;
     let (session, stream) = rig.open(listening(RemoteForward::Loopback)).await;
     let client = rig::client::logged_in(stream).await;
     let port = client.tcpip_forward("127.0.0.1", 0).await.unwrap();
-    // This client takes what comes and never reads it; a second one is not waited for by the first.
+    // This client takes what comes and never reads it.
     let mut peer = TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap()))
         .await
         .unwrap();

@@ -283,7 +283,7 @@ fn variables_pass_by_the_list_alone() -> Result<()> {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_and_the_session_goes_on() -> Result<()> {
+fn a_subsystem_that_is_not_there_is_refused_and_a_listener_does_not_disturb() -> Result<()> {
     stand().run(|stand| async move {
         let outcome = stand.run(&["-R", "0:localhost:1"], "devenv-0", "echo on", b"").await?;
         ensure!(outcome.stdout == b"on\n", "{:?}: {}", outcome.code, outcome.said());
