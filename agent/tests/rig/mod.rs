@@ -87,8 +87,8 @@ pub fn everything() -> Terms {
             ..Capabilities::default()
         },
         recording: doorward_certs::Recording {
-            input: false,
             bulk_limit: 1024 * 1024,
+            ..doorward_certs::Recording::default()
         },
         longest: Duration::from_secs(3600),
     }
