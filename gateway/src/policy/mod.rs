@@ -15,9 +15,9 @@ mod weigh;
 
 pub use explain::{Explanation, Rule, Verdict};
 pub use grant::Grant;
-pub use weigh::RecordStore;
 pub use oddities::{Oddity, oddities};
 pub use roles::{Right, Roles};
+pub use weigh::RecordStore;
 
 use std::{
     collections::BTreeSet,

@@ -204,10 +204,16 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
     if break_glass {
         for key in ["may", "recordings"] {
             if section.has(key) {
-                section.fault_at(key, format!("a role with `break-glass` opens workspaces and nothing else: no `{key}`"));
+                section.fault_at(
+                    key,
+                    format!("a role with `break-glass` opens workspaces and nothing else: no `{key}`"),
+                );
             }
         }
-        if capabilities.as_ref().is_some_and(|allowed| *allowed == Capabilities::default()) {
+        if capabilities
+            .as_ref()
+            .is_some_and(|allowed| *allowed == Capabilities::default())
+        {
             section.fault_at("allow", "a role with `break-glass` must open something");
         }
     }
@@ -254,7 +260,10 @@ fn read_recording(section: &Section<'_>, break_glass: bool) -> Recording {
             recording.fault_at("stall", "must be whole seconds");
         }
         if break_glass && read.mode == RecordingMode::Strict {
-            recording.fault_at("mode", "a role with `break-glass` is for when nothing can be stored: \"best-effort\"");
+            recording.fault_at(
+                "mode",
+                "a role with `break-glass` is for when nothing can be stored: \"best-effort\"",
+            );
         } else if read.mode == RecordingMode::BestEffort && read.unacked == 0 {
             recording.fault_at(
                 "unacked",

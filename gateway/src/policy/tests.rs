@@ -271,7 +271,13 @@ fn glass_is_broken_only_where_nothing_can_be_stored() {
     let place = workspace("devenv-0", None);
     let decide = |policy: &Policy, groups: &[&str], place: &Arc<Workspace>, store| {
         let decided = policy.decide(&Identity::for_test("zoe", groups), Some(place), store);
-        decided.map(|grant| (grant.roles().join("+"), grant.is_break_glass(), grant.terms().recording.mode))
+        decided.map(|grant| {
+            (
+                grant.roles().join("+"),
+                grant.is_break_glass(),
+                grant.terms().recording.mode,
+            )
+        })
     };
     let strict = glass("");
     let got = |groups: &[&str], store| decide(&strict, groups, &place, store).ok();
@@ -310,7 +316,10 @@ fn the_strictest_recording_wins() {
     };
     let lax = "mode = 'best-effort', stall = '5s', unacked = '1MiB'";
     let got = both(lax, "mode = 'strict', unacked = '2MiB'");
-    assert_eq!((got.mode, got.unacked, got.stall), (RecordingMode::Strict, 1 << 20, Duration::from_secs(5)));
+    assert_eq!(
+        (got.mode, got.unacked, got.stall),
+        (RecordingMode::Strict, 1 << 20, Duration::from_secs(5))
+    );
     assert_eq!(both(lax, lax).mode, RecordingMode::BestEffort);
     assert_eq!(both(lax, "input = true").mode, RecordingMode::Strict);
     assert_eq!(both("unacked = 0", lax).unacked, 0);
@@ -324,12 +333,24 @@ fn the_strictest_recording_wins() {
     ] {
         assert!(Roles::parse(Path::new("p.toml"), &text(bad, lax)).is_err(), "{bad}");
     }
-    for bad in ["may = ['kill']", "recordings = 'all'", "recording = { mode = 'strict' }", "break-glass = 1"] {
+    for bad in [
+        "may = ['kill']",
+        "recordings = 'all'",
+        "recording = { mode = 'strict' }",
+        "break-glass = 1",
+    ] {
         let role = "[[role]]\nname = 'a'\ngroups = ['g']\nworkspaces = ['*']\n";
         let text = |more: &str| format!("{role}allow = ['shell']\n{more}\n");
-        let glass = if bad.starts_with("break") { "" } else { "break-glass = true\n" };
+        let glass = if bad.starts_with("break") {
+            ""
+        } else {
+            "break-glass = true\n"
+        };
         assert!(Roles::parse(Path::new("p.toml"), &text("break-glass = true")).is_ok());
-        assert!(Roles::parse(Path::new("p.toml"), &text(&format!("{glass}{bad}"))).is_err(), "{bad}");
+        assert!(
+            Roles::parse(Path::new("p.toml"), &text(&format!("{glass}{bad}"))).is_err(),
+            "{bad}"
+        );
         assert!(Roles::parse(Path::new("p.toml"), &format!("{role}allow = []\nbreak-glass = true\n")).is_err());
     }
 }
@@ -355,7 +376,11 @@ fn an_explanation_tells_a_stranger_nothing() {
 #[test]
 fn no_roles_means_nobody() {
     let person = Identity::for_test("alice", &["admins"]);
-    assert!(policy("").decide(&person, Some(&workspace("devenv-0", None)), RecordStore::Works).is_err());
+    assert!(
+        policy("")
+            .decide(&person, Some(&workspace("devenv-0", None)), RecordStore::Works)
+            .is_err()
+    );
     assert!(!policy("").may_view(&person, "alice", "devenv-0", None));
 }
 

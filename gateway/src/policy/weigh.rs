@@ -143,7 +143,9 @@ impl<'r> Weighed<'r> {
         })?;
         let mut capabilities = Capabilities::default();
         let recordings = self.applying().map(|role| role.recording);
-        let recording = recordings.reduce(doorward_certs::Recording::strictest).unwrap_or_default();
+        let recording = recordings
+            .reduce(doorward_certs::Recording::strictest)
+            .unwrap_or_default();
         let mut longest = Duration::ZERO;
         for role in self.applying() {
             let own = &role.capabilities;
