@@ -44,3 +44,15 @@ pub(crate) const TERMS: [&str; 11] = [
     RECORDING,
     LONGEST,
 ];
+
+/// Everything that may stand in a session's certificate; Vault's role allows these and no others.
+pub(crate) const OF_SESSIONS: [&str; TERMS.len() + 2] = {
+    let mut all = [SESSION; TERMS.len() + 2];
+    let mut at = 0;
+    while at < TERMS.len() {
+        all[at] = TERMS[at];
+        at += 1;
+    }
+    all[at + 1] = WORKSPACE;
+    all
+};

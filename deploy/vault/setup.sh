@@ -13,7 +13,7 @@
 #   LINK_ROLE          role that signs the gateway's own certificate (link-role)
 #   HOST_ROLE          role that signs host certificates (host-role)
 #   LOGINS             accounts that sessions may be for: those of the workspaces and of the roles (commas between them)
-#   HOSTS              workspaces that may have a host certificate; * for any (commas between them)
+#   HOSTS              names of host certificates: each workspace, and each with .doorward behind it; * for any (commas between them)
 #   SESSION_LIFE       longest life of a session certificate in seconds (certificate-life)
 #   LINK_LIFE          longest life of the gateway's own certificate in seconds
 #   HOST_LIFE          longest life of a host certificate in seconds

@@ -208,8 +208,7 @@ async fn vault_is_set_up_once_and_signs_what_it_has_to_and_nothing_else() -> Res
     gateway.write(session, &request(&json!({}))?).await?;
     let own = json!({ "valid_principals": "doorward-gateway", "extensions": {} });
     gateway.write(link, &request(&own)?).await?;
-    let host =
-        json!({ "valid_principals": "devenv-0", "cert_type": "host", "extensions": { "workspace@doorward": "uid-0" } });
+    let host = json!({ "valid_principals": "devenv-0,devenv-0.doorward", "cert_type": "host", "extensions": { "workspace@doorward": "uid-0" } });
     gateway.write("ssh-host/sign/doorward-host", &request(&host)?).await?;
     for change in [
         json!({ "valid_principals": null }),

@@ -59,7 +59,7 @@ variable "logins" {
 }
 
 variable "hosts" {
-  description = "workspaces that may have a host certificate; * for any"
+  description = "names of host certificates: each workspace, and each with .doorward behind it; * for any"
   type        = list(string)
   default     = ["*"]
 }

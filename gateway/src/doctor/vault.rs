@@ -109,9 +109,11 @@ async fn roles(config: &Config, settings: &Settings, vault: &Vault) -> Vec<Findi
         match vault.role(purpose).await {
             Ok(Some(role)) => {
                 let mut all = judged(name, &role, purpose, life, config);
-                if purpose == session {
-                    all.extend(logins(name, &role, config, as_user));
-                }
+                all.extend(match purpose {
+                    Purpose::Host => hosts(name, &role, config),
+                    Purpose::Link => None,
+                    Purpose::Session | Purpose::SessionAsUser => logins(name, &role, config, as_user),
+                });
                 if all.is_empty() {
                     all.push(Finding::ok(
                         "vault-role",
@@ -155,28 +157,38 @@ fn judged(name: &str, role: &Map<String, Value>, purpose: Purpose, life: Duratio
 }
 
 /// Accounts of workspaces and roles that the role would refuse.
-fn logins(name: &str, role: &Map<String, Value>, config: &Config, as_user: bool) -> Vec<Finding> {
+fn logins(name: &str, role: &Map<String, Value>, config: &Config, as_user: bool) -> Option<Finding> {
     let Ok(Names::These(wanted)) = needs::logins(config) else {
-        return Vec::new();
+        return None;
     };
-    let allowed = role.get("allowed_users").and_then(Value::as_str).unwrap_or_default();
-    let refused: Vec<String> = wanted
+    let named = wanted
         .into_iter()
-        .filter(|login| Login::try_from(login.as_str()).is_ok())
-        .filter(|login| allowed != "*" && !allowed.split(',').any(|one| one.trim() == *login))
-        .collect();
-    if refused.is_empty() {
-        return Vec::new();
-    }
-    let text = format!(
-        "refuses the accounts {} of the configuration (allowed_users)",
-        refused.join(", ")
-    );
+        .filter(|login| Login::try_from(login.as_str()).is_ok());
+    let refused = refused(role, "allowed_users", named)?;
+    let text = format!("refuses the accounts {refused} of the configuration (allowed_users)");
     // With the template a person of that name still gets in.
-    vec![match as_user {
+    Some(match as_user {
         true => Finding::warning("vault-role", name, text, APPLY),
         false => Finding::broken("vault-role", name, text, APPLY),
-    }]
+    })
+}
+
+/// Names of workspaces that the role would refuse.
+fn hosts(name: &str, role: &Map<String, Value>, config: &Config) -> Option<Finding> {
+    let Names::These(wanted) = needs::hosts(config) else {
+        return None;
+    };
+    let refused = refused(role, "allowed_domains", wanted.into_iter())?;
+    let text = format!("refuses the names {refused} of workspaces (allowed_domains)");
+    Some(Finding::broken("vault-role", name, text, APPLY))
+}
+
+/// Which names a field of the role does not list, if any.
+fn refused(role: &Map<String, Value>, field: &str, wanted: impl Iterator<Item = String>) -> Option<String> {
+    let allowed = role.get(field).and_then(Value::as_str).unwrap_or_default();
+    let listed = |one: &str| allowed == "*" || allowed.split(',').any(|name| name.trim() == one);
+    let refused: Vec<String> = wanted.filter(|one| !listed(one)).collect();
+    (!refused.is_empty()).then(|| refused.join(", "))
 }
 
 const NARROW: &str = "`doorward-gateway vault apply` narrows it again; do not share it with anything else";

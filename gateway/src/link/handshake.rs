@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use doorward_audit::Enrolled as EnrolledEvent;
-use doorward_certs::{HostRequest, Refusal as CertRefusal, verify_host};
+use doorward_certs::{HostRequest, Refusal as CertRefusal, WorkspaceName, verify_host};
 use doorward_wire::LINK_VERSION;
 use doorward_wire::link::{
     LinkError, Mux, MuxError, MuxIncoming, MuxLimits, MuxStream, Side, connect, mux, read_message, tune, write_message,
@@ -254,6 +254,11 @@ async fn refresh(standing: &Standing, key: &PublicKey, old: &[u8], control: &mut
     })
 }
 
+/// The name under which the wildcard block of our `ssh_config` asks for a workspace.
+pub(crate) fn wildcard_name(workspace: &WorkspaceName) -> String {
+    format!("{workspace}.doorward")
+}
+
 /// Has the host authority sign for this workspace and this key.
 pub(super) async fn sign(standing: &Standing, key: &PublicKey) -> Result<Vec<u8>, HandshakeError> {
     let target = &standing.target;
@@ -261,8 +266,7 @@ pub(super) async fn sign(standing: &Standing, key: &PublicKey) -> Result<Vec<u8>
         subject: key.clone(),
         workspace: target.name.clone(),
         workspace_uid: target.uid.clone(),
-        // The name under which the wildcard block of our ssh_config asks for it.
-        names: vec![format!("{}.doorward", target.name)],
+        names: vec![wildcard_name(&target.name)],
         valid_for: HOST_LIFE,
     };
     let signing = standing.shared.authority.sign_host(&request, SystemTime::now());

@@ -10,8 +10,9 @@ use doorward_certs::vault::{
 
 use crate::{
     config::{AuthorityKind, ClaimPath, Config, LoginRule, LoginTable, TokenKind},
-    link::{HOST_LIFE, LINK_LIFE},
+    link::{HOST_LIFE, LINK_LIFE, wildcard_name},
     policy::Roles,
+    workspace::Workspace,
 };
 
 /// What Vault has to know and the configuration does not say, because the gateway itself does not need it.
@@ -116,8 +117,10 @@ fn is_own_name(rule: &LoginRule, user_claim: &ClaimPath) -> bool {
     }
 }
 
-fn hosts(config: &Config) -> Names {
-    let all: BTreeSet<String> = config.workspaces.iter().map(|one| one.name.to_string()).collect();
+/// The names that host certificates are asked for.
+pub(crate) fn hosts(config: &Config) -> Names {
+    let names = |one: &Workspace| [one.name.to_string(), wildcard_name(&one.name)];
+    let all: BTreeSet<String> = config.workspaces.iter().flat_map(names).collect();
     match all.is_empty() {
         true => Names::Any,
         false => Names::These(all.into_iter().collect()),

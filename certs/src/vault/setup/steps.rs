@@ -158,12 +158,11 @@ fn session_role(needs: &Needs) -> Step {
         (Names::These(logins), None) => (logins.join(","), false),
         (Names::Any, None) => ("*".to_owned(), false),
     };
-    let allowed: Vec<&str> = ext::TERMS.into_iter().chain([ext::SESSION, ext::WORKSPACE]).collect();
     let more = json!({
         "allow_user_certificates": true,
         "allowed_users": users,
         "allowed_users_template": templated,
-        "allowed_extensions": allowed.join(","),
+        "allowed_extensions": ext::OF_SESSIONS.join(","),
     });
     let life = needs.session_life.as_secs();
     ssh_role(

@@ -119,9 +119,7 @@ fn lacks(role: &Role<'_>, purpose: Purpose) -> Vec<Flaw> {
         "it refuses our key ids (allow_user_key_ids)",
     );
     let wanted: Vec<&str> = match purpose {
-        Purpose::Session | Purpose::SessionAsUser => {
-            ext::TERMS.into_iter().chain([ext::SESSION, ext::WORKSPACE]).collect()
-        }
+        Purpose::Session | Purpose::SessionAsUser => ext::OF_SESSIONS.to_vec(),
         Purpose::Link => Vec::new(),
         Purpose::Host => vec![ext::WORKSPACE],
     };

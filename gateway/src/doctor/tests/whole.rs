@@ -347,6 +347,13 @@ async fn a_vault_that_is_not_right_is_told() {
             "refuses the accounts node",
         ),
         (
+            "ssh-host/roles/doorward-host",
+            "allowed_domains",
+            json!("devenv-0"),
+            Verdict::Broken,
+            "refuses the names devenv-0.doorward",
+        ),
+        (
             "ssh/roles/doorward-session",
             "allow_empty_principals",
             json!(true),

@@ -89,7 +89,7 @@ pub(super) const PARAMETERS: [Parameter; 22] = [
         "hosts",
         "*",
         Of::Names,
-        "workspaces that may have a host certificate; * for any",
+        "names of host certificates: each workspace, and each with .doorward behind it; * for any",
     ),
     one(
         "4000000001",

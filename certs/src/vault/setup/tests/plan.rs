@@ -1,10 +1,15 @@
 //! Steps against what a Vault holds: made, changed, left alone, refused.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use serde_json::{Map, Value, json};
 
 use super::{
     super::{GatewayLogin, Kind, Live, Names, Needs, Plan, Step, Verdict, plan::name_accessor, steps},
     needs, people,
+};
+use crate::{
+    Capabilities, HostKey, Login, Recording, RemoteForward, SessionRequest, Sftp, Terms, WorkspaceName, WorkspaceUid,
 };
 
 /// A Vault that holds these steps, and shows them as Vault does.
@@ -277,4 +282,65 @@ fn any_name_is_asked_for_only_where_it_has_to_be() {
         role(&as_people, "ssh/roles/doorward-session")["allowed_users"],
         "{{identity.entity.aliases.(accessor).name}}"
     );
+}
+
+/// The extensions of a session that may do everything that there is to be allowed.
+fn everything() -> BTreeSet<String> {
+    let request = SessionRequest {
+        subject: HostKey::generate().unwrap().public_key().clone(),
+        session: uuid::Uuid::now_v7(),
+        workspace: WorkspaceName::try_from("devenv-0").unwrap(),
+        workspace_uid: WorkspaceUid::try_from("uid-0").unwrap(),
+        user: "bob".into(),
+        terms: Terms {
+            login: Login::try_from("node").unwrap(),
+            // Every field by name: a new one has to be thought of here.
+            capabilities: Capabilities {
+                shell: true,
+                exec: true,
+                pty: true,
+                sftp: Sftp::ReadWrite,
+                agent_forwarding: true,
+                x11_forwarding: true,
+                local_forward: vec!["*:*".into()],
+                remote_forward: RemoteForward::Any,
+            },
+            recording: Recording {
+                input: true,
+                bulk_limit: 1,
+            },
+            longest: Duration::from_secs(3600),
+        },
+        valid_for: Duration::from_secs(60),
+    };
+    request.wanted().unwrap().extensions.into_keys().collect()
+}
+
+#[test]
+fn the_role_of_sessions_allows_what_sessions_carry_and_nothing_else() {
+    for needs in [needs(), as_people()] {
+        let role = steps(&needs)
+            .into_iter()
+            .find(|step| step.path == "ssh/roles/doorward-session")
+            .unwrap();
+        let allowed = role.body["allowed_extensions"].as_str().unwrap();
+        let allowed: BTreeSet<String> = allowed.split(',').map(str::to_owned).collect();
+        assert_eq!(allowed, everything());
+    }
+}
+
+/// No name that the agent reads is left out of the list, so that none can be granted which Vault does not sign.
+#[test]
+fn every_extension_that_has_a_name_is_in_the_one_list() {
+    let source = include_str!("../../../extension.rs");
+    let names: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub(crate) const ")?.split_once(": &str = \""))
+        .filter_map(|(_, rest)| rest.strip_suffix("\";"))
+        .filter(|name| *name != crate::extension::NAMESPACE)
+        .collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(crate::extension::OF_SESSIONS.contains(&name), "{name}");
+    }
 }
