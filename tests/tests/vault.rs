@@ -6,12 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use doorward_audit::Event;
-use doorward_certs::vault::{Login, Settings, SignAs, Vault as Authority};
+use doorward_certs::vault::setup::{Admin, GatewayLogin, Names, Needs, steps};
+use doorward_certs::vault::{Login, Settings, SignAs, Transport, Vault as Authority};
 use doorward_certs::{
     Authority as Signs, Capabilities, HostKey, Login as Account, Recording, Secret, SessionRequest, Terms, UserToken,
     WorkspaceName, WorkspaceUid,
 };
-use doorward_dev::parts::vault::{SetUp, Storage};
+use doorward_dev::parts::vault::{AppRole, Storage};
 use doorward_dev::parts::{KEYCLOAK, VAULT, Vault};
 use doorward_dev::stack::{Options, Real, Stack};
 use serde_json::{Value, json};
@@ -413,14 +414,10 @@ async fn a_standby_hands_on_what_it_is_asked_and_says_so_when_it_cannot() -> Res
     let Had::Here(mut vault) = own_vault(PLACE, name, Storage::Raft).await? else {
         return Ok(());
     };
-    let role = SetUp::new("node").apply(vault.root()).await?;
     let folder = tempfile::tempdir()?;
     let (role_id_file, secret_id_file) = (folder.path().join("role-id"), folder.path().join("secret-id"));
-    fs::write(&role_id_file, role.role_id)?;
-    fs::write(&secret_id_file, role.secret_id)?;
-    let standby = vault.add_standby().await?;
-    let signs = Signs::Vault(Authority::new(Settings {
-        address: standby.parse()?,
+    let settings = Settings {
+        address: vault.url().parse()?,
         ca: Some(vault.ca_file().to_owned()),
         namespace: None,
         user_mount: "ssh".into(),
@@ -431,12 +428,21 @@ async fn a_standby_hands_on_what_it_is_asked_and_says_so_when_it_cannot() -> Res
         sign_as: SignAs::Gateway,
         login: Login::AppRole {
             mount: "approle".into(),
-            role_id_file,
-            secret_id_file,
+            role_id_file: role_id_file.clone(),
+            secret_id_file: secret_id_file.clone(),
         },
         timeout: Duration::from_secs(4),
         signings_per_second: 1000,
         signings_per_user_per_minute: 100_000,
+    };
+    set_up(&vault, &settings).await?;
+    let role = AppRole::hand_out(vault.root(), "doorward-gateway").await?;
+    fs::write(&role_id_file, role.role_id)?;
+    fs::write(&secret_id_file, role.secret_id)?;
+    let standby = vault.add_standby().await?;
+    let signs = Signs::Vault(Authority::new(Settings {
+        address: standby.parse()?,
+        ..settings
     })?);
     until("the standby hands a signing on", async || {
         Ok((code(&signs).await == "signed").then_some(()))
@@ -454,6 +460,33 @@ async fn a_standby_hands_on_what_it_is_asked_and_says_so_when_it_cannot() -> Res
         Ok((code(&signs).await == "signed").then_some(()))
     })
     .await
+}
+
+/// Has Vault hold what a gateway with these settings needs.
+async fn set_up(vault: &Vault, settings: &Settings) -> Result<()> {
+    let needs = Needs {
+        user_mount: settings.user_mount.clone(),
+        host_mount: settings.host_mount.clone(),
+        session_role: settings.session_role.clone(),
+        link_role: settings.link_role.clone(),
+        host_role: settings.host_role.clone(),
+        logins: Names::These(vec!["node".to_owned()]),
+        hosts: Names::Any,
+        session_life: Duration::from_secs(120),
+        link_life: Duration::from_secs(3600),
+        host_life: Duration::from_secs(3600),
+        login: GatewayLogin::AppRole {
+            mount: "approle".to_owned(),
+            role: "doorward-gateway".to_owned(),
+        },
+        user_login: None,
+    };
+    let (transport, token) = (Transport::new(settings)?, vault.root().token().context("a token")?);
+    let token = Secret::new(token.to_owned());
+    let admin = Admin::new(&transport, &token);
+    let plan = admin.plan(steps(&needs)).await?;
+    admin.apply(&plan).await?;
+    Ok(())
 }
 
 /// How a signing for bob ends.

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use doorward_dev::parts::vault::{SetUp, Settings, Storage};
+use doorward_dev::parts::vault::{AppRole, Settings, Storage};
 use doorward_dev::parts::{KEYCLOAK, Keycloak, Part, VAULT, Vault, keycloak};
 use serde_json::{Value, json};
 
@@ -56,6 +56,33 @@ fn running_in(dir: &Path) -> usize {
         .count()
 }
 
+/// An SSH engine that signs for `node`, and a login that may have it do so.
+async fn set_up(vault: &Vault) -> AppRole {
+    let role = json!({
+        "key_type": "ca", "allow_user_certificates": true, "allowed_users": "node", "allow_user_key_ids": true,
+        "allowed_extensions": "shell@doorward,session@doorward", "ttl": "1m",
+    });
+    let sign = "path \"team/ssh/sign/doorward-session\" { capabilities = [\"update\"] }";
+    for (path, body) in [
+        ("sys/mounts/team/ssh", json!({"type": "ssh"})),
+        (
+            "team/ssh/config/ca",
+            json!({"generate_signing_key": true, "key_type": "ed25519"}),
+        ),
+        (
+            "sys/mounts/team/ssh/tune",
+            json!({"audit_non_hmac_request_keys": ["key_id"]}),
+        ),
+        ("team/ssh/roles/doorward-session", role),
+        ("sys/policies/acl/team", json!({"policy": sign})),
+        ("sys/auth/approle", json!({"type": "approle"})),
+        ("auth/approle/role/team", json!({"token_policies": ["team"]})),
+    ] {
+        vault.root().write(path, &body).await.unwrap();
+    }
+    AppRole::hand_out(vault.root(), "team").await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vault_signs_is_sealed_stopped_and_killed_and_comes_back_as_it_was() {
     if !have(
@@ -68,8 +95,7 @@ async fn a_vault_signs_is_sealed_stopped_and_killed_and_comes_back_as_it_was() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut vault = vault(dir.path(), Storage::File).await;
-    let setup = SetUp::named("node", "team");
-    let gateway = setup.apply(vault.root()).await.unwrap();
+    let gateway = set_up(&vault).await;
     let login = json!({"role_id": gateway.role_id, "secret_id": gateway.secret_id});
     let token = vault.root().write("auth/approle/login", &login).await.unwrap();
     let gateway = vault.root().with_token(token["auth"]["client_token"].as_str().unwrap());

@@ -74,7 +74,7 @@ pub(super) fn write_gateway(
         workspace: workspaces.collect(),
     };
     write_private(&layout.file("policy.toml"), include_bytes!("policy.toml"))?;
-    write(layout, "gateway.toml", &file)
+    write(layout, GATEWAY_FILE, &file)
 }
 
 pub(super) fn write_agent(layout: &Layout, login: &str, listen: &[SocketAddr]) -> Result<(), Error> {
@@ -118,6 +118,9 @@ fn write(layout: &Layout, name: &str, file: &impl Serialize) -> Result<(), Error
     })?;
     write_private(&layout.file(name), text.as_bytes())
 }
+
+/// The gateway's configuration.
+pub(super) const GATEWAY_FILE: &str = "gateway.toml";
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]

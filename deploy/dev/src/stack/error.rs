@@ -50,6 +50,14 @@ pub enum Error {
         /// Why.
         source: crate::parts::Error,
     },
+    /// Vault was not set up for the gateway.
+    #[error("`doorward-gateway vault apply` failed ({status}):\n{output}")]
+    SetUp {
+        /// How it ended.
+        status: String,
+        /// What it printed.
+        output: String,
+    },
     /// The client said no.
     #[error("`doorward {command}` failed ({status}):\n{output}")]
     Client {

@@ -132,6 +132,7 @@ impl Stack {
             stack.start_issuer().await?;
         }
         stack.start_agent().await?;
+        stack.set_vault_up().await?;
         stack.start_gateway().await?;
         if let Some(person) = &options.login {
             stack.log_in(&stack.client, person, Flow::Device).await?;
@@ -358,7 +359,7 @@ impl Stack {
         Ok(())
     }
 
-    async fn start_gateway(&mut self) -> Result<(), Error> {
+    fn write_gateway(&self) -> Result<(), Error> {
         let authority = real::authority(self.real, self.vault.as_ref());
         config::write_gateway(
             &self.layout,
@@ -371,8 +372,12 @@ impl Stack {
             authority,
             &self.account,
             &self.agents,
-        )?;
-        let args = self.run_with("gateway.toml");
+        )
+    }
+
+    async fn start_gateway(&mut self) -> Result<(), Error> {
+        self.write_gateway()?;
+        let args = self.run_with(config::GATEWAY_FILE);
         let announced: GatewayAnnouncement = self.launch(GATEWAY, &args, |stack| &mut stack.gateway).await?;
         self.addresses = GatewayAddresses {
             listen: announced.listen,

@@ -4,14 +4,16 @@
 //! storage does not stay, because its unseal key is kept nowhere.
 
 use std::fs;
+use std::path::Path;
+use std::process::Stdio;
 
-use serde_json::json;
+use tokio::process::Command;
 
-use super::config::{AppRole, Authority, Local, UserLogin, Vault as VaultSection};
+use super::config::{AppRole, Authority, GATEWAY_FILE, Local, UserLogin, Vault as VaultSection};
 use super::layout::write_private;
 use super::{Error, Stack, keys};
 use crate::parts::keycloak::{self, Realm};
-use crate::parts::vault::{self, SetUp, Storage};
+use crate::parts::vault::{self, Storage};
 use crate::parts::{Keycloak, Vault};
 
 /// Which real servers a stack runs on.
@@ -54,9 +56,6 @@ impl Stack {
         (self.vault, self.keycloak) = (vault, keycloak);
         if let Some((_, realm)) = &self.keycloak {
             self.issuer_url = realm.issuer();
-        }
-        if let Some(vault) = &self.vault {
-            self.set_vault_up(vault).await?;
         }
         Ok(())
     }
@@ -105,28 +104,56 @@ impl Stack {
         }
     }
 
-    async fn set_vault_up(&self, vault: &Vault) -> Result<(), Error> {
-        let setup = SetUp::new(&self.account);
+    /// Has Vault hold what the gateway's configuration needs, as people do it: `doorward-gateway vault apply`.
+    pub(super) async fn set_vault_up(&self) -> Result<(), Error> {
+        let Some(vault) = &self.vault else {
+            return Ok(());
+        };
         let read = |name: &str| {
             let path = self.layout.file(name);
             fs::read_to_string(&path).map_err(Error::file("read", path))
         };
-        for (mount, name) in [(&setup.user_mount, keys::USER_CA), (&setup.host_mount, keys::HOST_CA)] {
-            let key = json!({
-                "private_key": read(name)?,
-                "public_key": read(&format!("{name}.pub"))?,
-                "generate_signing_key": false,
-            });
-            setup.mount(vault.root(), mount, &key).await.map_err(no(VAULT))?;
+        for (mount, name) in [(USER_MOUNT, keys::USER_CA), (HOST_MOUNT, keys::HOST_CA)] {
+            let public = read(&format!("{name}.pub"))?;
+            let mounted = vault::mount_with_key(vault.root(), mount, &read(name)?, &public).await;
+            mounted.map_err(no(VAULT))?;
         }
-        let role = setup.roles_and_login(vault.root()).await.map_err(no(VAULT))?;
+        // A configuration names only files that there are.
+        for name in [ROLE_ID, SECRET_ID] {
+            write_private(&self.layout.file(name), b"")?;
+        }
+        self.write_gateway()?;
+        let token = self.layout.file(ADMIN_TOKEN);
+        write_private(&token, vault.root().token().unwrap_or_default().as_bytes())?;
+        let applied = self.apply(&token).await;
+        fs::remove_file(&token).map_err(Error::file("remove", token))?;
+        applied?;
+        let role = vault::AppRole::hand_out(vault.root(), GATEWAY_ROLE).await;
+        let role = role.map_err(no(VAULT))?;
         write_private(&self.layout.file(ROLE_ID), role.role_id.as_bytes())?;
-        write_private(&self.layout.file(SECRET_ID), role.secret_id.as_bytes())?;
-        if self.real.keycloak {
-            let people = setup.people(vault.root(), &self.issuer_url).await;
-            people.map_err(no(VAULT))?;
+        write_private(&self.layout.file(SECRET_ID), role.secret_id.as_bytes())
+    }
+
+    async fn apply(&self, token: &Path) -> Result<(), Error> {
+        let mut command = Command::new(&self.program);
+        command.args(["gateway", "vault", "apply", "--yes", "--config"]);
+        command
+            .arg(self.layout.file(GATEWAY_FILE))
+            .arg("--token-file")
+            .arg(token);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.map_err(|source| Error::Start {
+            name: "doorward-gateway vault apply",
+            source,
+        })?;
+        if output.status.success() {
+            return Ok(());
         }
-        Ok(())
+        let text = [output.stdout, output.stderr].concat();
+        Err(Error::SetUp {
+            status: output.status.to_string(),
+            output: String::from_utf8_lossy(&text).into_owned(),
+        })
     }
 }
 
@@ -148,8 +175,8 @@ pub(super) fn authority<'a>(real: Real, vault: Option<&'a Vault>) -> Authority<'
             secret_id_file: SECRET_ID,
         },
         user_login: real.keycloak.then_some(UserLogin {
-            mount: vault::PEOPLE_MOUNT,
-            role: vault::PEOPLE_ROLE,
+            mount: "jwt",
+            role: "doorward-user",
         }),
     })
 }
@@ -184,3 +211,9 @@ const VAULT: &str = "vault";
 const KEYCLOAK: &str = "keycloak";
 const ROLE_ID: &str = "vault-role-id";
 const SECRET_ID: &str = "vault-secret-id";
+/// There for as long as Vault is set up.
+const ADMIN_TOKEN: &str = "vault-admin-token";
+/// The names that a gateway's configuration has by default, as a set-up has.
+const USER_MOUNT: &str = "ssh";
+const HOST_MOUNT: &str = "ssh-host";
+const GATEWAY_ROLE: &str = "doorward-gateway";

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 pub use api::Api;
 pub use node::Storage;
-pub use setup::{AppRole, PEOPLE_MOUNT, PEOPLE_ROLE, SetUp};
+pub use setup::{AppRole, mount_with_key};
 
 use super::server::{make_dir, write_private};
 use super::{Error, Found, VAULT};
