@@ -150,7 +150,6 @@ impl Inner {
                         channel: None,
                         bytes: 0,
                         why,
-                        ..Gap::default()
                     }
                     .into(),
                 ),

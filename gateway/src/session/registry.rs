@@ -108,6 +108,14 @@ impl Sessions {
         })
     }
 
+    /// With what an open session was told to end, if it was.
+    #[cfg(test)]
+    pub(crate) fn dismissal(&self, session: Uuid) -> Option<Dismissal> {
+        self.0
+            .table
+            .with(|table| table.live.get(&session)?.kill.borrow().clone())
+    }
+
     /// What an open session stands on; nothing while it is being opened.
     pub(crate) fn standing(&self, session: Uuid) -> Option<Arc<Standing>> {
         self.0.table.with(|table| table.live.get(&session)?.standing.clone())
