@@ -140,6 +140,9 @@ fn numbers(gateway: &Gateway) -> Response<Body> {
             .count(),
     );
     let _ = gateway.identities.ready();
+    if let Some(backlog) = gateway.store.backlog() {
+        metrics::backlog(backlog);
+    }
     let Some(numbers) = metrics::install() else {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "no numbers are kept\n");
     };

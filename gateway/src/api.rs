@@ -331,14 +331,13 @@ async fn file(
         .await
         .map_err(|error| unreadable(&error))?
         .ok_or_else(not_found)?;
-    let size = file.metadata().await.map_err(|error| unreadable(&error))?.len();
+    let size = file.size;
     gateway.journal.append(RecordingViewed {
         session: id,
         user: who.user().to_owned(),
         what: name.to_owned(),
     });
-    // Of a recording that is still written, only what stood there when we looked: the length is promised.
-    let bytes = ReaderStream::with_capacity(tokio::io::AsyncReadExt::take(file, size), CHUNK);
+    let bytes = ReaderStream::with_capacity(file.bytes, CHUNK);
     let frames = bytes.map_ok(move |chunk| {
         // The place is given back with the body.
         let _held = &place;

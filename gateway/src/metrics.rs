@@ -49,6 +49,18 @@ fn describe() {
     );
     metrics::describe_counter!("doorward_keys_fetched_total", "fetches of the issuer's keys by result");
     metrics::describe_gauge!("doorward_sessions", "sessions that are open");
+    metrics::describe_gauge!(
+        "doorward_records_backlog_bytes",
+        "bytes of recordings that the object store lacks"
+    );
+    metrics::describe_gauge!(
+        "doorward_records_backlog_age_seconds",
+        "how long the oldest of them has waited"
+    );
+    metrics::describe_gauge!(
+        "doorward_records_conflicts",
+        "recordings that the object store has with other content"
+    );
     metrics::describe_gauge!("doorward_links", "links to agents that stand");
     metrics::describe_gauge!(
         "doorward_connections_unauthenticated",
@@ -68,6 +80,13 @@ pub fn answered(route: &'static str, status: u16) {
         _ => "5xx",
     };
     counter!("doorward_requests_total", "route" => route, "status" => class).increment(1);
+}
+
+/// What the object store lacks.
+pub fn backlog(backlog: crate::record::Backlog) {
+    gauge!("doorward_records_backlog_bytes").set(backlog.bytes as f64);
+    gauge!("doorward_records_backlog_age_seconds").set(backlog.age.as_secs_f64());
+    gauge!("doorward_records_conflicts").set(backlog.conflicts as f64);
 }
 
 /// Something was refused.

@@ -84,11 +84,7 @@ impl Running {
         let journal = journal::Journal::open(&state.join("journal"), Arc::clone(&credential))
             .await
             .map_err(Error::Journal)?;
-        let records = record::Options {
-            directory: config.records.directory.clone(),
-            commit_interval: config.records.commit_interval,
-        };
-        let store = record::Store::open(records, Arc::clone(&credential), journal.clone())
+        let store = record::Store::open((&config.records).into(), Arc::clone(&credential), journal.clone())
             .await
             .map_err(Error::Records)?;
         let locks = locks::Locks::open(state).map_err(Error::Locks)?;

@@ -43,7 +43,9 @@ pub(crate) fn folder() -> TempDir {
     doorward_certs::Local::create_files(&folder.path().join("user-ca"), &folder.path().join("host-ca")).unwrap();
     fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
     fs::write(folder.path().join("logins.toml"), "[logins]\n\"bob\" = \"bob\"\n").unwrap();
-    private(&folder.path().join("introspection"), "secret");
+    for name in ["introspection", "s3-access-key", "s3-secret-key"] {
+        private(&folder.path().join(name), "secret");
+    }
     folder
 }
 

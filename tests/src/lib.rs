@@ -15,6 +15,7 @@ pub mod raw;
 pub mod second;
 pub mod side;
 pub mod sshd;
+pub mod store;
 pub mod stranger;
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use doorward_dev::parts::vault::Storage;
-use doorward_dev::parts::{Part, VAULT, Vault, vault};
+use doorward_dev::parts::{MINIO, Part, S3, VAULT, VERSITYGW, Vault, s3, vault};
 use tokio::sync::OnceCell;
 
 /// The executable that acts as each program, and a folder for the servers' files.
@@ -74,6 +74,47 @@ pub async fn own_vault(place: Place, test: &str, storage: Storage) -> Result<Had
     Ok(Had::Here(start_vault(place, test, storage).await?))
 }
 
+/// The object store that the tests of this process share, each with a bucket of its own.
+///
+/// # Errors
+/// It can be had and does not come up.
+pub async fn shared_s3(place: Place, test: &str, kind: s3::Kind) -> Result<Had<&'static S3>> {
+    static MINIO_HERE: OnceCell<S3> = OnceCell::const_new();
+    static VERSITYGW_HERE: OnceCell<S3> = OnceCell::const_new();
+    let (part, here, name) = match kind {
+        s3::Kind::Minio => (&MINIO, &MINIO_HERE, "minio"),
+        s3::Kind::Versitygw => (&VERSITYGW, &VERSITYGW_HERE, "versitygw"),
+    };
+    if !had(part, place, test).await? {
+        return Ok(Had::Skipped);
+    }
+    Ok(Had::Here(here.get_or_try_init(|| start_s3(place, name, kind)).await?))
+}
+
+/// An object store for one test alone, in a folder of the test's name.
+///
+/// # Errors
+/// It can be had and does not come up.
+pub async fn own_s3(place: Place, test: &str, kind: s3::Kind) -> Result<Had<S3>> {
+    let part = match kind {
+        s3::Kind::Minio => &MINIO,
+        s3::Kind::Versitygw => &VERSITYGW,
+    };
+    if !had(part, place, test).await? {
+        return Ok(Had::Skipped);
+    }
+    Ok(Had::Here(start_s3(place, test, kind).await?))
+}
+
+async fn start_s3(place: Place, name: &str, kind: s3::Kind) -> Result<S3> {
+    let settings = s3::Settings {
+        kind,
+        folder: fresh(place, name)?,
+        program: Some(PathBuf::from(place.program)),
+    };
+    Ok(S3::start(settings).await?)
+}
+
 async fn start_vault(place: Place, name: &str, storage: Storage) -> Result<Vault> {
     let settings = vault::Settings {
         folder: fresh(place, name)?,
@@ -83,7 +124,11 @@ async fn start_vault(place: Place, name: &str, storage: Storage) -> Result<Vault
     Ok(Vault::start(settings).await?)
 }
 
-fn fresh(place: Place, name: &str) -> Result<PathBuf> {
+/// An empty folder for a test.
+///
+/// # Errors
+/// It cannot be made.
+pub fn fresh(place: Place, name: &str) -> Result<PathBuf> {
     let folder = Path::new(place.tmp).join(place.file).join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;

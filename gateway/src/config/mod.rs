@@ -13,6 +13,7 @@ pub(crate) mod document;
 mod issuer;
 mod login_rule;
 mod read;
+mod records;
 pub(crate) mod secret_file;
 mod vault;
 
@@ -20,6 +21,7 @@ pub use document::{Fault, Faults};
 pub(crate) use issuer::domain;
 pub use issuer::{ClaimPath, ClaimPathError, Dpop, GroupsForm, Introspection, Oidc, TokenKind};
 pub use login_rule::{LoginRule, LoginTable, Template};
+pub use records::{Acknowledge, Records, S3, S3Credentials};
 
 /// A configuration that was checked.
 #[derive(Debug, Clone)]
@@ -110,15 +112,6 @@ impl Authority {
 pub struct Link {
     /// The gateway's own ed25519 key, OpenSSH format; made if it is missing.
     pub key: PathBuf,
-}
-
-/// `[records]`: the recordings.
-#[derive(Debug, Clone)]
-pub struct Records {
-    /// Where recordings are kept. Made if it is missing.
-    pub directory: PathBuf,
-    /// How long writes are collected before one fsync makes them durable.
-    pub commit_interval: Duration,
 }
 
 /// `[policy]`: where the policy is read from.

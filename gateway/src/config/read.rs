@@ -13,9 +13,9 @@ use toml::de::DeValue;
 use url::Host;
 
 use super::{
-    Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Records, Session,
+    Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Session,
     document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
-    issuer, secret_file, vault,
+    issuer, records, secret_file, vault,
 };
 use crate::{listen, policy, workspace::Workspace};
 
@@ -51,7 +51,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
     let oidc = issuer::read_all(top, base, others);
     let authority = top.required_section("authority", |section| read_authority(section, base));
     let link = top.required_section("link", |section| read_link(section, base));
-    let records = top.required_section("records", |section| read_records(section, base));
+    let records = top.required_section("records", |section| records::read(section, base));
     let policy = top.required_section("policy", |section| read_policy(section, base, others));
     let limits = match top.has("limits") {
         true => top.section("limits", |section| Some(read_limits(section))),
@@ -177,19 +177,6 @@ fn read_link(section: &Section<'_>, base: &Path) -> Option<Link> {
         Ok(file)
     });
     Some(Link { key: key? })
-}
-
-fn read_records(section: &Section<'_>, base: &Path) -> Option<Records> {
-    let directory = section.required("directory", path(base));
-    let commit_interval = section.or(
-        "commit-interval",
-        Duration::from_millis(20),
-        duration(Duration::from_millis(1), Duration::from_secs(5)),
-    );
-    Some(Records {
-        directory: directory?,
-        commit_interval,
-    })
 }
 
 fn read_policy(section: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<PolicyFile> {

@@ -462,8 +462,8 @@ fn the_document_tells_the_truth() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    let [gateway, issuers, vault, roles] = samples[..] else {
-        panic!("four samples")
+    let [gateway, issuers, vault, s3, roles] = samples[..] else {
+        panic!("five samples")
     };
     let (before, rest) = gateway.split_once("[oidc]").unwrap();
     let (_, after) = rest.split_once("[authority.local]").unwrap();
@@ -479,7 +479,7 @@ fn the_document_tells_the_truth() {
     );
     crate::policy::Roles::parse(Path::new("policy.toml"), roles).unwrap();
     // Every default that is commented out, said aloud; files that are not there stay unsaid.
-    let unsaid = ["ca ", "namespace", "owner", "join"];
+    let unsaid = ["ca ", "namespace", "owner", "join", "prefix"];
     let aloud = |sample: &str| -> String {
         let line = |line: &str| match line.strip_prefix("# ") {
             Some(key) if !unsaid.iter().any(|name| key.starts_with(name)) => format!("{key}\n"),
@@ -493,7 +493,11 @@ fn the_document_tells_the_truth() {
         text.replace(&folder, "")
     };
     let local = &gateway[gateway.find("[authority.local]").unwrap()..gateway.find("[link]").unwrap()];
-    for sample in [gateway.to_owned(), gateway.replace(local, vault)] {
+    for sample in [
+        gateway.to_owned(),
+        gateway.replace(local, vault),
+        format!("{gateway}\n{s3}"),
+    ] {
         let ((as_shown, _), (said_aloud, _)) = (load(&sample), load(&aloud(&sample)));
         assert_eq!(show(as_shown.unwrap()), show(said_aloud.unwrap()));
     }
@@ -503,4 +507,52 @@ fn the_document_tells_the_truth() {
         assert!(document.contains(&row), "{row}");
     }
     assert_eq!(document.matches("| `").count(), crate::refusal::RefusalCode::ALL.len());
+}
+
+/// Every fault of an object store's section, and none of a good one.
+#[test]
+fn an_object_store_is_checked() {
+    let good = "[records.s3]\nendpoint = \"https://s3.example\"\nbucket = \"some.bucket-1\"\n\
+                access-key-file = \"s3-access-key\"\nsecret-key-file = \"s3-secret-key\"\n";
+    let with = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        load(&testing::text("https://issuer.example", &good.replacen(from, to, 1))).0
+    };
+    let s3 = with("some", "some").unwrap().records.s3.unwrap();
+    assert_eq!((s3.acknowledge, &*s3.region), (Acknowledge::Spool, "us-east-1"));
+    let keys = "access-key-file = \"s3-access-key\"\nsecret-key-file = \"s3-secret-key\"\n";
+    let pod = "web-identity = { role-arn = \"arn:aws:iam::1:role/x\", token-file = \"token\" }\n";
+    with(keys, pod).unwrap();
+    for (from, to, said) in [
+        ("https:", "http:", "must be https, or http on loopback"),
+        ("s3.example", "s3.example/path", "scheme, host and port alone"),
+        ("s3.example", "me:secret@s3.example", "scheme, host and port alone"),
+        ("some.bucket", "../bucket", "is no name of a bucket"),
+        ("some.bucket-1", "Bucket", "is no name of a bucket"),
+        (keys, "", "needs `access-key-file`"),
+        (keys, &format!("{keys}{pod}"), "one of the two says who we are"),
+        ("s3-secret-key", "missing", "does not exist"),
+        (
+            keys,
+            &format!("{keys}prefix = \"a/../b\"\n"),
+            "with slashes between them",
+        ),
+        (keys, &format!("{keys}region = \"a b\"\n"), "is no region"),
+        (
+            keys,
+            &format!("{keys}acknowledge = \"never\"\n"),
+            "\"spool\" or \"stored\"",
+        ),
+        (keys, &format!("{keys}spool-limit = \"1KiB\"\n"), "at least"),
+        (keys, &format!("{keys}verify = false\n"), "verify"),
+    ] {
+        let Err(Faults(faults)) = with(from, to) else {
+            panic!("{to:?} was taken")
+        };
+        assert!(
+            faults.len() == 1 && faults[0].line.is_some() && faults[0].text.contains(said),
+            "{to:?}: {faults:?}"
+        );
+        assert!(!faults[0].text.contains("secret@"), "{faults:?}");
+    }
 }

@@ -92,7 +92,7 @@ async fn round(store: &Arc<Inner>, workers: &Arc<Semaphore>) {
 }
 
 /// Stores what waits in a slot, and closes it if that was asked for.
-fn work(store: &Inner, slot: &Slot) {
+fn work(store: &Inner, slot: &Arc<Slot>) {
     let waiting = slot.take();
     slot.writer.with(|writer| {
         if let Some(key) = waiting.key {
@@ -100,8 +100,13 @@ fn work(store: &Inner, slot: &Slot) {
         }
         let mut failure = slot.progress.borrow().failure.clone();
         if failure.is_none() {
-            let stored = waiting.chunks.into_iter().try_for_each(|chunk| writer.absorb(chunk));
+            let room = match &store.shipping {
+                Some(shipping) if !waiting.chunks.is_empty() => shipping.ready().map_err(Failure::Storage),
+                _ => Ok(()),
+            };
+            let stored = room.and_then(|()| waiting.chunks.into_iter().try_for_each(|chunk| writer.absorb(chunk)));
             failure = stored.err();
+            let turned = writer.has_heads();
             // What came before a fault of the chain is good and stays.
             if !matches!(failure, Some(Failure::Storage(_)))
                 && let Err(broken) = writer.commit().and_then(|_| store.countersign(slot, writer))
@@ -112,7 +117,13 @@ fn work(store: &Inner, slot: &Slot) {
                 store.health.fail(text);
             }
             let durable = writer.durable();
+            if let Some(shipping) = &store.shipping {
+                shipping.written(slot, durable, turned);
+            }
+            // Where an acknowledgement waits for the bucket, whoever ships says how far it has come.
+            let waits = store.shipping.as_ref().is_some_and(|shipping| shipping.stored);
             slot.progress.send_if_modified(|now| {
+                let durable = if waits { now.durable } else { durable };
                 let changed = now.durable != durable || failure.is_some();
                 now.durable = durable;
                 now.failure.clone_from(&failure);

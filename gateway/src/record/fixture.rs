@@ -84,6 +84,7 @@ async fn open_store(dir: &Path, credential: &Arc<Credential>, journal: &Journal)
     let options = Options {
         directory: dir.join("records"),
         commit_interval: Duration::from_millis(2),
+        s3: None,
     };
     Store::open(options, Arc::clone(credential), journal.clone())
         .await

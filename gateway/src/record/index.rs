@@ -132,4 +132,4 @@ fn text(session: &SessionIndex) -> io::Result<Vec<u8>> {
 }
 
 /// At a few hundred bytes each, some ten megabytes.
-const MOST_KEPT: usize = 50_000;
+pub(super) const MOST_KEPT: usize = 50_000;

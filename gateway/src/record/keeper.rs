@@ -76,7 +76,8 @@ async fn look(store: &Arc<Inner>) {
         owner.close_broken()
     });
     match probed.await {
-        Ok(Ok(())) => store.health.recover(),
+        Ok(Ok(())) if store.shipping.as_ref().is_none_or(|shipping| shipping.ready().is_ok()) => store.health.recover(),
+        Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the record store still fails"),
         Err(error) => tracing::error!(%error, "probe of the record store"),
     }
@@ -97,10 +98,7 @@ async fn close_forgotten(store: &Arc<Inner>) {
 /// Writes, syncs and removes a file that is large enough to show that there is room again.
 fn probe(root: &Path) -> io::Result<()> {
     let path = root.join(".probe");
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    layout::remove(&path)?;
     let mut file = layout::create_new(&path)?;
     let written = file.write_all(&vec![0; PROBE_BYTES]).and_then(|()| file.sync_all());
     let removed = std::fs::remove_file(&path);

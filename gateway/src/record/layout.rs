@@ -16,7 +16,12 @@ pub(super) const INDEX: &str = "session.json";
 
 /// The folder of a session below `root`; `None` for an id that carries no time.
 pub(super) fn session_dir(root: &Path, session: Uuid) -> Option<PathBuf> {
-    Some(root.join(day(session)?).join(session.hyphenated().to_string()))
+    Some(root.join(session_folder(session)?))
+}
+
+/// The same as a name with slashes, below the root or a bucket's prefix.
+pub(super) fn session_folder(session: Uuid) -> Option<String> {
+    Some(format!("{}/{}", day(session)?, session.hyphenated()))
 }
 
 /// The UTC day on which the session began, `YYYY-MM-DD`.
@@ -104,13 +109,18 @@ pub(super) fn sync_session(dir: &Path) -> io::Result<()> {
     dir.ancestors().take(3).try_for_each(sync_dir)
 }
 
+/// Removes a file, which need not be there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Replaces `dir/name` as a whole: a reader sees the old text or the new, and the new is durable.
 pub(super) fn replace(dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     let fresh = dir.join(format!(".{name}.new"));
-    match std::fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(&fresh)?;
     let mut file = create_new(&fresh)?;
     file.write_all(text)?;
     file.sync_all()?;

@@ -5,15 +5,19 @@
 //! in [`Progress`], and only that may be acknowledged. The store never rewrites a block, never
 //! takes a failed fsync for a good one, and refuses new sessions while its disk refuses bytes.
 
+mod bucket;
 mod commit;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod index;
 mod keeper;
 mod layout;
+mod pieces;
 mod receipts;
 mod recovery;
+mod remote;
 mod repair;
+mod ship;
 mod slot;
 mod store;
 #[cfg(test)]
@@ -23,9 +27,15 @@ mod writer;
 use std::fs::File as StdFile;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
+use tokio::io::AsyncRead;
+
+use crate::config;
+
 pub use index::Filter;
+pub use ship::Backlog;
 pub use slot::{Progress, Recording};
 pub use store::{ResumeError, Store};
 
@@ -36,6 +46,18 @@ pub struct Options {
     pub directory: PathBuf,
     /// Least time between two rounds of fsync. The first bytes after a quiet time do not wait.
     pub commit_interval: Duration,
+    /// The object store behind the folder.
+    pub s3: Option<config::S3>,
+}
+
+impl From<&config::Records> for Options {
+    fn from(records: &config::Records) -> Self {
+        Self {
+            directory: records.directory.clone(),
+            commit_interval: records.commit_interval,
+            s3: records.s3.clone(),
+        }
+    }
 }
 
 /// Who opened a session, for the index.
@@ -81,6 +103,14 @@ pub struct FileEntry {
     pub name: String,
     /// Its size in bytes at the time of asking.
     pub size: u64,
+}
+
+/// The bytes of a file of a recording, wherever it lies.
+pub struct Content {
+    /// How many there are; a recording that is still written may have more later.
+    pub size: u64,
+    /// The bytes.
+    pub bytes: Pin<Box<dyn AsyncRead + Send>>,
 }
 
 /// Why a recording cannot go on.

@@ -10,6 +10,7 @@ use doorward_audit::receipt::{self, Durable, Statement};
 use doorward_audit::{HeadCountersigned, Outcome, SessionEnded, SessionIndex};
 use uuid::Uuid;
 
+use super::ship::SHIPPED;
 use super::slot::Slot;
 use super::store::{Claim, Inner, ResumeError, unix_ms};
 use super::writer::Writer;
@@ -47,6 +48,10 @@ impl Inner {
         {
             return Err(ResumeError::Open);
         }
+        // What follows is not in the bucket, whatever is.
+        if let Some(dir) = layout::session_dir(&self.root, session) {
+            layout::remove(&dir.join(SHIPPED)).map_err(failed)?;
+        }
         let mut writer = self.recover(session, None)?;
         if writer.finished() {
             let entry = self.close(session, &mut writer, &Closing::stopped())?;
@@ -56,7 +61,8 @@ impl Inner {
             });
         }
         self.unclosed.with(|unclosed| unclosed.remove(&session));
-        Ok(Slot::new(session, writer, claim))
+        let waits = self.shipping.as_ref().is_some_and(|shipping| shipping.stored);
+        Ok(Slot::resumed(session, writer, claim, waits))
     }
 
     /// Brings a recording back to its last whole block and makes up for receipts that are missing.
@@ -158,6 +164,9 @@ impl Inner {
         };
         index::write(writer.dir(), &entry).map_err(|e| Failure::storage("write a session's index", &e))?;
         self.index.with(|index| index.put(entry.clone()));
+        if let Some(shipping) = &self.shipping {
+            shipping.closed(session, writer.durable());
+        }
         Ok(entry)
     }
 

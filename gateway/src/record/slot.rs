@@ -79,6 +79,16 @@ impl Slot {
         }
     }
 
+    /// The slot of a recording that goes on. Where an acknowledgement waits for the bucket, how much of it is there is found
+    /// out first.
+    pub(super) fn resumed(session: Uuid, writer: Writer, claim: Claim, waits: bool) -> Self {
+        let slot = Self::new(session, writer, claim);
+        if waits {
+            slot.progress.send_modify(|now| now.durable = 0);
+        }
+        slot
+    }
+
     /// Takes what waits. The slot stays `queued` until [`Slot::rest`].
     pub(super) fn take(&self) -> Inbox {
         self.inbox.with(|inbox| {

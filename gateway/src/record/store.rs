@@ -15,9 +15,10 @@ use super::commit::{self, Commits};
 use super::index::{self, Index};
 use super::keeper::{self, Health};
 use super::repair::Broken;
+use super::ship::{self, Shipping};
 use super::slot::{Recording, Slot};
 use super::writer::Writer;
-use super::{Closing, Disk, Failure, FileEntry, Filter, Options, Start, layout};
+use super::{Backlog, Closing, Content, Disk, Failure, FileEntry, Filter, Options, Start, layout, remote};
 use crate::guarded::Guarded;
 use crate::journal::Journal;
 use crate::link::Credential;
@@ -31,6 +32,8 @@ pub(super) struct Inner {
     pub(super) disk: Disk,
     pub(super) commits: Commits,
     pub(super) health: Health,
+    /// The way to the object store, where there is one.
+    pub(super) shipping: Option<Arc<Shipping>>,
     pub(super) tasks: TaskTracker,
     pub(super) credential: Arc<Credential>,
     pub(super) journal: Journal,
@@ -72,7 +75,8 @@ impl Store {
     /// here and closed later: when their agent has nothing left of them, or after two minutes.
     ///
     /// # Errors
-    /// When the folder cannot be made or read.
+    /// When the folder cannot be made or read, or the settings of the object store cannot be used. The object store itself is
+    /// not asked: a gateway starts without it.
     pub async fn open(options: Options, credential: Arc<Credential>, journal: Journal) -> io::Result<Self> {
         Self::open_on(Disk::REAL, options, credential, journal).await
     }
@@ -80,6 +84,22 @@ impl Store {
     pub(super) async fn open_on(
         disk: Disk,
         options: Options,
+        credential: Arc<Credential>,
+        journal: Journal,
+    ) -> io::Result<Self> {
+        let shipping = options
+            .s3
+            .as_ref()
+            .map(Shipping::new)
+            .transpose()
+            .map_err(io::Error::other)?;
+        Self::open_with(disk, options, shipping, credential, journal).await
+    }
+
+    pub(super) async fn open_with(
+        disk: Disk,
+        options: Options,
+        shipping: Option<Shipping>,
         credential: Arc<Credential>,
         journal: Journal,
     ) -> io::Result<Self> {
@@ -96,6 +116,7 @@ impl Store {
             disk,
             commits: Commits::new(options.commit_interval),
             health: Health::default(),
+            shipping: shipping.map(Arc::new),
             tasks: TaskTracker::new(),
             credential,
             journal,
@@ -107,15 +128,25 @@ impl Store {
         });
         inner.tasks.spawn(commit::serve(Arc::clone(&inner), inner.stop.clone()));
         inner.tasks.spawn(keeper::keep(Arc::clone(&inner), inner.stop.clone()));
+        inner.tasks.spawn(ship::serve(Arc::clone(&inner), inner.stop.clone()));
+        inner.tasks.spawn(ship::sweep(Arc::clone(&inner), inner.stop.clone()));
+        inner
+            .tasks
+            .spawn(remote::follow(Arc::clone(&inner), inner.stop.clone()));
         Ok(Self(inner))
     }
 
-    /// Whether the disk takes bytes; otherwise why not.
+    /// Whether the disk takes bytes, and the spool has room for them; otherwise why not.
     ///
     /// # Errors
     /// A sentence for the operator.
     pub fn ready(&self) -> Result<(), String> {
-        self.0.health.ready()
+        self.0.ready()
+    }
+
+    /// What the object store lacks; `None` where there is none.
+    pub fn backlog(&self) -> Option<Backlog> {
+        self.0.shipping.as_ref().map(|shipping| shipping.backlog())
     }
 
     /// Makes the folder of a new session. It becomes durable at once, but nobody waits for it: no
@@ -144,6 +175,9 @@ impl Store {
         if !closed.is_ok_and(|index| index.record_bytes == 0) {
             return;
         }
+        if let Some(shipping) = &self.0.shipping {
+            shipping.forget(session);
+        }
         let inner = Arc::clone(&self.0);
         let removed = self.0.tasks.spawn_blocking(move || {
             if let Some(dir) = layout::session_dir(&inner.root, session) {
@@ -163,6 +197,10 @@ impl Store {
     /// # Errors
     /// [`ResumeError`] says why not; nothing was changed then.
     pub async fn resume(&self, session: Uuid, workspace_uid: &str) -> Result<Recording, ResumeError> {
+        if let Some(shipping) = &self.0.shipping {
+            let restored = remote::restore(&self.0, &shipping.bucket, session).await;
+            restored.map_err(|error| Failure::storage("bring a recording back from the object store", &error))?;
+        }
         let inner = Arc::clone(&self.0);
         let uid = workspace_uid.to_owned();
         let opened = self.0.tasks.spawn_blocking(move || inner.reopen(session, &uid));
@@ -203,14 +241,28 @@ impl Store {
         }
         let root = self.0.root.clone();
         let read = tokio::task::spawn_blocking(move || index::read(&root, session));
-        read.await.ok()?.ok()?
+        if let Some(found) = read.await.ok()?.ok()? {
+            return Some(found);
+        }
+        let found = remote::index(&self.0.shipping.as_ref()?.bucket, session).await;
+        found
+            .inspect_err(|error| tracing::warn!(%session, %error, "recording cannot be looked up"))
+            .ok()?
     }
 
     /// The files of a session, by name.
     ///
     /// # Errors
-    /// Those of the file system; a session without a folder has no files.
+    /// Those of the file system or the object store; a session without a folder has no files.
     pub async fn files(&self, session: Uuid) -> io::Result<Vec<FileEntry>> {
+        let files = self.local_files(session).await?;
+        match &self.0.shipping {
+            Some(shipping) if files.is_empty() => remote::files(&shipping.bucket, session).await,
+            _ => Ok(files),
+        }
+    }
+
+    async fn local_files(&self, session: Uuid) -> io::Result<Vec<FileEntry>> {
         let Some(dir) = layout::session_dir(&self.0.root, session) else {
             return Ok(Vec::new());
         };
@@ -239,8 +291,8 @@ impl Store {
     /// Opens one file of a session; `None` for a name that is not ours or a file that is not there.
     ///
     /// # Errors
-    /// Those of the file system.
-    pub async fn file(&self, session: Uuid, name: &str) -> io::Result<Option<tokio::fs::File>> {
+    /// Those of the file system or the object store.
+    pub async fn file(&self, session: Uuid, name: &str) -> io::Result<Option<Content>> {
         let Some(dir) = layout::session_dir(&self.0.root, session) else {
             return Ok(None);
         };
@@ -248,8 +300,16 @@ impl Store {
             return Ok(None);
         }
         match tokio::fs::File::open(dir.join(name)).await {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Of a recording that is still written, only what stands there now.
+            Ok(file) => {
+                let size = file.metadata().await?.len();
+                let bytes = Box::pin(tokio::io::AsyncReadExt::take(file, size));
+                Ok(Some(Content { size, bytes }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match &self.0.shipping {
+                Some(shipping) => remote::file(&shipping.bucket, session, name).await,
+                None => Ok(None),
+            },
             Err(error) => Err(error),
         }
     }
@@ -270,6 +330,12 @@ impl std::fmt::Debug for Store {
 }
 
 impl Inner {
+    /// Whether the store takes bytes.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        self.health.ready()?;
+        self.shipping.as_ref().map_or(Ok(()), |shipping| shipping.ready())
+    }
+
     /// Claims a session and makes its folder. Blocks.
     fn make(self: &Arc<Self>, start: Start) -> Result<Slot, Failure> {
         let session = start.session;

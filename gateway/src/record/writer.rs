@@ -102,6 +102,11 @@ impl Writer {
         self.finished
     }
 
+    /// Whether there are heads that wait for their receipt: then a segment has ended.
+    pub(super) fn has_heads(&self) -> bool {
+        !self.heads.is_empty()
+    }
+
     /// Heads that became durable and wait for their receipt.
     pub(super) fn take_heads(&mut self) -> Vec<Durable> {
         std::mem::take(&mut self.heads)

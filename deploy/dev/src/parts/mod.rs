@@ -13,14 +13,18 @@ mod keeper;
 pub mod keycloak;
 mod port;
 mod recipe;
+pub mod s3;
 mod server;
 mod tool;
+mod toxiproxy;
 pub mod vault;
 
 use std::path::PathBuf;
 
 pub use error::Error;
 pub use keycloak::Keycloak;
+pub use s3::S3;
+pub use toxiproxy::Toxiproxy;
 pub use vault::Vault;
 
 pub(crate) use keeper::{bound, main_with};
@@ -56,6 +60,7 @@ pub static VAULT: Part = Part {
     variable: "DOORWARD_VAULT",
     recipe: Recipe::Go(GoProgram {
         package: ".",
+        tags: "",
         files: &[
             ("go.mod", include_str!("../../parts/vault/go.mod")),
             ("go.sum", include_str!("../../parts/vault/go.sum")),
@@ -81,5 +86,51 @@ pub static KEYCLOAK: Part = Part {
     }),
 };
 
+/// MinIO (AGPL, run and never linked): an S3-compatible store with TLS, object lock and versions.
+pub static MINIO: Part = Part {
+    name: "minio",
+    version: "2026-02-12",
+    variable: "DOORWARD_MINIO",
+    recipe: Recipe::Go(GoProgram {
+        package: "github.com/minio/minio",
+        tags: "kqueue",
+        files: &[
+            ("go.mod", include_str!("../../parts/minio/go.mod")),
+            ("go.sum", include_str!("../../parts/minio/go.sum")),
+        ],
+    }),
+};
+
+/// versitygw (Apache-2.0): a light S3-compatible store over a folder, without TLS. Older than 1.8.0 lets several writers
+/// win a conditional put.
+pub static VERSITYGW: Part = Part {
+    name: "versitygw",
+    version: "1.8.0",
+    variable: "DOORWARD_VERSITYGW",
+    recipe: Recipe::Go(GoProgram {
+        package: "github.com/versity/versitygw/cmd/versitygw",
+        tags: "",
+        files: &[
+            ("go.mod", include_str!("../../parts/versitygw/go.mod")),
+            ("go.sum", include_str!("../../parts/versitygw/go.sum")),
+        ],
+    }),
+};
+
+/// toxiproxy (MIT): a TCP proxy that delays, cuts and swallows on command.
+pub static TOXIPROXY: Part = Part {
+    name: "toxiproxy",
+    version: "2.12.0",
+    variable: "DOORWARD_TOXIPROXY",
+    recipe: Recipe::Go(GoProgram {
+        package: "github.com/Shopify/toxiproxy/v2/cmd/server",
+        tags: "",
+        files: &[
+            ("go.mod", include_str!("../../parts/toxiproxy/go.mod")),
+            ("go.sum", include_str!("../../parts/toxiproxy/go.sum")),
+        ],
+    }),
+};
+
 /// Every part.
-pub static ALL: [&Part; 2] = [&VAULT, &KEYCLOAK];
+pub static ALL: [&Part; 5] = [&VAULT, &KEYCLOAK, &MINIO, &VERSITYGW, &TOXIPROXY];

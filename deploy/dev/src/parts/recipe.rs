@@ -25,6 +25,8 @@ pub(super) enum Recipe {
 pub(super) struct GoProgram {
     /// What to build: `.`, or the path of a package in a module that `go.mod` requires.
     pub package: &'static str,
+    /// Build tags, separated by commas; empty for none.
+    pub tags: &'static str,
     /// The main module's files.
     pub files: &'static [(&'static str, &'static str)],
 }
@@ -57,6 +59,7 @@ impl Recipe {
                     hash.update(format!("{name} {}\n{text}", text.len()));
                 }
                 hash.update(program.package);
+                hash.update(program.tags);
                 hex(&hash.finalize())
             }
             (Self::Distribution(_), Some(zip)) => sha256(zip)?,
@@ -84,7 +87,7 @@ impl GoProgram {
             fs::write(&path, text).map_err(Error::file("write", &path))?;
         }
         let mut go = Command::new("go");
-        go.args(["build", "-buildvcs=false", "-o"])
+        go.args(["build", "-buildvcs=false", "-tags", self.tags, "-o"])
             .arg(beside.join(part.name))
             .arg(self.package)
             .current_dir(&source)
@@ -200,6 +203,7 @@ mod tests {
         let go = |text| {
             let program = GoProgram {
                 package: ".",
+                tags: "",
                 files: Box::leak(Box::new([("go.sum", text)])),
             };
             Recipe::Go(program).mark(None).unwrap()

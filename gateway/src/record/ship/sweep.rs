@@ -1,0 +1,104 @@
+//! What the spool need not keep: recordings that the bucket has had for long enough.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::SHIPPED;
+use crate::record::layout;
+use crate::record::store::{Claim, Inner};
+
+/// Finds at the start what was not sent before, and then removes what is no longer needed, until `stop`.
+pub(in crate::record) async fn sweep(store: Arc<Inner>, stop: CancellationToken) {
+    let Some(shipping) = store.shipping.clone() else { return };
+    let inner = Arc::clone(&store);
+    let found = tokio::task::spawn_blocking(move || unsent(&inner)).await;
+    match found.map_err(io::Error::other).and_then(|found| found) {
+        Ok(found) => {
+            for (session, bytes) in found {
+                shipping.closed(session, bytes);
+            }
+        }
+        Err(error) => tracing::error!(%error, "the spool cannot be looked through; what it holds may not be sent"),
+    }
+    let every = (shipping.keep / 4).clamp(Duration::from_millis(200), Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        let inner = Arc::clone(&store);
+        let keep = shipping.keep;
+        let swept = tokio::task::spawn_blocking(move || remove_old(&inner, keep)).await;
+        if let Err(error) = swept.map_err(io::Error::other).and_then(|done| done) {
+            tracing::warn!(%error, "recordings that the object store has stay in the spool");
+        }
+    }
+}
+
+/// Closed sessions that carry no mark, with the bytes of their streams.
+fn unsent(inner: &Inner) -> io::Result<Vec<(Uuid, u64)>> {
+    let mut all = Vec::new();
+    each(inner, |session, dir| {
+        if dir.join(SHIPPED).exists() {
+            return Ok(());
+        }
+        let entry = crate::record::index::read(&inner.root, session)?;
+        all.extend(
+            entry
+                .filter(|one| one.ended.is_some())
+                .map(|one| (session, one.record_bytes)),
+        );
+        Ok(())
+    })?;
+    all.sort_unstable();
+    Ok(all)
+}
+
+fn remove_old(inner: &Arc<Inner>, keep: Duration) -> io::Result<()> {
+    each(inner, |session, dir| {
+        let mark = dir.join(SHIPPED);
+        let Ok(about) = fs::metadata(&mark) else { return Ok(()) };
+        let age = SystemTime::now().duration_since(about.modified()?).unwrap_or_default();
+        if age < keep {
+            return Ok(());
+        }
+        // Whoever goes on with it takes the mark away first, and has the claim.
+        let Some(_claim) = Claim::take(inner, session) else {
+            return Ok(());
+        };
+        if !mark.exists() {
+            return Ok(());
+        }
+        // Out of sight in one step: half a folder must not be taken for a recording.
+        let aside = dir.with_file_name(format!(".{session}.gone"));
+        fs::rename(dir, &aside)?;
+        fs::remove_dir_all(&aside)
+    })
+}
+
+/// Does something with each session's folder. One that fails does not keep the others from their turn.
+fn each(inner: &Inner, mut act: impl FnMut(Uuid, &std::path::Path) -> io::Result<()>) -> io::Result<()> {
+    let mut first = Ok(());
+    for day in fs::read_dir(&inner.root)? {
+        let day = day?;
+        if !day.file_name().to_str().is_some_and(layout::is_day) {
+            continue;
+        }
+        for folder in fs::read_dir(day.path())? {
+            let folder = folder?;
+            let session = folder.file_name().to_str().and_then(|name| Uuid::try_parse(name).ok());
+            if let Some(session) = session
+                && let Err(error) = act(session, &folder.path())
+                && first.is_ok()
+            {
+                first = Err(error);
+            }
+        }
+    }
+    first
+}
