@@ -103,21 +103,17 @@ impl Tap {
             ..Tally::default()
         };
         match flow.keep {
-            Keep::Whole if visible => {
-                tally.recorded = length;
-                return Ok(self.recording.record(copy(self.channel, bytes.clone()), tally).await?);
-            }
+            Keep::Whole if visible => return self.content(flow, bytes, copy).await,
             Keep::Count => {}
             Keep::Whole | Keep::Nothing => flow.missing += length,
             Keep::UpTo(limit) => {
                 flow.hash.update(bytes);
                 if !flow.digesting && flow.total <= limit {
-                    tally.recorded = length;
-                    return Ok(self.recording.record(copy(self.channel, bytes.clone()), tally).await?);
+                    return self.content(flow, bytes, copy).await;
                 }
                 if !flow.digesting {
                     flow.digesting = true;
-                    let at_byte = flow.total - length;
+                    let at_byte = flow.recorded;
                     let started = DigestStarted {
                         channel: self.channel,
                         stream: flow.stream,
@@ -129,6 +125,19 @@ impl Tap {
             }
         }
         self.recording.count(tally);
+        Ok(())
+    }
+
+    async fn content(
+        &self,
+        flow: &mut Flow,
+        bytes: &Bytes,
+        copy: impl FnOnce(u32, Bytes) -> Event,
+    ) -> Result<(), Stop> {
+        let (length, event) = (bytes.len() as u64, copy(self.channel, bytes.clone()));
+        if self.recording.content(self.channel, length, event).await? {
+            flow.recorded += length;
+        }
         Ok(())
     }
 
@@ -153,6 +162,7 @@ impl Tap {
                 channel: Some(channel),
                 bytes: flow.missing,
                 why: why.to_owned(),
+                ..Gap::default()
             };
             self.recording.record(gap, Tally::default()).await?;
         }
@@ -167,6 +177,8 @@ pub(crate) struct Flow {
     keep: Keep,
     hash: Sha256,
     total: u64,
+    /// Of these, recorded.
+    recorded: u64,
     missing: u64,
     digesting: bool,
 }
@@ -209,6 +221,7 @@ impl Flow {
             keep,
             hash: Sha256::new(),
             total: 0,
+            recorded: 0,
             missing: 0,
             digesting: false,
         }
@@ -314,11 +327,12 @@ impl Outlet {
 
     /// The one thing that is said without a record: that there can be none.
     async fn last_words(&self) {
+        let why = self.tap.recording.loss();
+        let text = format!(
+            "\r\ndoorward: this session must be recorded and the recording cannot be stored; it ends here: {why}\r\n"
+        );
         let say = async {
-            let _ = self
-                .write
-                .extended_data_bytes(STDERR, Bytes::from_static(RECORD_LOST.as_bytes()))
-                .await;
+            let _ = self.write.extended_data_bytes(STDERR, Bytes::from(text)).await;
             let _ = self.write.exit_status(RECORD_LOST_STATUS).await;
         };
         tokio::select! {
@@ -332,8 +346,6 @@ impl Outlet {
 const STDERR: u32 = 1;
 /// Exit status of a session that cannot be recorded.
 pub(crate) const RECORD_LOST_STATUS: u32 = 254;
-const RECORD_LOST: &str =
-    "\r\ndoorward: this session must be recorded and the recording cannot be stored; it ends here\r\n";
 /// How long a client that does not read is given for the last words.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
 

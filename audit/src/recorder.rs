@@ -307,6 +307,7 @@ fn cut(at: u64, event: &Event, out: &mut Vec<Stamped>) {
                 channel,
                 bytes: (before - after) as u64,
                 why,
+                ..Gap::default()
             },
         ));
     } else {
@@ -316,6 +317,7 @@ fn cut(at: u64, event: &Event, out: &mut Vec<Stamped>) {
                 channel: None,
                 bytes: before as u64,
                 why,
+                ..Gap::default()
             },
         ));
     }

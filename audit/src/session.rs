@@ -269,6 +269,12 @@ pub struct Gap {
     /// Why they are missing.
     #[n(2)]
     pub why: String,
+    /// When the first of them passed, in nanoseconds since the stream opened.
+    #[n(3)]
+    pub from: Option<u64>,
+    /// How long after it the last of them passed, in milliseconds.
+    #[n(4)]
+    pub milliseconds: Option<u64>,
 }
 
 /// What the recording covers, written once near its end.

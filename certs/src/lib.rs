@@ -40,7 +40,7 @@ pub use refusal::Refusal;
 pub use request::{HostRequest, LinkRequest, RequestError, SessionRequest};
 pub use secret::{Secret, UserToken};
 pub use serials::SerialsSeen;
-pub use terms::{Capabilities, Recording, RemoteForward, Sftp, Terms, TermsError};
+pub use terms::{Capabilities, Recording, RecordingMode, RemoteForward, Sftp, Terms, TermsError};
 pub use verify::{
     SessionCheck, VerifiedHost, VerifiedLink, VerifiedSession, judge_host_at, judge_link_at, verify_host, verify_link,
     verify_session,

@@ -6,6 +6,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+mod recording;
+
+pub use recording::{Recording, RecordingMode};
+
 use crate::{destination::is_destination, extension as ext, names::Login};
 
 /// What a session may do, how it is recorded, and how long it may last.
@@ -15,7 +19,7 @@ pub struct Terms {
     pub login: Login,
     /// What the session may do. What is not named here is refused.
     pub capabilities: Capabilities,
-    /// What is recorded beyond the output.
+    /// What is recorded beyond the output, and what happens where a record is not stored.
     pub recording: Recording,
     /// How long the session may last, in whole seconds (a fraction is cut off), from 1 s to 30 days.
     pub longest: Duration,
@@ -67,25 +71,6 @@ pub enum Sftp {
     ReadWrite,
 }
 
-/// What is recorded beyond the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recording {
-    /// Whether what the user types is recorded.
-    pub input: bool,
-    /// Bytes of output of a command without a terminal that are recorded whole; the rest is digested.
-    pub bulk_limit: u64,
-}
-
-impl Default for Recording {
-    /// No input, 16 MiB of bulk.
-    fn default() -> Self {
-        Self {
-            input: false,
-            bulk_limit: 16 * 1024 * 1024,
-        }
-    }
-}
-
 /// Why terms cannot be written into, or read from, a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TermsError {
@@ -101,8 +86,11 @@ pub enum TermsError {
     /// `sftp@doorward` is neither `read` nor `read-write`.
     #[error("the extension sftp@doorward is neither 'read' nor 'read-write'")]
     Sftp,
-    /// `recording@doorward` is missing or not of the form `input=no,bulk=16777216`.
-    #[error("the extension recording@doorward is missing or not of the form input=no,bulk=16777216")]
+    /// `recording@doorward` is missing, not of its form, or out of its bounds.
+    #[error(
+        "the recording is not said as input=no,bulk=16777216 and, where they are not the usual ones, \
+         mode=best-effort,unacked=4194304,stall=30 (1 to 3600 seconds; unacked=0 is strict)"
+    )]
     Recording,
     /// The extensions contradict each other, or say the same in another spelling.
     #[error("the extension {0} does not fit the other extensions")]
@@ -133,7 +121,8 @@ impl Terms {
     /// The extensions that say these terms, by name; a flag has the empty value. The login is not among them.
     ///
     /// # Errors
-    /// [`TermsError`] where a value has no spelling: a malformed forward destination, or a duration out of range.
+    /// [`TermsError`] where a value has no spelling: a malformed forward destination, a duration out of range, a recording
+    /// that contradicts itself.
     pub fn extensions(&self) -> Result<BTreeMap<String, String>, TermsError> {
         let may = &self.capabilities;
         let mut out = BTreeMap::new();
@@ -170,11 +159,7 @@ impl Terms {
             }
             put(ext::FORWARD_TO, list);
         }
-        let input = if self.recording.input { "yes" } else { "no" };
-        put(
-            ext::RECORDING,
-            format!("input={input},bulk={}", self.recording.bulk_limit),
-        );
+        put(ext::RECORDING, self.recording.spelled().ok_or(TermsError::Recording)?);
         let longest = self.longest.as_secs();
         if !(1..=LONGEST_AT_MOST).contains(&longest) {
             return Err(TermsError::Longest);
@@ -216,7 +201,7 @@ impl Terms {
                 },
             },
             recording: value(ext::RECORDING)
-                .and_then(read_recording)
+                .and_then(Recording::read)
                 .ok_or(TermsError::Recording)?,
             longest: value(ext::LONGEST)
                 .and_then(|text| text.parse().ok())
@@ -231,19 +216,6 @@ impl Terms {
         }
         Ok(terms)
     }
-}
-
-fn read_recording(text: &str) -> Option<Recording> {
-    let (input, bulk) = text.strip_prefix("input=")?.split_once(",bulk=")?;
-    let input = match input {
-        "yes" => true,
-        "no" => false,
-        _ => return None,
-    };
-    Some(Recording {
-        input,
-        bulk_limit: bulk.parse().ok()?,
-    })
 }
 
 #[cfg(test)]

@@ -158,7 +158,10 @@ fn workspaces(gateway: &Gateway, who: &Identity) -> Response<Body> {
         .workspaces
         .iter()
         .filter_map(|workspace| {
-            let grant = gateway.policy.decide(who, Some(workspace)).ok()?;
+            let grant = gateway
+                .policy
+                .decide(who, Some(workspace), gateway.record_store())
+                .ok()?;
             let state = match gateway.links.state(&workspace.name) {
                 link::State::Up { .. } => "running",
                 link::State::Down { .. } => "unreachable",

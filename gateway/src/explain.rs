@@ -86,8 +86,8 @@ pub fn text(explanation: &Explanation) -> String {
         let input = if recording.input { "recorded" } else { "not recorded" };
         let _ = writeln!(
             out,
-            "  longest session {longest}; input {input}; output of commands whole up to {} bytes",
-            recording.bulk_limit
+            "  longest session {longest}; recorded {}: {} bytes may wait for {}; input {input}; output of commands whole up to {} bytes",
+            recording.mode, recording.unacked, recording.stall, recording.bulk_limit
         );
     }
     for rule in &explanation.rules {

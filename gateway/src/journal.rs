@@ -150,6 +150,7 @@ impl Inner {
                         channel: None,
                         bytes: 0,
                         why,
+                        ..Gap::default()
                     }
                     .into(),
                 ),

@@ -98,6 +98,14 @@ impl Gateway {
         ]
     }
 
+    /// Whether recordings can be stored, as the policy asks.
+    pub(crate) fn record_store(&self) -> policy::RecordStore {
+        match self.store.ready() {
+            Ok(()) => policy::RecordStore::Works,
+            Err(_) => policy::RecordStore::Down,
+        }
+    }
+
     /// Whether links can be made at all.
     ///
     /// # Errors

@@ -85,7 +85,7 @@ pub(crate) fn decide(gateway: &Gateway, standing: &Standing, who: &Identity) -> 
     let workspace = gateway.workspaces.find(name);
     let now = gateway
         .policy
-        .decide(who, workspace.as_ref())
+        .decide(who, workspace.as_ref(), began.needs_store())
         .map_err(|_| "you may no longer enter this workspace; ask your platform team".to_owned())?;
     if who.user() != began.user() {
         return Err("your name at the identity provider has changed; connect again".to_owned());

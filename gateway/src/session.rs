@@ -96,7 +96,10 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         user: Some(identity.user().to_owned()),
     };
     let workspace = gateway.workspaces.find(&request.workspace);
-    let grant = gateway.policy.decide(&identity, workspace.as_ref()).map_err(by)?;
+    let grant = gateway
+        .policy
+        .decide(&identity, workspace.as_ref(), gateway.record_store())
+        .map_err(by)?;
     let session = Uuid::now_v7();
     let seat = gateway
         .sessions

@@ -76,6 +76,7 @@ pub(super) async fn run(
             channel: Some(channel),
             bytes: passed.inward.saturating_add(passed.out),
             why: "the sftp server was ended before it could say which files were open".to_owned(),
+            ..Gap::default()
         };
         outlet.tap().note(gap).await?;
     }

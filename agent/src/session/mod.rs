@@ -1,8 +1,10 @@
 //! One session: an authorised stream, the SSH server on it, its channels and its recording.
 
+mod missing;
 mod reason;
 mod recording;
 mod serve;
+mod strictness;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Why a session ended: one value, and what each side is told of it.
 
-use doorward_wire::{Closed, DriverError, End, RecordLost};
+use doorward_wire::{Closed, DriverError, End};
 
 use crate::process::Ending;
 
@@ -17,8 +17,8 @@ pub(super) enum Reason {
     OtherLogin(String, String),
     /// The session lasted as long as it may.
     Longest,
-    /// It cannot be recorded any longer.
-    RecordLost(RecordLost),
+    /// It cannot be recorded any longer, and why.
+    RecordLost(String),
     /// The agent stops.
     Stopping,
     /// The gateway said the end.
@@ -63,7 +63,7 @@ impl Reason {
             }
             Self::Longest => "the session has lasted as long as it may".to_owned(),
             Self::RecordLost(lost) => {
-                format!("this session must be recorded and the recording cannot be stored ({lost})")
+                format!("this session must be recorded and the recording cannot be stored: {lost}")
             }
             Self::Stopping => "the workspace's agent is stopping".to_owned(),
             Self::Gateway(end) => end.text.clone(),

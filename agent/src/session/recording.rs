@@ -2,6 +2,9 @@
 //!
 //! A block is made and queued under one lock, so the order of the chain is the order of the stream. When
 //! [`Recording::record`] returns, the record stands in the stream before any SSH byte that is written afterwards.
+//!
+//! Where records are not acknowledged a strict recording lets its callers wait, and is lost after a while; a best-effort one
+//! lets them go on, and counts what it leaves out.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,8 +15,12 @@ use doorward_audit::{Coverage, Ended, Event, HEAD_NAMESPACE, Opened, Recorder, R
 use doorward_certs::HostKey;
 use doorward_wire::{Leftover, RecordLost, RecordSink};
 use ssh_key::{HashAlg, SshSig};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use super::missing::Missing;
+use super::strictness::Strictness;
 
 /// The recording of one session.
 #[derive(Debug)]
@@ -21,12 +28,12 @@ pub(crate) struct Recording {
     sink: RecordSink,
     key: HostKey,
     began: Instant,
-    /// Wait for durability after every event (the bound of unacknowledged bytes is 0).
-    durable_first: bool,
-    stall: Duration,
+    strictness: Strictness,
     next_channel: AtomicU32,
-    lost: OnceLock<RecordLost>,
+    lost: OnceLock<Loss>,
     broke: CancellationToken,
+    /// Told when something begins to be missing.
+    missed: Notify,
     state: Mutex<State>,
 }
 
@@ -34,6 +41,7 @@ pub(crate) struct Recording {
 struct State {
     recorder: Recorder,
     tally: Tally,
+    missing: Missing,
     refusals: u64,
     /// Blocks that the stream no longer took.
     unsent: Vec<Bytes>,
@@ -61,13 +69,11 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// How long records may stay unacknowledged, and how many.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Strictness {
-    /// Bytes that may be unacknowledged; 0 shows nothing that is not durable.
-    pub(crate) unacked: usize,
-    /// How long an acknowledgement may take.
-    pub(crate) stall: Duration,
+/// Why a recording is lost.
+#[derive(Debug, Clone)]
+struct Loss {
+    lost: RecordLost,
+    why: String,
 }
 
 impl Recording {
@@ -83,14 +89,15 @@ impl Recording {
             sink,
             key,
             began: Instant::now(),
-            durable_first: strictness.unacked == 0,
-            stall: strictness.stall,
+            strictness,
             next_channel: AtomicU32::new(0),
             lost: OnceLock::new(),
             broke: CancellationToken::new(),
+            missed: Notify::new(),
             state: Mutex::new(State {
                 recorder: Recorder::new(session),
                 tally: Tally::default(),
+                missing: Missing::default(),
                 refusals: 0,
                 unsent: Vec::new(),
             }),
@@ -99,15 +106,85 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Records an event and counts what it stands for; waits while too much is unacknowledged.
+    /// Records an event and counts what it stands for; waits while too much is unacknowledged. Best-effort it never waits:
+    /// then the event may be left out, which is counted, and one that opens a channel fails.
     pub(crate) async fn record(&self, event: impl Into<Event>, tally: Tally) -> Result<(), RecordLost> {
+        if self.strictness.is_best_effort() {
+            return self.put_if_room(event.into(), tally);
+        }
         self.sink.ready().await.map_err(|lost| self.lose(lost))?;
         let offset = self.put(event.into(), tally)?;
-        if self.durable_first {
+        if self.strictness.unacked == 0 {
             self.sink
-                .wait_acked(offset, self.stall)
+                .wait_acked(offset, self.strictness.stall)
                 .await
                 .map_err(|lost| self.lose(lost))?;
+        }
+        Ok(())
+    }
+
+    /// Records bytes of a channel, and says whether they are recorded: best-effort they may be counted alone.
+    pub(crate) async fn content(&self, channel: u32, bytes: u64, event: Event) -> Result<bool, RecordLost> {
+        let tally = Tally {
+            seen: bytes,
+            recorded: bytes,
+            ..Tally::default()
+        };
+        if !self.strictness.is_best_effort() {
+            return self.record(event, tally).await.map(|()| true);
+        }
+        let mut state = self.state();
+        let (waiting, _) = self.sink.waiting();
+        // Once something is missing, half of the bound must be free again: not a gap for every other chunk.
+        let most = self.strictness.unacked as u64;
+        let most = if state.missing.is_empty() { most } else { most / 2 };
+        if waiting >= most.max(1) {
+            state.missing.bytes(channel, bytes, self.at());
+            state.tally.seen = state.tally.seen.saturating_add(bytes);
+            drop(state);
+            self.missed.notify_one();
+            return Ok(false);
+        }
+        self.tell_missing(&mut state)?;
+        self.put_in(&mut state, event, tally).map(|_| true)
+    }
+
+    /// Records an event unless far too much is unacknowledged.
+    fn put_if_room(&self, event: Event, tally: Tally) -> Result<(), RecordLost> {
+        let (waiting, _) = self.sink.waiting();
+        if waiting < self.strictness.unacked as u64 + EVENTS_BEYOND {
+            return self.put(event, tally).map(drop);
+        }
+        if tally.channels > 0 {
+            return Err(RecordLost::Stalled);
+        }
+        let mut state = self.state();
+        state.missing.event(self.at());
+        state.tally += tally;
+        drop(state);
+        self.missed.notify_one();
+        Ok(())
+    }
+
+    /// Watches over the acknowledgements for as long as the session lasts. A strict recording is lost once they stall, also
+    /// while nothing happens in the session; a best-effort one says what was missing once they are back.
+    pub(crate) async fn watch(&self) -> String {
+        if !self.strictness.is_best_effort() {
+            self.sink.stalled().await;
+            self.lose(RecordLost::Stalled);
+            return self.loss();
+        }
+        loop {
+            self.missed.notified().await;
+            self.sink.fewer_than((self.strictness.unacked as u64 / 2).max(1)).await;
+            // That the recording is lost is noticed by whoever records next.
+            let _ = self.tell_missing(&mut self.state());
+        }
+    }
+
+    fn tell_missing(&self, state: &mut State) -> Result<(), RecordLost> {
+        for gap in state.missing.take() {
+            self.put_in(state, gap.into(), Tally::default())?;
         }
         Ok(())
     }
@@ -120,16 +197,13 @@ impl Recording {
             state.refusals <= REFUSALS
         };
         if within {
+            let refused = Refused {
+                channel,
+                what: what.into(),
+                why: why.into(),
+            };
             // That the recording is lost is noticed by whoever records next.
-            let _ = self.put(
-                Refused {
-                    channel,
-                    what: what.into(),
-                    why: why.into(),
-                }
-                .into(),
-                Tally::default(),
-            );
+            let _ = self.put(refused.into(), Tally::default());
         }
     }
 
@@ -143,10 +217,20 @@ impl Recording {
         self.next_channel.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Resolves when the recording is lost.
-    pub(crate) async fn broken(&self) -> RecordLost {
+    /// Resolves when the recording is lost, with the reason in words.
+    pub(crate) async fn broken(&self) -> String {
         self.broke.cancelled().await;
-        self.lost.get().copied().unwrap_or(RecordLost::Closed)
+        self.loss()
+    }
+
+    /// Why the recording is lost, in words; empty while it is not.
+    pub(crate) fn loss(&self) -> String {
+        self.lost.get().map(|loss| loss.why.clone()).unwrap_or_default()
+    }
+
+    /// How long an acknowledgement may take.
+    pub(crate) fn stall(&self) -> Duration {
+        self.strictness.stall
     }
 
     /// Whether the recording is lost.
@@ -165,7 +249,8 @@ impl Recording {
         let last = {
             let mut state = self.state();
             let at = self.at();
-            let mut events = Vec::with_capacity(3);
+            let gaps = state.missing.take();
+            let mut events: Vec<Stamped> = gaps.into_iter().map(|gap| Stamped::new(at, gap)).collect();
             if let Some(more) = state.refusals.checked_sub(REFUSALS).filter(|more| *more > 0) {
                 let why = format!("{more} further refusals are only counted");
                 events.push(Stamped::new(
@@ -229,15 +314,18 @@ impl Recording {
 
     /// Makes the event's block and queues it; a head too where a segment is full.
     fn put(&self, event: Event, tally: Tally) -> Result<u64, RecordLost> {
+        self.put_in(&mut self.state(), event, tally)
+    }
+
+    fn put_in(&self, state: &mut State, event: Event, tally: Tally) -> Result<u64, RecordLost> {
         if let Some(lost) = self.lost.get() {
-            return Err(*lost);
+            return Err(lost.lost);
         }
-        let mut state = self.state();
         let blocks = state.recorder.append(&[Stamped { at: self.at(), event }]);
         state.tally += tally;
-        let mut offset = self.send(&mut state, blocks).map_err(|lost| self.lose(lost))?;
+        let mut offset = self.send(state, blocks).map_err(|lost| self.lose(lost))?;
         if state.recorder.head_due() {
-            offset = self.head(&mut state, false).map_err(|lost| self.lose(lost))?;
+            offset = self.head(state, false).map_err(|lost| self.lose(lost))?;
         }
         Ok(offset)
     }
@@ -265,9 +353,16 @@ impl Recording {
     }
 
     fn lose(&self, lost: RecordLost) -> RecordLost {
-        let first = *self.lost.get_or_init(|| lost);
+        let first = self.lost.get_or_init(|| {
+            let (waiting, since) = self.sink.waiting();
+            let why = match lost {
+                RecordLost::Stalled => self.strictness.passed(waiting, since),
+                RecordLost::Closed => lost.to_string(),
+            };
+            Loss { lost, why }
+        });
         self.broke.cancel();
-        first
+        first.lost
     }
 
     fn at(&self) -> u64 {
@@ -280,6 +375,8 @@ impl Recording {
     }
 }
 
+/// Bytes beyond the bound up to which a best-effort recording still takes events that are not content.
+const EVENTS_BEYOND: u64 = 512 * 1024;
 /// How many refusals of a session are recorded one by one.
 const REFUSALS: u64 = 256;
 

@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::reason::Reason;
-use super::recording::{Recording, Strictness};
+use super::recording::Recording;
+use super::strictness::Strictness;
 use super::{Parts, Session};
 use crate::forward::Never;
 use crate::process::{self, Account, Ending, Mark};
@@ -66,21 +67,22 @@ where
         tracing::info!(session = %session_id, %error, "session stream broke before it began");
         return;
     }
-    let limits = limits(&workspace);
+    let strictness = Strictness::of(&admitted.verified.terms().recording, &workspace.shared.limits);
+    let limits = Limits {
+        record_unacked: strictness.unacked,
+        record_stall: strictness.stall,
+        ..Limits::default()
+    };
     let linger = limits.linger;
     let (ssh, sink, handle, driver) = agent_end(stream, limits);
     let mut driver: Driver = workspace.shared.tasks.spawn(driver);
-    let strictness = Strictness {
-        unacked: limits.record_unacked,
-        stall: limits.record_stall,
-    };
     let opened = |now| opened(&workspace, &open, &admitted, now);
     let key = workspace.identity.key().clone();
     let recording = match Recording::begin(sink, key, strictness, session_id, opened) {
         Ok(recording) => recording,
         Err(lost) => {
             tracing::warn!(session = %session_id, %lost, "session cannot be recorded");
-            handle.end(Reason::RecordLost(lost).end());
+            handle.end(Reason::RecordLost(lost.to_string()).end());
             return;
         }
     };
@@ -100,7 +102,7 @@ where
     }));
     tracing::info!(session = %session_id, user = admitted.verified.user(), login = %session.terms.login, "session opened");
     let reason = run(&workspace, &session, ssh, &handle, &mut driver).await;
-    finish(&workspace, &session, session_id, &handle, &reason).await;
+    finish(&session, session_id, &handle, &reason).await;
     // The stream may have ended long ago; then this is at once.
     if !driver.is_finished() && timeout(linger + DRIVER_WITHIN, &mut driver).await.is_err() {
         driver.abort();
@@ -165,14 +167,6 @@ fn never(workspace: &Workspace, link: &Link) -> Never {
     }
 }
 
-fn limits(workspace: &Workspace) -> Limits {
-    Limits {
-        record_unacked: workspace.shared.limits.record_unacked,
-        record_stall: workspace.shared.limits.record_stall,
-        ..Limits::default()
-    }
-}
-
 fn opened(workspace: &Workspace, open: &OpenSession, admitted: &Admitted, now: u64) -> Opened {
     let terms: &Terms = admitted.verified.terms();
     // Terms that came out of a certificate can be written into one.
@@ -233,6 +227,7 @@ async fn run(
             Reason::OtherLogin(asked, session.terms.login.to_string())
         }
         lost = session.recording.broken() => Reason::RecordLost(lost),
+        lost = session.recording.watch() => Reason::RecordLost(lost),
         ended = &mut running => of_ssh(ended, stream),
         ended = &mut *driver => of_driver(ended),
         () = late => Reason::LoginDeadline,
@@ -255,11 +250,11 @@ async fn run(
 }
 
 /// Records the end and says it.
-async fn finish(workspace: &Workspace, session: &Session, id: uuid::Uuid, handle: &SessionHandle, reason: &Reason) {
+async fn finish(session: &Session, id: uuid::Uuid, handle: &SessionHandle, reason: &Reason) {
     let patience = if session.recording.is_broken() {
         Duration::ZERO
     } else {
-        workspace.shared.limits.record_stall
+        session.recording.stall()
     };
     let finished = session
         .recording

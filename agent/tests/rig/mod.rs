@@ -38,7 +38,7 @@ use doorward_wire::relay::{Event as Passed, Relay, RelayLimits};
 use doorward_wire::{End, Frame, FrameStream, LINK_VERSION, Limits, Plain, client_end};
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,6 +63,8 @@ pub struct Gateway {
     pub key: HostKey,
     pub mux: Mutex<Option<Mux>>,
     pub ack: AtomicBool,
+    /// Has what came while nothing was acknowledged be acknowledged.
+    pub catch_up: Notify,
     pub records: Mutex<BTreeMap<Uuid, Vec<u8>>>,
     pub ends: watch::Sender<BTreeMap<Uuid, End>>,
     pub leftovers: watch::Sender<Vec<LeftoverSession>>,
@@ -87,8 +89,8 @@ pub fn everything() -> Terms {
             ..Capabilities::default()
         },
         recording: doorward_certs::Recording {
-            input: false,
             bulk_limit: 1024 * 1024,
+            ..doorward_certs::Recording::default()
         },
         longest: Duration::from_secs(3600),
     }
@@ -133,6 +135,7 @@ impl Rig {
             key: HostKey::generate().unwrap(),
             mux: Mutex::new(None),
             ack: AtomicBool::new(true),
+            catch_up: Notify::new(),
             records: Mutex::default(),
             ends: watch::channel(BTreeMap::new()).0,
             leftovers: watch::channel(Vec::new()).0,
@@ -311,6 +314,35 @@ impl Rig {
         address
     }
 
+    /// Acknowledges what is here from now on, and what came before.
+    pub fn acknowledge(&self) {
+        self.gateway.ack.store(true, Ordering::Relaxed);
+        self.gateway.catch_up.notify_waiters();
+    }
+
+    /// Acknowledges nothing from now on.
+    pub fn acknowledge_nothing(&self) {
+        self.gateway.ack.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits until an event of the session is here.
+    pub async fn until_recorded(&self, session: Uuid, wanted: impl Fn(&Event) -> bool) -> Event {
+        let waiting = async {
+            loop {
+                let found = self
+                    .recorded(session)
+                    .into_iter()
+                    .find(|stamped| wanted(&stamped.event));
+                match found {
+                    Some(found) => return found.event,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        found.expect("it is not recorded")
+    }
+
     /// Waits until the session has ended and says how.
     pub async fn ended(&self, session: Uuid) -> End {
         let mut ends = self.gateway.ends.subscribe();
@@ -415,6 +447,11 @@ async fn relay(gateway: Arc<Gateway>, session: Uuid, client: DuplexStream, agent
     loop {
         let event = tokio::select! {
             event = relay.next() => event,
+            () = gateway.catch_up.notified() => {
+                let have = gateway.records.lock().unwrap()[&session].len() as u64;
+                relay.ack_records(have);
+                continue;
+            }
             () = gateway.cut.cancelled() => return,
         };
         match event {

@@ -81,6 +81,7 @@ fn every_line_is_json_whatever_was_shown() {
                 channel: None,
                 bytes: 3,
                 why: "\"\u{1b}".into(),
+                ..Gap::default()
             },
         ),
         Stamped::new(

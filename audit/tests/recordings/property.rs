@@ -261,6 +261,7 @@ fn an_event_that_fits_no_block_is_cut_and_says_so() {
         channel: Some(4),
         bytes: (MAX_RAW + 1 - kept) as u64,
         why: "Exec is larger than a block".into(),
+        ..Gap::default()
     };
     assert_eq!(gap.event, Event::Gap(expected));
     assert!(matches!(&gap2.event, Event::Gap(gap) if gap.bytes as usize > MAX_RAW));

@@ -20,23 +20,36 @@ fn destination() -> impl Strategy<Value = String> {
 }
 
 prop_compose! {
+    fn recording()(
+        input in any::<bool>(),
+        bulk_limit in any::<u64>(),
+        mode in prop_oneof![Just(RecordingMode::Strict), Just(RecordingMode::BestEffort)],
+        unacked in prop_oneof![Just(Recording::default().unacked), any::<u64>(), 1..9u64],
+        stall in prop_oneof![Just(30), 1..=3600u64],
+    ) -> Recording {
+        let unacked = if mode == RecordingMode::BestEffort { unacked.max(1) } else { unacked };
+        Recording { input, bulk_limit, mode, unacked, stall: Duration::from_secs(stall) }
+    }
+}
+
+prop_compose! {
     fn terms()(
-        flags in any::<[bool; 6]>(),
+        flags in any::<[bool; 5]>(),
         sftp in prop_oneof![Just(Sftp::None), Just(Sftp::ReadOnly), Just(Sftp::ReadWrite)],
         local_forward in vec(destination(), 0..8),
         remote_forward in prop_oneof![
             Just(RemoteForward::None), Just(RemoteForward::Loopback), Just(RemoteForward::Any),
         ],
-        bulk_limit in any::<u64>(),
+        recording in recording(),
         longest in 1..=LONGEST_AT_MOST,
     ) -> Terms {
-        let [shell, exec, pty, agent_forwarding, x11_forwarding, input] = flags;
+        let [shell, exec, pty, agent_forwarding, x11_forwarding] = flags;
         Terms {
             login: login(),
             capabilities: Capabilities {
                 shell, exec, pty, sftp, agent_forwarding, x11_forwarding, local_forward, remote_forward,
             },
-            recording: Recording { input, bulk_limit },
+            recording,
             longest: Duration::from_secs(longest),
         }
     }
@@ -47,6 +60,16 @@ proptest! {
     fn terms_survive_the_certificate(terms in terms()) {
         let extensions = terms.extensions().unwrap();
         prop_assert_eq!(Terms::from_extensions(login(), &extensions), Ok(terms));
+    }
+
+    #[test]
+    fn the_strictest_recording_is_as_strict_as_both(one in recording(), other in recording()) {
+        let both = one.strictest(other);
+        prop_assert_eq!(both, other.strictest(one));
+        prop_assert!(both.spelled().is_some(), "{:?}", both);
+        for of in [one, other] {
+            prop_assert_eq!(both.strictest(of), both);
+        }
     }
 
     #[test]
@@ -117,10 +140,27 @@ fn bad_values_are_refused() {
         "input=maybe,bulk=1",
         "bulk=1,input=no",
         "input=no,bulk=1,x=1",
+        "input=no,bulk=1,mode=lax",
+        "input=no,bulk=1,mode=",
+        "input=no,bulk=1,stall=5,unacked=1",
+        "input=no,bulk=1,stall=0",
+        "input=no,bulk=1,stall=3601",
+        "input=no,bulk=1,stall=1.5",
+        "input=no,bulk=1,mode=best-effort,unacked=0",
+        "input=no,bulk=1,unacked=1,unacked=1",
+        "input=no,bulk=1,",
     ] {
         assert_eq!(with(&[(ext::RECORDING, text)]), Err(TermsError::Recording), "{text}");
     }
-    for text in ["input=no,bulk=01", "input=no,bulk=+1"] {
+    for text in [
+        "input=no,bulk=01",
+        "input=no,bulk=+1",
+        "input=no,bulk=1,mode=strict",
+        "input=no,bulk=1,unacked=4194304",
+        "input=no,bulk=1,stall=30",
+        "input=no,bulk=1,stall=05",
+        "input=no,bulk=1,unacked=00",
+    ] {
         assert_eq!(
             with(&[(ext::RECORDING, text)]),
             Err(TermsError::Inconsistent(ext::RECORDING)),
@@ -229,4 +269,32 @@ fn a_fraction_of_a_second_is_cut_off() {
     assert_eq!(terms.extensions().unwrap()[ext::LONGEST], "1");
     terms.longest = Duration::from_millis(999);
     assert_eq!(terms.extensions(), Err(TermsError::Longest));
+}
+
+#[test]
+fn a_recording_is_spelled_where_it_is_not_as_usual() {
+    for (text, meant) in [
+        ("input=no,bulk=16777216", Recording::default()),
+        (
+            "input=yes,bulk=0,mode=best-effort,stall=5",
+            Recording {
+                input: true,
+                bulk_limit: 0,
+                mode: RecordingMode::BestEffort,
+                stall: Duration::from_secs(5),
+                ..Recording::default()
+            },
+        ),
+        (
+            "input=no,bulk=16777216,unacked=0",
+            Recording {
+                unacked: 0,
+                ..Recording::default()
+            },
+        ),
+    ] {
+        let terms = with(&[(ext::RECORDING, text)]).unwrap();
+        assert_eq!(terms.recording, meant, "{text}");
+        assert_eq!(terms.extensions().unwrap()[ext::RECORDING], text);
+    }
 }

@@ -9,9 +9,9 @@ use std::{
 };
 
 use doorward_certs::{
-    Authority, CaKeys, Capabilities, HostKey, HostRequest, LinkRequest, Local, Login, Recording, Refusal, Secret,
-    SerialsSeen, SessionCert, SessionCheck, SessionRequest, Sftp, Terms, UserToken, VerifiedSession, WorkspaceName,
-    WorkspaceUid, judge_host_at, judge_link_at, verify_host, verify_link, verify_session,
+    Authority, CaKeys, Capabilities, HostKey, HostRequest, LinkRequest, Local, Login, Recording, RecordingMode,
+    Refusal, Secret, SerialsSeen, SessionCert, SessionCheck, SessionRequest, Sftp, Terms, UserToken, VerifiedSession,
+    WorkspaceName, WorkspaceUid, judge_host_at, judge_link_at, verify_host, verify_link, verify_session,
 };
 use uuid::Uuid;
 
@@ -72,6 +72,9 @@ impl World {
                 recording: Recording {
                     input: true,
                     bulk_limit: 0,
+                    mode: RecordingMode::BestEffort,
+                    unacked: 65_536,
+                    stall: Duration::from_secs(5),
                 },
                 longest: Duration::from_secs(12 * 3600),
             },

@@ -500,6 +500,7 @@ async fn what_a_session_did_is_shown_and_its_names_do_nothing() {
             channel: Some(0),
             bytes: 9,
             why: evil.into(),
+            ..Gap::default()
         }
         .into(),
     ];

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Policy,
-    weigh::{self, Weight},
+    weigh::{self, RecordStore, Weight},
 };
 use crate::{api::words, locks::Lock, oidc::Person, refusal::Refusal, workspace::Workspace};
 
@@ -56,6 +56,12 @@ pub struct RecordingSaid {
     pub input: bool,
     /// Bytes of a command's output that are recorded whole.
     pub bulk_limit: u64,
+    /// What gives way where a record cannot be stored: `strict` or `best-effort`.
+    pub mode: &'static str,
+    /// Bytes of the record that may wait to be stored.
+    pub unacked: u64,
+    /// How long they may wait.
+    pub stall: String,
 }
 
 /// One role and what it came to.
@@ -82,7 +88,7 @@ impl Explanation {
 }
 
 impl Policy {
-    /// Explains the decision. With `all`, every role is named; otherwise those alone that the person is a member of. A
+    /// Explains the decision on a day when the record store works. With `all`, every role is named; otherwise those alone that the person is a member of. A
     /// workspace that does not exist looks like one that nobody owns, so that the answer tells no more than a refusal.
     #[must_use]
     pub fn explain(
@@ -98,7 +104,7 @@ impl Policy {
             ..Workspace::clone(&self.nowhere)
         };
         let place = workspace.map_or(&nowhere, |workspace| workspace);
-        let weighed = weigh::weigh(&roles, person, place);
+        let weighed = weigh::weigh(&roles, person, place, RecordStore::Works);
         let terms = match workspace {
             Some(_) => weighed.terms().map_err(|refusal| refusal.text().to_owned()),
             None => Err(Refusal::denied("").text().to_owned()),
@@ -118,6 +124,8 @@ impl Policy {
                     Weight::Stranger => "none of its groups, addresses and domains is the person's".to_owned(),
                     Weight::Elsewhere => "it is for other workspaces".to_owned(),
                     Weight::NotOwner => "it is for workspaces that the person owns".to_owned(),
+                    Weight::GlassWhole => "it is for when the record store is down".to_owned(),
+                    Weight::NeedsStore => "the record store is down".to_owned(),
                     Weight::OpensNothing => "it opens no workspace".to_owned(),
                     Weight::OtherLogin(login) => {
                         format!("it is for another login than `{login}`, which a role before it names")
@@ -145,6 +153,9 @@ impl Policy {
                 explanation.recording = Some(RecordingSaid {
                     input: terms.recording.input,
                     bulk_limit: terms.recording.bulk_limit,
+                    mode: terms.recording.mode.as_str(),
+                    unacked: terms.recording.unacked,
+                    stall: humantime::format_duration(terms.recording.stall).to_string(),
                 });
             }
             Err(why) => explanation.why = Some(why),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use doorward_certs::Terms;
 
+use super::RecordStore;
 use crate::{api::words, workspace::Workspace};
 
 /// The policy's yes: this person may enter this workspace on these terms.
@@ -13,6 +14,7 @@ pub struct Grant {
     pub(super) workspace: Arc<Workspace>,
     pub(super) terms: Terms,
     pub(super) roles: Vec<String>,
+    pub(super) break_glass: bool,
 }
 
 impl Grant {
@@ -40,10 +42,25 @@ impl Grant {
         &self.roles
     }
 
+    /// Whether it is only for as long as the record store is down.
+    #[must_use]
+    pub fn is_break_glass(&self) -> bool {
+        self.break_glass
+    }
+
+    /// How the store stood for this grant: it is decided again as it was.
+    #[must_use]
+    pub fn needs_store(&self) -> RecordStore {
+        match self.break_glass {
+            true => RecordStore::Down,
+            false => RecordStore::Works,
+        }
+    }
+
     /// What of this grant a newer one no longer has; nothing if a session may go on as it began.
     ///
-    /// What counts: the workspace is the same one, the login is the same, no capability is gone, and input is not to
-    /// be recorded where it was not. How long it may last is judged by the session's age.
+    /// What counts: the workspace is the same one, the login is the same, no capability is gone, input is not to be
+    /// recorded where it was not, and the recording is not to be strict where it was not. How long it may last is judged by the session's age.
     #[must_use]
     pub fn lost_in(&self, newer: &Self) -> Option<String> {
         let (old, new) = (&self.terms, &newer.terms);
@@ -55,6 +72,9 @@ impl Grant {
         }
         if new.recording.input && !old.recording.input {
             return Some("what you type would be recorded now".to_owned());
+        }
+        if new.recording.mode < old.recording.mode {
+            return Some("it would be recorded strictly now".to_owned());
         }
         let left = words(new);
         let covers = |word: &String| {

@@ -4,7 +4,8 @@
 //! by name, glob or owner. All roles that apply add up: capabilities and the longest duration to the widest, recording to the
 //! strictest. The login is that of the first applying role, in the order of the file, that names one; roles that name another
 //! login then do not apply: what they allow was meant for another account. Where no role names one it is the login that the
-//! issuer's rule makes of the person, and where there is no rule the workspace's. Nothing applies by default.
+//! issuer's rule makes of the person, and where there is no rule the workspace's. Nothing applies by default. Roles with
+//! `break-glass` apply only while the record store is down.
 
 mod explain;
 mod grant;
@@ -16,6 +17,7 @@ pub use explain::{Explanation, Rule, Verdict};
 pub use grant::Grant;
 pub use oddities::{Oddity, oddities};
 pub use roles::{Right, Roles};
+pub use weigh::RecordStore;
 
 use std::{
     collections::BTreeSet,
@@ -91,13 +93,20 @@ impl Policy {
     }
 
     /// Decides whether the person may enter the workspace, and on which terms. A workspace that does not exist takes
-    /// the same way as one that may not be entered.
+    /// the same way as one that may not be entered. While the record store is down roles with `break-glass` apply, and no
+    /// others, unless the others are recorded best-effort; a strict grant may come back then too, and cannot be used.
     ///
     /// # Errors
     /// [`Refusal::denied`], the same for both; or, where the person may enter and no login can be made of them, that.
-    pub fn decide(&self, identity: &Identity, workspace: Option<&Arc<Workspace>>) -> Result<Grant, Refusal> {
+    pub fn decide(
+        &self,
+        identity: &Identity,
+        workspace: Option<&Arc<Workspace>>,
+        store: RecordStore,
+    ) -> Result<Grant, Refusal> {
         let roles = self.roles.load();
-        let weighed = weigh::weigh(&roles, identity.person(), workspace.unwrap_or(&self.nowhere));
+        let place = workspace.unwrap_or(&self.nowhere);
+        let weighed = weigh::weigh(&roles, identity.person(), place, store);
         let Some(workspace) = workspace else {
             return Err(Refusal::denied("no such workspace"));
         };
@@ -106,6 +115,7 @@ impl Policy {
             user: identity.user().to_owned(),
             workspace: Arc::clone(workspace),
             terms,
+            break_glass: weighed.glass,
             roles: weighed.applying().map(|role| role.name.clone()).collect(),
         })
     }

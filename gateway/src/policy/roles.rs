@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use doorward_certs::{Capabilities, Login, Recording, RemoteForward, Sftp, is_destination};
+use doorward_certs::{Capabilities, Login, Recording, RecordingMode, RemoteForward, Sftp, is_destination};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use toml::de::DeValue;
 
@@ -34,6 +34,8 @@ pub(super) struct Role {
     pub(super) longest: Duration,
     pub(super) recording: Recording,
     pub(super) recordings: RecordingsRight,
+    /// It applies only while the record store is down.
+    pub(super) break_glass: bool,
     pub(super) may: BTreeSet<Right>,
 }
 
@@ -198,15 +200,24 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
             _ => Err("must be \"none\", \"own\" or \"all\"".to_owned()),
         }
     });
-    let usual = Recording::default();
-    let recording = section
-        .section("recording", |recording| {
-            Some(Recording {
-                input: recording.or("input", usual.input, flag),
-                bulk_limit: recording.or("bulk-limit", usual.bulk_limit, bytes),
-            })
-        })
-        .unwrap_or(usual);
+    let break_glass = section.or("break-glass", false, flag);
+    if break_glass {
+        for key in ["may", "recordings"] {
+            if section.has(key) {
+                section.fault_at(
+                    key,
+                    format!("a role with `break-glass` opens workspaces and nothing else: no `{key}`"),
+                );
+            }
+        }
+        if capabilities
+            .as_ref()
+            .is_some_and(|allowed| *allowed == Capabilities::default())
+        {
+            section.fault_at("allow", "a role with `break-glass` must open something");
+        }
+    }
+    let recording = read_recording(section, break_glass);
     Some(Role {
         name: name?,
         members: members?,
@@ -221,8 +232,54 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
         longest,
         recording,
         recordings,
+        break_glass,
         may: may.into_iter().collect(),
     })
+}
+
+fn read_recording(section: &Section<'_>, break_glass: bool) -> Recording {
+    let usual = Recording {
+        mode: match break_glass {
+            true => RecordingMode::BestEffort,
+            false => RecordingMode::Strict,
+        },
+        ..Recording::default()
+    };
+    let read = |recording: &Section<'_>| {
+        let read = Recording {
+            input: recording.or("input", usual.input, flag),
+            bulk_limit: recording.or("bulk-limit", usual.bulk_limit, bytes),
+            mode: recording.or("mode", usual.mode, mode),
+            unacked: recording.or("unacked", usual.unacked, bytes),
+            stall: recording.or("stall", usual.stall, duration(LEAST_STALL, Recording::LONGEST_STALL)),
+        };
+        if read.unacked > MOST_UNACKED {
+            recording.fault_at("unacked", "at most 8 MiB of a record may wait to be stored");
+        }
+        if read.stall.subsec_nanos() > 0 {
+            recording.fault_at("stall", "must be whole seconds");
+        }
+        if break_glass && read.mode == RecordingMode::Strict {
+            recording.fault_at(
+                "mode",
+                "a role with `break-glass` is for when nothing can be stored: \"best-effort\"",
+            );
+        } else if read.mode == RecordingMode::BestEffort && read.unacked == 0 {
+            recording.fault_at(
+                "unacked",
+                "0 shows nothing that is not stored, and \"best-effort\" goes on without: one or the other",
+            );
+        }
+        Some(read)
+    };
+    section.section("recording", read).unwrap_or(usual)
+}
+
+fn mode(value: &DeValue<'_>) -> Result<RecordingMode, String> {
+    let modes = [RecordingMode::Strict, RecordingMode::BestEffort];
+    let text = text(value)?;
+    let found = modes.into_iter().find(|mode| mode.as_str() == text);
+    found.ok_or_else(|| "must be \"strict\" or \"best-effort\"".to_owned())
 }
 
 fn read_members(section: &Section<'_>) -> Option<Members> {
@@ -326,6 +383,11 @@ pub(super) fn wider(one: Sftp, other: Sftp) -> Sftp {
     }
 }
 
+/// The shortest wait for an acknowledgement that a role may say.
+const LEAST_STALL: Duration = Duration::from_secs(1);
+/// The most unacknowledged bytes that a role may say: what the gateway holds for one session while its disk is slow is twice
+/// as much.
+const MOST_UNACKED: u64 = 8 * 1024 * 1024;
 /// How long a session may last if the role does not say.
 const USUAL_LONGEST: Duration = Duration::from_secs(12 * 3600);
 /// The longest that a role may say; what a certificate can carry.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
-use doorward_certs::{RemoteForward, Terms};
+use doorward_certs::{RecordingMode, RemoteForward, Terms};
 
 use super::*;
 use crate::{oidc::LoginFault, refusal::RefusalCode};
@@ -117,7 +117,7 @@ fn the_matrix_is_as_reviewed() {
         let people = policy.may(person.person(), Right::Lock, None);
         writeln!(matrix, "  may lock people: {people}").unwrap();
         for place in &places {
-            let decision = match policy.decide(&person, Some(place)) {
+            let decision = match policy.decide(&person, Some(place), RecordStore::Works) {
                 Ok(grant) => format!("{} {}", grant.roles().join("+"), words(grant.terms())),
                 Err(refusal) => refusal.code().to_string(),
             };
@@ -132,7 +132,7 @@ fn the_matrix_is_as_reviewed() {
             writeln!(matrix, "            recordings of {recordings:?} rights [{over}]").unwrap();
             // The explanation never says anything else than the decision.
             let explained = policy.explain(person.person(), &place.name, Some(place), true);
-            let decided = policy.decide(&person, Some(place));
+            let decided = policy.decide(&person, Some(place), RecordStore::Works);
             assert_eq!(explained.verdict == Verdict::Granted, decided.is_ok());
             let applying: Vec<_> = explained.rules.iter().filter(|rule| rule.applies).collect();
             match decided {
@@ -161,9 +161,9 @@ fn missing_and_forbidden_are_one_refusal() {
     let policy = policy(POLICY);
     for groups in [&["developers"][..], &["admins"], &[]] {
         let person = Identity::for_test("zoe", groups);
-        let missing = policy.decide(&person, None).unwrap_err();
+        let missing = policy.decide(&person, None, RecordStore::Works).unwrap_err();
         assert_eq!(missing.code(), RefusalCode::Denied);
-        if let Err(forbidden) = policy.decide(&person, Some(&workspace("prod-db", None))) {
+        if let Err(forbidden) = policy.decide(&person, Some(&workspace("prod-db", None)), RecordStore::Works) {
             assert_eq!(
                 (missing.text(), missing.hint(), missing.retry_after()),
                 (forbidden.text(), forbidden.hint(), forbidden.retry_after())
@@ -184,7 +184,7 @@ fn a_login_has_its_precedence() {
             person = person.with_login(made);
         }
         policy
-            .decide(&person, Some(&place))
+            .decide(&person, Some(&place), RecordStore::Works)
             .map(|grant| grant.terms().login.to_string())
             .map_err(|refusal| refusal.code())
     };
@@ -200,6 +200,7 @@ fn a_login_has_its_precedence() {
         .decide(
             &Identity::for_test("zoe", &["developers"]).with_login(Err(LoginFault::Root)),
             None,
+            RecordStore::Works,
         )
         .unwrap_err();
     assert_eq!(refusal.code(), RefusalCode::Denied);
@@ -213,7 +214,7 @@ fn a_grant_is_compared_with_a_newer_one() {
             format!("[[role]]\nname = \"r\"\ngroups = [\"g\"]\nworkspaces = [\"*\"]\nallow = [{allow}]\n{more}\n");
         let place = workspace("devenv-0", None);
         policy(&text)
-            .decide(&Identity::for_test("zoe", &["g"]), Some(&place))
+            .decide(&Identity::for_test("zoe", &["g"]), Some(&place), RecordStore::Works)
             .unwrap()
     };
     let old = role("\"shell\", \"sftp:read\", \"forward-to:localhost:80\"", "");
@@ -242,9 +243,115 @@ fn a_grant_is_compared_with_a_newer_one() {
             "recording = { input = true }",
             true,
         ),
+        (
+            "\"shell\", \"sftp:read\", \"forward-to:localhost:80\"",
+            "recording = { mode = \"best-effort\", unacked = 1 }",
+            false,
+        ),
     ] {
         let said = old.lost_in(&role(allow, more));
         assert_eq!(said.is_some(), lost, "{allow} {more}: {said:?}");
+    }
+    let lax = role("\"shell\"", "recording = { mode = \"best-effort\" }");
+    assert!(lax.lost_in(&role("\"shell\"", "")).is_some(), "strict from now on");
+}
+
+fn glass(ordinary: &str) -> Policy {
+    policy(&format!(
+        "[[role]]\nname = 'dev'\ngroups = ['g']\nworkspaces = ['*']\nallow = ['shell', 'exec']\n{ordinary}\n\
+         [[role]]\nname = 'glass'\ngroups = ['oncall']\nworkspaces = ['devenv-*']\nallow = ['shell', 'pty']\n\
+         break-glass = true\nlongest = '1h'\n"
+    ))
+}
+
+/// A role with `break-glass` applies while the store is down, alone, and not where it is not needed.
+#[test]
+fn glass_is_broken_only_where_nothing_can_be_stored() {
+    use RecordStore::{Down, Works};
+    let place = workspace("devenv-0", None);
+    let decide = |policy: &Policy, groups: &[&str], place: &Arc<Workspace>, store| {
+        let decided = policy.decide(&Identity::for_test("zoe", groups), Some(place), store);
+        decided.map(|grant| {
+            (
+                grant.roles().join("+"),
+                grant.is_break_glass(),
+                grant.terms().recording.mode,
+            )
+        })
+    };
+    let strict = glass("");
+    let got = |groups: &[&str], store| decide(&strict, groups, &place, store).ok();
+    let dev = Some(("dev".to_owned(), false, RecordingMode::Strict));
+    let broken = Some(("glass".to_owned(), true, RecordingMode::BestEffort));
+    assert_eq!(got(&["g", "oncall"], Works), dev);
+    assert_eq!(got(&["g", "oncall"], Down), broken);
+    assert_eq!(got(&["oncall"], Works), None);
+    assert_eq!(got(&["oncall"], Down), broken);
+    assert_eq!(got(&["g"], Down), dev);
+    assert_eq!(got(&[], Down), None);
+    // Elsewhere the role does not hold, and nothing is lent to it.
+    let other = workspace("prod-db", None);
+    assert_eq!(decide(&strict, &["oncall"], &other, Down).ok(), None);
+    let grant = strict.decide(&Identity::for_test("zoe", &["g", "oncall"]), Some(&place), Down);
+    let terms = grant.unwrap().terms().clone();
+    assert!(!terms.capabilities.exec && terms.capabilities.pty && terms.longest == Duration::from_secs(3600));
+    let lax = glass("recording = { mode = 'best-effort' }");
+    let usual = Some(("dev".to_owned(), false, RecordingMode::BestEffort));
+    assert_eq!(decide(&lax, &["g", "oncall"], &place, Down).ok(), usual);
+}
+
+/// The strictest of the roles that apply counts, in each of its words.
+#[test]
+fn the_strictest_recording_wins() {
+    let text = |one: &str, other: &str| {
+        format!(
+            "[[role]]\nname = 'a'\ngroups = ['g']\nworkspaces = ['*']\nallow = ['shell']\nrecording = {{ {one} }}\n\
+             [[role]]\nname = 'b'\ngroups = ['g']\nworkspaces = ['*']\nallow = ['exec']\nrecording = {{ {other} }}\n"
+        )
+    };
+    let both = |one: &str, other: &str| {
+        let person = Identity::for_test("zoe", &["g"]);
+        let decided = policy(&text(one, other)).decide(&person, Some(&workspace("d", None)), RecordStore::Works);
+        decided.unwrap().terms().recording
+    };
+    let lax = "mode = 'best-effort', stall = '5s', unacked = '1MiB'";
+    let got = both(lax, "mode = 'strict', unacked = '2MiB'");
+    assert_eq!(
+        (got.mode, got.unacked, got.stall),
+        (RecordingMode::Strict, 1 << 20, Duration::from_secs(5))
+    );
+    assert_eq!(both(lax, lax).mode, RecordingMode::BestEffort);
+    assert_eq!(both(lax, "input = true").mode, RecordingMode::Strict);
+    assert_eq!(both("unacked = 0", lax).unacked, 0);
+    for bad in [
+        "mode = 'lax'",
+        "mode = 'best-effort', unacked = 0",
+        "unacked = '9MiB'",
+        "stall = '0s'",
+        "stall = '1500ms'",
+        "stall = '2h'",
+    ] {
+        assert!(Roles::parse(Path::new("p.toml"), &text(bad, lax)).is_err(), "{bad}");
+    }
+    for bad in [
+        "may = ['kill']",
+        "recordings = 'all'",
+        "recording = { mode = 'strict' }",
+        "break-glass = 1",
+    ] {
+        let role = "[[role]]\nname = 'a'\ngroups = ['g']\nworkspaces = ['*']\n";
+        let text = |more: &str| format!("{role}allow = ['shell']\n{more}\n");
+        let glass = if bad.starts_with("break") {
+            ""
+        } else {
+            "break-glass = true\n"
+        };
+        assert!(Roles::parse(Path::new("p.toml"), &text("break-glass = true")).is_ok());
+        assert!(
+            Roles::parse(Path::new("p.toml"), &text(&format!("{glass}{bad}"))).is_err(),
+            "{bad}"
+        );
+        assert!(Roles::parse(Path::new("p.toml"), &format!("{role}allow = []\nbreak-glass = true\n")).is_err());
     }
 }
 
@@ -269,7 +376,11 @@ fn an_explanation_tells_a_stranger_nothing() {
 #[test]
 fn no_roles_means_nobody() {
     let person = Identity::for_test("alice", &["admins"]);
-    assert!(policy("").decide(&person, Some(&workspace("devenv-0", None))).is_err());
+    assert!(
+        policy("")
+            .decide(&person, Some(&workspace("devenv-0", None)), RecordStore::Works)
+            .is_err()
+    );
     assert!(!policy("").may_view(&person, "alice", "devenv-0", None));
 }
 
@@ -280,6 +391,7 @@ fn a_grant_can_be_written_into_a_certificate() {
         .decide(
             &Identity::for_test("alice", &["admins"]),
             Some(&workspace("devenv-0", None)),
+            RecordStore::Works,
         )
         .unwrap();
     let extensions = grant.terms().extensions().unwrap();
@@ -305,7 +417,7 @@ allow = ["remote-forward", "forward-to:unix:~/*", "forward-to:localhost:*"]
 "#;
     let person = Identity::for_test("alice", &["g"]);
     let grant = policy(text)
-        .decide(&person, Some(&workspace("devenv-0", None)))
+        .decide(&person, Some(&workspace("devenv-0", None)), RecordStore::Works)
         .unwrap();
     let may = &grant.terms().capabilities;
     assert_eq!(may.remote_forward, RemoteForward::Any);
@@ -377,10 +489,10 @@ async fn a_changed_file_is_taken_if_it_is_good() {
     };
     exchange("[[role]]\nname = 3\n");
     assert!(Policy::reload(&policy.roles, &file).is_err());
-    assert!(policy.decide(&person, Some(&place)).is_ok());
+    assert!(policy.decide(&person, Some(&place), RecordStore::Works).is_ok());
     exchange("# nobody any more\n");
     tokio::time::timeout(Duration::from_secs(10), async {
-        while policy.decide(&person, Some(&place)).is_ok() {
+        while policy.decide(&person, Some(&place), RecordStore::Works).is_ok() {
             tokio::task::yield_now().await;
         }
     })

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use doorward_certs::{Capabilities, Login, Recording, Terms};
+use doorward_certs::{Capabilities, Login, RecordingMode, Terms};
 
 use super::roles::{Role, Roles, wider};
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Weighed<'r> {
     pub(super) roles: Vec<(&'r Role, Weight)>,
     login: Result<Login, LoginFault>,
+    /// Whether those apply that are for a store that is down.
+    pub(super) glass: bool,
 }
 
 /// What a role came to.
@@ -31,12 +33,45 @@ pub(super) enum Weight {
     NotOwner,
     /// It opens no workspace.
     OpensNothing,
+    /// It is for when the record store is down, and it is not; or roles that apply can do without the store.
+    GlassWhole,
+    /// The record store is down, and roles for that apply in its place.
+    NeedsStore,
     /// It is for another login than the first that was named.
     OtherLogin(Login),
 }
 
-/// Weighs all roles.
-pub(super) fn weigh<'r>(roles: &'r Roles, person: Person<'_>, workspace: &Workspace) -> Weighed<'r> {
+/// Whether recordings can be stored at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordStore {
+    /// They can.
+    Works,
+    /// They cannot: strict sessions are refused, and roles with `break-glass` apply.
+    Down,
+}
+
+/// Weighs all roles. Roles with `break-glass` apply alone, and only where the others would need a store that is down.
+pub(super) fn weigh<'r>(
+    roles: &'r Roles,
+    person: Person<'_>,
+    workspace: &Workspace,
+    store: RecordStore,
+) -> Weighed<'r> {
+    let usual = weigh_either(roles, person, workspace, false);
+    if store == RecordStore::Works {
+        return usual;
+    }
+    let broken = weigh_either(roles, person, workspace, true);
+    let can_do_without = usual.mode() == Some(RecordingMode::BestEffort);
+    if can_do_without || broken.applying().next().is_none() {
+        usual
+    } else {
+        broken
+    }
+}
+
+/// Weighs all roles, of which those with `break-glass` apply, or the others.
+fn weigh_either<'r>(roles: &'r Roles, person: Person<'_>, workspace: &Workspace, glass: bool) -> Weighed<'r> {
     let mut weighed: Vec<(&Role, Weight)> = roles
         .0
         .iter()
@@ -52,6 +87,8 @@ pub(super) fn weigh<'r>(roles: &'r Roles, person: Person<'_>, workspace: &Worksp
                 (_, false, ..) => Weight::OpensNothing,
                 (_, _, false, _) => Weight::Elsewhere,
                 (_, _, _, false) => Weight::NotOwner,
+                _ if role.break_glass && !glass => Weight::GlassWhole,
+                _ if glass && !role.break_glass => Weight::NeedsStore,
                 _ => Weight::Applies,
             };
             (role, weight)
@@ -73,7 +110,11 @@ pub(super) fn weigh<'r>(roles: &'r Roles, person: Person<'_>, workspace: &Worksp
         (None, Some(made)) => made.clone(),
         (None, None) => Ok(workspace.login.clone()),
     };
-    Weighed { roles: weighed, login }
+    Weighed {
+        roles: weighed,
+        login,
+        glass,
+    }
 }
 
 impl<'r> Weighed<'r> {
@@ -83,6 +124,11 @@ impl<'r> Weighed<'r> {
             .iter()
             .filter(|(_, weight)| *weight == Weight::Applies)
             .map(|(role, _)| *role)
+    }
+
+    /// What gives way where records cannot be stored; nothing if no role applies.
+    fn mode(&self) -> Option<RecordingMode> {
+        self.applying().map(|role| role.recording.mode).min()
     }
 
     /// What the applying roles allow together.
@@ -96,10 +142,10 @@ impl<'r> Weighed<'r> {
                 .with_detail(format!("no login: {fault}"))
         })?;
         let mut capabilities = Capabilities::default();
-        let mut recording = Recording {
-            input: false,
-            bulk_limit: 0,
-        };
+        let recordings = self.applying().map(|role| role.recording);
+        let recording = recordings
+            .reduce(doorward_certs::Recording::strictest)
+            .unwrap_or_default();
         let mut longest = Duration::ZERO;
         for role in self.applying() {
             let own = &role.capabilities;
@@ -115,8 +161,6 @@ impl<'r> Weighed<'r> {
                     capabilities.local_forward.push(destination.clone());
                 }
             }
-            recording.input |= role.recording.input;
-            recording.bulk_limit = recording.bulk_limit.max(role.recording.bulk_limit);
             longest = longest.max(role.longest);
         }
         capabilities.local_forward.sort();

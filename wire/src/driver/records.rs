@@ -107,6 +107,55 @@ impl RecordSink {
         self.0.lock().endpoint.durable()
     }
 
+    /// How many bytes are not acknowledged, and for how long nothing was.
+    #[must_use]
+    pub fn waiting(&self) -> (u64, Duration) {
+        let state = self.0.lock();
+        (state.endpoint.unrecorded(), state.record_progress.elapsed())
+    }
+
+    /// Waits until fewer than `most` bytes are unacknowledged, however long that takes; for ever once the stream is gone.
+    pub async fn fewer_than(&self, most: u64) {
+        loop {
+            let mut told = std::pin::pin!(self.0.recorded.notified());
+            told.as_mut().enable();
+            let enough = {
+                let state = self.0.lock();
+                state.over.is_none() && state.endpoint.unrecorded() < most
+            };
+            if enough {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Resolves once bytes have waited for [`crate::Limits::record_stall`] without any acknowledgement, also while nobody
+    /// appends; never once the stream is gone.
+    pub async fn stalled(&self) {
+        let stall = self.0.limits.record_stall;
+        loop {
+            let until = {
+                let state = self.0.lock();
+                let now = Instant::now();
+                if state.over.is_some() {
+                    None
+                } else if state.endpoint.unrecorded() == 0 {
+                    // What begins to wait from now on is late after that at the earliest.
+                    Some(now + stall)
+                } else if now >= state.record_progress + stall {
+                    return;
+                } else {
+                    Some(state.record_progress + stall)
+                }
+            };
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Waits until everything before `offset` is durable.
     ///
     /// # Errors

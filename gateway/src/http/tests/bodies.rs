@@ -234,7 +234,13 @@ async fn people_learn_who_they_are_and_why() {
     );
     assert_eq!(
         own["recording"],
-        json!({ "input": false, "bulk-limit": 16 * 1024 * 1024 })
+        json!({
+            "input": false,
+            "bulk-limit": 16 << 20,
+            "mode": "strict",
+            "unacked": 4 << 20,
+            "stall": "30s",
+        })
     );
     assert_eq!(
         (&own["rules"][0]["role"], &own["rules"][0]["applies"]),

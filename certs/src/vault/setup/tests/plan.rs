@@ -9,7 +9,8 @@ use super::{
     needs, people,
 };
 use crate::{
-    Capabilities, HostKey, Login, Recording, RemoteForward, SessionRequest, Sftp, Terms, WorkspaceName, WorkspaceUid,
+    Capabilities, HostKey, Login, Recording, RecordingMode, RemoteForward, SessionRequest, Sftp, Terms, WorkspaceName,
+    WorkspaceUid,
 };
 
 /// A Vault that holds these steps, and shows them as Vault does.
@@ -308,6 +309,9 @@ fn everything() -> BTreeSet<String> {
             recording: Recording {
                 input: true,
                 bulk_limit: 1,
+                mode: RecordingMode::BestEffort,
+                unacked: 1,
+                stall: Duration::from_secs(1),
             },
             longest: Duration::from_secs(3600),
         },
