@@ -31,13 +31,24 @@ pub(crate) fn failure(error: &Error) {
     }
     note(&text);
     for hint in error.hints() {
-        line(&format!("hint: {}", printable(hint.as_bytes())));
+        line(&format!("hint: {}", shown(hint)));
     }
 }
 
 /// A sentence on standard error: `doorward: …`, escaped, one line.
 pub(crate) fn note(text: &str) {
-    line(&format!("doorward: {}", printable(text.as_bytes())));
+    line(&format!("doorward: {}", shown(text)));
+}
+
+/// A text as it is shown: one line, escaped. Windows separates folders with the character that begins an escape, so
+/// there one stands for itself.
+pub(crate) fn shown(text: impl AsRef<str>) -> String {
+    let escaped = printable(text.as_ref().as_bytes());
+    if cfg!(windows) {
+        escaped.replace(r"\\", r"\")
+    } else {
+        escaped
+    }
 }
 
 /// Does the work; where that takes longer than a moment, says once whom everybody is waiting for.

@@ -1,7 +1,7 @@
 //! The folder of the program: where everything of ours on this computer lies.
 //!
 //! `--home DIR` or `DOORWARD_HOME` names it; otherwise it is `doorward` in the configuration folder of the operating
-//! system. Nothing of ours is written anywhere else, but for the one line in `~/.ssh/config` (see [`crate::ssh`]).
+//! system; on Windows in the one that stays on this computer, for a login does not roam. Nothing of ours is written anywhere else, but for the one line in `~/.ssh/config` (see [`crate::ssh`]).
 
 pub(crate) mod private;
 pub(crate) mod settings;
@@ -20,7 +20,7 @@ pub(crate) struct Home {
 impl Home {
     /// The folder that was named, else the default one. It need not exist yet.
     pub(crate) fn find(named: Option<&Path>) -> Result<Self, Error> {
-        let usual = directories::ProjectDirs::from("", "", "doorward").map(|dirs| dirs.config_dir().to_owned());
+        let usual = directories::ProjectDirs::from("", "", "doorward").map(|dirs| dirs.config_local_dir().to_owned());
         let Some(named) = named.filter(|named| !named.as_os_str().is_empty()) else {
             let path =
                 usual.ok_or_else(|| Error::Configuration("this account has no home folder: use --home DIR".into()))?;

@@ -175,7 +175,7 @@ impl<'a> Status<'a> {
         rows.push(("folder", self.folder.display().to_string()));
         let mut text = String::new();
         for (name, value) in rows {
-            text.push_str(&format!("{name:<8} {}\n", doorward_audit::printable(value.as_bytes())));
+            text.push_str(&format!("{name:<8} {}\n", say::shown(value)));
         }
         text
     }

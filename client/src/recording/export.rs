@@ -1,6 +1,5 @@
 //! `doorward export`.
 
-use std::fs::OpenOptions;
 use std::io::{BufWriter, ErrorKind, Write, stdout};
 
 use doorward_audit::{Error as AuditError, Fault, Stamped, asciicast};
@@ -8,7 +7,7 @@ use doorward_audit::{Error as AuditError, Fault, Stamped, asciicast};
 use super::{Recording, damaged};
 use crate::cli::{ExportArgs, Format};
 use crate::error::Error;
-use crate::home::Home;
+use crate::home::{Home, private};
 use crate::say;
 
 /// Writes a recording in another format.
@@ -18,12 +17,8 @@ pub(crate) async fn export(home: &Home, args: &ExportArgs) -> Result<(), Error> 
     let Some(path) = &args.output else {
         return write(events, args.format, args.channel, &mut BufWriter::new(stdout().lock()));
     };
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
     // What was shown on a terminal is nobody else's business.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(Error::file("create", path.as_path()))?;
+    let file = private::create_new(path)?;
     write(events, args.format, args.channel, &mut BufWriter::new(file))?;
     say::note(&format!("wrote {}", path.display()));
     Ok(())

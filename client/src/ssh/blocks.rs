@@ -7,7 +7,7 @@
 //!   names its workspace itself: no `%h`, `%n` or `%r` means that nothing typed on a command line, and no submodule URL of
 //!   a repository, reaches a shell. The wildcard cannot do without `%n`; it stands between single quotes, and names with
 //!   a character that could end them do not match the block. The program checks the name once more. There is no
-//!   wildcard on Windows, whose shell has no such quotes.
+//!   wildcard on Windows: a name would reach the command line of a program by no quoting that holds for all of them.
 //! - `HostKeyAlias` is the workspace's name, which is the principal of its host certificate. Under the wildcard the name is
 //!   `NAME.doorward`, which is a principal of that certificate as well.
 //! - Our own known hosts, and no others: the certificate authority vouches for workspaces, and nothing else does.
@@ -23,7 +23,7 @@ use std::path::Path;
 
 use doorward_certs::{Login, WorkspaceName};
 
-use super::quote;
+use super::{System, quote};
 use crate::error::Error;
 use crate::gateway::Workspace;
 use crate::home::Home;
@@ -35,6 +35,7 @@ pub(crate) const SUFFIX: &str = ".doorward";
 /// What the configuration is made of.
 #[derive(Debug)]
 pub(super) struct Blocks<'a> {
+    pub(super) system: System,
     pub(super) program: &'a Path,
     pub(super) home: &'a Home,
     pub(super) workspaces: &'a [Workspace],
@@ -44,7 +45,7 @@ impl Blocks<'_> {
     /// The whole text. A workspace whose name or login is not one is left out, with a sentence.
     pub(super) fn write(&self) -> Result<String, Error> {
         let command = self.command()?;
-        let known_hosts = quote::path(&self.home.known_hosts())?;
+        let known_hosts = quote::path(self.system, &self.home.known_hosts())?;
         let mut text = String::from(
             "# Written by `doorward config --write`, which writes it again: changes belong into ~/.ssh/config,\n\
              # below the line that includes this file.\n",
@@ -64,11 +65,10 @@ impl Blocks<'_> {
                 text,
                 "\nHost {name}\n  User {login}\n  HostKeyAlias {name}\n  ProxyCommand {command} connect {name}\n"
             );
-            options(&mut text, &known_hosts);
+            options(&mut text, self.system, &known_hosts);
             logins.push(login);
         }
-        if cfg!(windows) {
-            // What a person types cannot be kept from `cmd.exe` by any quoting.
+        if self.system == System::Windows {
             return Ok(text);
         }
         let _ = writeln!(text, "\nHost *{SUFFIX} \"!*'*\" \"!*\\\\*\"");
@@ -80,21 +80,27 @@ impl Blocks<'_> {
             let _ = writeln!(text, "  User {login}");
         }
         let _ = writeln!(text, "  ProxyCommand {command} connect '%n'");
-        options(&mut text, &known_hosts);
+        options(&mut text, self.system, &known_hosts);
         Ok(text)
     }
 
     fn command(&self) -> Result<String, Error> {
-        let program = quote::program(self.program)?;
+        let program = quote::word(self.system, self.program)?;
         if self.home.is_default() {
             return Ok(program);
         }
-        Ok(format!("{program} --home {}", quote::path(self.home.path())?))
+        Ok(format!(
+            "{program} --home {}",
+            quote::word(self.system, self.home.path())?
+        ))
     }
 }
 
-fn options(text: &mut String, known_hosts: &str) {
-    let nothing = if cfg!(windows) { known_hosts } else { "/dev/null" };
+fn options(text: &mut String, system: System, known_hosts: &str) {
+    let nothing = match system {
+        System::Unix => "/dev/null",
+        System::Windows => known_hosts,
+    };
     let _ = write!(
         text,
         "  UserKnownHostsFile {known_hosts}\n  \
@@ -113,7 +119,7 @@ fn options(text: &mut String, known_hosts: &str) {
            Compression no\n  \
            ServerAliveInterval 0\n"
     );
-    if cfg!(windows) {
+    if system == System::Windows {
         text.push_str("  ControlMaster no\n");
     }
 }
@@ -165,6 +171,7 @@ mod tests {
         ];
         let program = Path::new("/opt/door ward/doorward");
         let text = Blocks {
+            system: System::Unix,
             program,
             home: &home,
             workspaces: &hostile,
@@ -223,12 +230,47 @@ mod tests {
         }
     }
 
+    /// Read by the same parser, which on Windows is older or newer, but not another.
+    #[test]
+    fn windows_has_slashes_no_wildcard_and_no_master() {
+        let home = Home::find(Some(Path::new("//server/people/Zoë O'Hara"))).unwrap();
+        let text = |program: &str| {
+            let blocks = Blocks {
+                system: System::Windows,
+                program: Path::new(program),
+                home: &home,
+                workspaces: &[workspace("devenv-0", "node")],
+            };
+            blocks.write().unwrap()
+        };
+        let quoted = text(r"C:\Program Files\doorward\doorward.exe");
+        assert!(
+            !quoted.contains('\\') && !quoted.contains('*') && !quoted.contains("/dev/null"),
+            "{quoted}"
+        );
+        let lines = resolved(&quoted, "devenv-0");
+        for line in [
+            r#"proxycommand "C:/Program Files/doorward/doorward.exe" --home "//server/people/Zoë O'Hara" connect devenv-0"#,
+            "userknownhostsfile //server/people/Zoë O'Hara/known_hosts",
+            "globalknownhostsfile //server/people/Zoë O'Hara/known_hosts",
+            "controlmaster false",
+        ] {
+            assert!(lines.iter().any(|found| found == line), "{line}: {lines:#?}");
+        }
+        let plain = text(r"C:\bin\doorward.exe");
+        assert!(
+            plain.contains("\n  ProxyCommand C:/bin/doorward.exe --home \"//"),
+            "{plain}"
+        );
+    }
+
     #[test]
     fn the_login_of_the_wildcard_is_the_one_that_all_have() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::find(Some(dir.path())).unwrap();
         let wild = |workspaces: &[Workspace]| {
             let text = Blocks {
+                system: System::Unix,
                 program: Path::new("/d"),
                 home: &home,
                 workspaces,

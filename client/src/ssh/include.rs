@@ -7,9 +7,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::quote;
+use super::{System, quote};
 use crate::error::Error;
-use crate::home::private;
+use crate::home::private::{self, Access};
 
 /// The largest file that is edited, in bytes.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -18,12 +18,9 @@ const LARGEST: u64 = 4 * 1024 * 1024;
 pub(super) fn ensure(file: &Path, ours: &Path) -> Result<bool, Error> {
     let line = line(ours)?;
     let target = follow(file)?;
-    let (before, permissions) = match fs::read(&target) {
-        Ok(before) => (
-            before,
-            Some(fs::metadata(&target).map_err(Error::file("read", target.as_path()))?),
-        ),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
+    let (before, access) = match fs::read(&target) {
+        Ok(before) => (before, Access::AsBefore),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), Access::Owner),
         Err(error) => return Err(Error::file("read", target)(error)),
     };
     if before.len() as u64 > LARGEST {
@@ -32,8 +29,8 @@ pub(super) fn ensure(file: &Path, ours: &Path) -> Result<bool, Error> {
             target.display()
         )));
     }
-    if let Some(meta) = &permissions {
-        judge(&target, meta)?;
+    if access == Access::AsBefore {
+        judge(&target)?;
     }
     let after = edit(&before, &line);
     if after == before {
@@ -41,8 +38,7 @@ pub(super) fn ensure(file: &Path, ours: &Path) -> Result<bool, Error> {
     }
     let folder = target.parent().unwrap_or(Path::new("."));
     private::make_folder(folder)?;
-    let permissions = permissions.map(|meta| meta.permissions());
-    private::replace(&target, folder, &after, permissions).map_err(Error::file("write", target.as_path()))?;
+    private::replace(&target, folder, &after, access).map_err(Error::file("write", target.as_path()))?;
     Ok(true)
 }
 
@@ -53,7 +49,7 @@ pub(super) fn has(file: &Path, ours: &Path) -> Result<bool, Error> {
 }
 
 fn line(ours: &Path) -> Result<String, Error> {
-    Ok(format!("Include {}", quote::path(ours)?))
+    Ok(format!("Include {}", quote::path(System::HERE, ours)?))
 }
 
 /// The text with the line at its top, and nowhere else. Its line ends are those of the text's first line.
@@ -82,23 +78,17 @@ fn follow(file: &Path) -> Result<PathBuf, Error> {
 }
 
 /// A file that is not a plain file of this person is not edited: replacing it would change whose it is.
-#[cfg(unix)]
-fn judge(file: &Path, meta: &fs::Metadata) -> Result<(), Error> {
-    use std::os::unix::fs::MetadataExt as _;
+fn judge(file: &Path) -> Result<(), Error> {
+    let meta = fs::metadata(file).map_err(Error::file("read", file))?;
     if !meta.is_file() {
         return Err(Error::Configuration(format!("{} is not a file", file.display())));
     }
-    if meta.uid() != nix::unistd::geteuid().as_raw() {
+    if !private::belongs_to_us(file, &meta)? {
         return Err(Error::Configuration(format!(
             "{} belongs to somebody else",
             file.display()
         )));
     }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn judge(_: &Path, _: &fs::Metadata) -> Result<(), Error> {
     Ok(())
 }
 

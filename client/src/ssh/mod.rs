@@ -21,6 +21,18 @@ use crate::home::{Home, private};
 use crate::{login, say};
 use blocks::Blocks;
 
+/// The system whose `ssh` reads the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum System {
+    Unix,
+    Windows,
+}
+
+impl System {
+    /// The one that this program was built for.
+    const HERE: Self = if cfg!(windows) { Self::Windows } else { Self::Unix };
+}
+
 /// `doorward config`.
 pub(crate) async fn config(home: &Home, args: &ConfigArgs) -> Result<(), Error> {
     let settings = Settings::read(home)?;
@@ -54,6 +66,7 @@ async fn refresh(home: &Home, settings: &Settings) -> Result<String, Error> {
     remember_trust(home, &gateway.trust().await?)?;
     let program = settings.program()?;
     Blocks {
+        system: System::HERE,
         program: &program,
         home,
         workspaces: &workspaces,

@@ -1,5 +1,8 @@
 //! The program as its users start it, against an issuer and a gateway that can be made to answer anything.
+//!
+//! It speaks of modes, links, signals and terminals as Unix has them; `tests/tests/windows.rs` has what is Windows' own.
 
+#![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,35 +1,31 @@
 //! Signals that ask this program to leave, and what must not be cut in half by them.
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
+
 use crate::error::Error;
 
-/// Requests to leave: hang-up, which `ssh` sends when it exits, interrupt and termination.
+/// Requests to leave: hang-up, which `ssh` sends when it exits, interrupt and termination; on Windows Ctrl-C,
+/// Ctrl-Break, a window that is closed, the end of the person's session and that of the computer's.
 #[derive(Debug)]
-pub(crate) struct Signals {
-    #[cfg(unix)]
-    signals: Vec<tokio::signal::unix::Signal>,
-    #[cfg(windows)]
-    signals: Option<tokio::signal::windows::CtrlC>,
-}
+pub(crate) struct Signals(system::Sources);
 
 impl Signals {
     /// From now on the signals are asked for here and end the process no more.
     pub(crate) fn new() -> Self {
-        Self {
-            #[cfg(unix)]
-            signals: {
-                use tokio::signal::unix::{SignalKind, signal};
-                let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
-                // Without a handler the signal simply ends this process.
-                kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect()
-            },
-            #[cfg(windows)]
-            signals: tokio::signal::windows::ctrl_c().ok(),
-        }
+        Self(system::Sources::new())
     }
 
     /// The next one.
@@ -37,21 +33,8 @@ impl Signals {
         poll_fn(|cx| self.poll(cx)).await;
     }
 
-    #[cfg(unix)]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let came = |signal: &mut tokio::signal::unix::Signal| matches!(signal.poll_recv(cx), Poll::Ready(Some(())));
-        if self.signals.iter_mut().any(came) {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    }
-
-    #[cfg(windows)]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.signals.as_mut().map(|signals| signals.poll_recv(cx)) {
-            Some(Poll::Ready(Some(()))) => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
+        self.0.poll(cx)
     }
 }
 

@@ -1,13 +1,22 @@
-//! Files that nobody else may read: made with mode 0600, replaced in one step, never reached through a link.
+//! Files that nobody else may read: made for their owner alone, replaced in one step, never reached through a link.
 //!
-//! On Windows the folder lies in the person's profile, whose access list does what modes do elsewhere.
+//! Unix says so with the modes 0600 and 0700, Windows with an access list of one entry.
 
-use std::fs::{self, File, OpenOptions};
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
 use crate::error::Error;
 
@@ -20,19 +29,25 @@ const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Makes the folder, for its owner alone, if it is not there.
 pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(Error::file("create", path))
+    system::make_folder(path).map_err(Error::file("create", path))
 }
 
-/// Writes the whole file: a new file with mode 0600 beside it (made, never opened), then a rename. What stood at
+/// Makes a file for its owner alone; one that is there already is an error.
+pub(crate) fn create_new(path: &Path) -> Result<File, Error> {
+    system::create_new(path).map_err(Error::file("create", path))
+}
+
+/// Whether the file at `path`, whose metadata these are, belongs to this person.
+pub(crate) fn belongs_to_us(path: &Path, meta: &Metadata) -> Result<bool, Error> {
+    system::belongs_to_us(path, meta).map_err(Error::file("read", path))
+}
+
+/// Writes the whole file: a new file for its owner alone beside it (made, never opened), then a rename. What stood at
 /// `path` is replaced; if that was a link, the link is replaced and not what it points at.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     make_folder(folder)?;
-    replace(path, folder, bytes, None).map_err(Error::file("write", path))
+    replace(path, folder, bytes, Access::Owner).map_err(Error::file("write", path))
 }
 
 /// Writes only if the file does not hold these bytes already.
@@ -43,22 +58,38 @@ pub(crate) fn write_changed(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
     write(path, bytes).map(|()| true)
 }
 
-/// Replaces `path` by a new file in `folder`, with these permissions or 0600.
-pub(crate) fn replace(path: &Path, folder: &Path, bytes: &[u8], as_before: Option<fs::Permissions>) -> io::Result<()> {
+/// Who is let at a file that replaces another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Its owner alone.
+    Owner,
+    /// Those who were let at the one that is replaced.
+    AsBefore,
+}
+
+/// Replaces `path` by a new file in `folder`.
+pub(crate) fn replace(path: &Path, folder: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let mut file = new_file(folder)?;
-    if let Some(permissions) = as_before {
-        file.as_file().set_permissions(permissions)?;
+    if access == Access::AsBefore {
+        system::keep_access(path, file.as_file())?;
     }
     fill(&mut file, bytes)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    put(file, path)
 }
 
 fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     tempfile::Builder::new()
         .prefix(".doorward-")
         .suffix(".new")
-        .tempfile_in(folder)
+        .make_in(folder, system::create_new)
+}
+
+/// Puts the file in the place of `path`; where that fails, it is removed.
+fn put(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    let mut made = file.into_temp_path();
+    system::rename(&made, path)?;
+    made.disable_cleanup(true);
+    Ok(())
 }
 
 fn fill(file: &mut NamedTempFile, bytes: &[u8]) -> io::Result<()> {
@@ -68,7 +99,7 @@ fn fill(file: &mut NamedTempFile, bytes: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()
 }
 
-/// A file with mode 0600 that is there, with room, before what it will hold: for contents that cannot be had twice.
+/// A file for its owner alone that is there, with room, before what it will hold: for contents that cannot be had twice.
 #[derive(Debug)]
 pub(crate) struct Reserved {
     path: PathBuf,
@@ -94,18 +125,15 @@ impl Reserved {
     /// Writes the contents and puts the file in the place of `path`.
     pub(crate) fn persist(mut self, bytes: &[u8]) -> Result<(), Error> {
         let written = fill(&mut self.file, bytes);
-        let put = written.and_then(|()| self.file.persist(&self.path).map_err(|error| error.error));
-        put.map(|_| ()).map_err(Error::file("write", self.path))
+        let put = written.and_then(|()| put(self.file, &self.path));
+        put.map_err(Error::file("write", self.path))
     }
 }
 
 /// Reads a secret file, or nothing where there is none. A link, a file of somebody else, and a file that others can
 /// read are refused: [`Error::Exposed`].
 pub(crate) fn read_secret(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    no_follow(&mut options);
-    let file = match options.open(path) {
+    let file = match system::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(_) if is_link(path) => return Err(exposed(path, "is a symbolic link")),
@@ -147,12 +175,7 @@ impl Lock {
     /// Waits for the lock, at most this long.
     pub(crate) async fn take(path: &Path, most: Duration) -> Result<Self, Error> {
         make_folder(path.parent().unwrap_or(Path::new(".")))?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        no_follow(&mut options);
-        let file = options.open(path).map_err(Error::file("open", path))?;
+        let file = system::open_or_create(path).map_err(Error::file("open", path))?;
         let give_up = Instant::now() + most;
         loop {
             match file.try_lock() {
@@ -181,39 +204,14 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink())
 }
 
-#[cfg(unix)]
-fn no_follow(options: &mut OpenOptions) {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    // Non-blocking, so that a named pipe in the file's place is an error and not a hang.
-    options.custom_flags((nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK).bits());
-}
-
-#[cfg(not(unix))]
-fn no_follow(_: &mut OpenOptions) {}
-
-#[cfg(unix)]
 fn judge(path: &Path, file: &File) -> Result<(), Error> {
-    use std::os::unix::fs::MetadataExt as _;
     let meta = file.metadata().map_err(Error::file("read", path))?;
     if !meta.is_file() {
         return Err(exposed(path, "is not a file"));
     }
-    if meta.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(exposed(path, "belongs to somebody else"));
-    }
-    let mode = meta.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(exposed(path, format!("has mode {mode:04o}, which lets others at it")));
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn judge(path: &Path, file: &File) -> Result<(), Error> {
-    match file.metadata() {
-        Ok(meta) if meta.is_file() => Ok(()),
-        Ok(_) => Err(exposed(path, "is not a file")),
-        Err(error) => Err(Error::file("read", path)(error)),
+    match system::exposure(file).map_err(Error::file("read", path))? {
+        Some(what) => Err(exposed(path, what)),
+        None => Ok(()),
     }
 }
 
