@@ -17,6 +17,7 @@ pub mod side;
 pub mod sshd;
 pub mod store;
 pub mod stranger;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

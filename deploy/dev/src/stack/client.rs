@@ -41,6 +41,15 @@ impl ClientFolder {
         })
     }
 
+    /// A folder of another build of the client. Its script finds the folder by itself.
+    #[must_use]
+    pub fn of_script(home: &Path, wrapper: &Path) -> Self {
+        Self {
+            home: home.to_owned(),
+            wrapper: wrapper.to_owned(),
+        }
+    }
+
     /// The folder (`DOORWARD_HOME`).
     #[must_use]
     pub fn home(&self) -> &Path {
