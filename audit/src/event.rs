@@ -188,6 +188,8 @@ events! {
     78 RecheckSuspended,
     /// The identity provider logged somebody out.
     79 LoggedOut,
+    /// Somebody was let in while recordings could not be stored.
+    80 BreakGlass,
 }
 
 impl<C> Encode<C> for Stamped {

@@ -273,3 +273,21 @@ pub struct LoggedOut {
     #[n(3)]
     pub sessions: u64,
 }
+
+/// Somebody was let in because recordings could not be stored, for a reason that they gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct BreakGlass {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// Who.
+    #[n(1)]
+    pub user: String,
+    /// Where.
+    #[n(2)]
+    pub workspace: String,
+    /// Why, in their own words.
+    #[n(3)]
+    pub reason: String,
+}

@@ -198,6 +198,9 @@ pub(crate) struct ConnectArgs {
     pub(crate) workspace: String,
     /// The login that ssh will ask for, if it should be checked
     pub(crate) login: Option<String>,
+    /// Why you want in, where your role asks for a reason: it is put on record
+    #[arg(long, env = "DOORWARD_REASON", value_parser = reason, hide_env_values = true)]
+    pub(crate) reason: Option<String>,
     /// Fail where somebody would have to log in
     #[arg(long, env = "DOORWARD_NO_LOGIN", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
     pub(crate) no_login: bool,
@@ -403,6 +406,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A sentence that goes on record; empty is none.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.chars().count() <= 500 && !text.contains(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => Err("must be one line of at most 500 characters".to_owned()),
+    }
+}
+
 fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
@@ -428,6 +440,8 @@ mod tests {
             "doorward ssh devenv-0 -- -v ls -l",
             "doorward --home /tmp/x connect devenv-0 node",
             "doorward connect --no-login devenv-0",
+            "doorward connect --reason=pager devenv-0",
+            "doorward connect --reason= devenv-0",
             "doorward login gw --issuer work --offline",
             "doorward status --local --json",
             "doorward kill 01900000-0000-7000-8000-000000000000 --reason x",
@@ -447,6 +461,7 @@ mod tests {
             "doorward verify",
             "doorward export ID --format gif",
             "doorward connect",
+            "doorward connect --reason=a\u{1b}b devenv-0",
             "doorward kill bob",
             "doorward lock bob",
             "doorward lock group bob",

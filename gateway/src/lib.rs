@@ -68,6 +68,8 @@ pub struct Gateway {
     pub locks: locks::Locks,
     /// Places for those who fetch recordings.
     pub downloads: Arc<tokio::sync::Semaphore>,
+    /// Places for recordings of ended sessions that wait for the store.
+    pub late_records: Arc<tokio::sync::Semaphore>,
     /// Those whom nobody knows, and what is put on record of them.
     pub turned_away: turned_away::TurnedAway,
     /// Connections and sessions, and how they are told to end.

@@ -26,6 +26,7 @@ pub fn install() -> Option<PrometheusHandle> {
 fn recorder() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
     describe();
+    counter!("doorward_break_glass_total").absolute(0);
     for code in RefusalCode::ALL {
         counter!("doorward_refusals_total", "code" => code.as_str()).absolute(0);
     }
@@ -48,6 +49,10 @@ fn describe() {
         "connections that the system would not give us"
     );
     metrics::describe_counter!("doorward_keys_fetched_total", "fetches of the issuer's keys by result");
+    metrics::describe_counter!(
+        "doorward_break_glass_total",
+        "sessions let in while recordings could not be stored"
+    );
     metrics::describe_gauge!("doorward_sessions", "sessions that are open");
     metrics::describe_gauge!(
         "doorward_records_backlog_bytes",
@@ -132,6 +137,11 @@ pub fn links(count: usize) {
 /// How many connections have not proved who they are.
 pub fn unauthenticated(count: usize) {
     gauge!("doorward_connections_unauthenticated").set(count as f64);
+}
+
+/// Somebody was let in while recordings could not be stored.
+pub fn glass_broken() {
+    counter!("doorward_break_glass_total").increment(1);
 }
 
 /// How many sessions are open.

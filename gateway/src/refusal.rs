@@ -86,6 +86,8 @@ codes! {
     Locked = "locked", FORBIDDEN, "locked";
     /// None of the person's roles gives the right to do this to others.
     NoRight = "no-right", FORBIDDEN, "no right";
+    /// Recordings cannot be stored, and the role that lets the person in all the same wants a reason.
+    ReasonRequired = "reason-required", FORBIDDEN, "reason required";
     /// The session has just been ended, because what it was opened for is no longer granted.
     SessionOver = "session-over", FORBIDDEN, "session ended";
     /// No such workspace, or one that the person may not enter: the two look the same.

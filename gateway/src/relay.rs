@@ -8,6 +8,7 @@ mod ending;
 mod nobody;
 #[cfg(test)]
 mod tests;
+mod unrecorded;
 
 use std::time::Duration;
 
@@ -19,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use ending::Ending;
 pub(crate) use nobody::Nobody;
+use unrecorded::Unrecorded;
 
-use crate::record::{Progress, Recording};
-use crate::session::Dismissal;
+use crate::session::{Dismissal, Keeping};
 
 /// How a passage went.
 #[derive(Debug)]
@@ -43,20 +44,25 @@ pub struct Bounds {
     pub killed: watch::Receiver<Option<Dismissal>>,
     /// How long a client may be silent; it pings more often than [`SILENCE`].
     pub silence: Duration,
+    /// A sentence that the user is told first.
+    pub notice: Option<String>,
 }
 
 /// Passes a session until both sides are done with it.
-pub async fn pass<C: Carrier, A: Carrier>(client: C, agent: A, recording: &Recording, bounds: Bounds) -> Passage {
+pub async fn pass<C: Carrier, A: Carrier>(client: C, agent: A, recording: &mut Keeping, bounds: Bounds) -> Passage {
     let mut passing = Passing {
         relay: Relay::new(client, agent, RelayLimits::default()),
         recording,
-        progress: recording.progress(),
         acked: 0,
+        unrecorded: Unrecorded::default(),
         record_end: None,
         agent_gone: false,
         ending: None,
         linger: Instant::now(),
     };
+    if let Some(notice) = &bounds.notice {
+        passing.relay.notice(notice.as_str());
+    }
     let ending = passing.run(bounds).await;
     let counters = passing.relay.counters();
     passing.relay.close(CLOSE_WITHIN).await;
@@ -65,9 +71,9 @@ pub async fn pass<C: Carrier, A: Carrier>(client: C, agent: A, recording: &Recor
 
 struct Passing<'a, C, A> {
     relay: Relay<C, A>,
-    recording: &'a Recording,
-    progress: watch::Receiver<Progress>,
+    recording: &'a mut Keeping,
     acked: u64,
+    unrecorded: Unrecorded,
     record_end: Option<u64>,
     agent_gone: bool,
     ending: Option<Ending>,
@@ -87,10 +93,18 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
             let silent_at = self.relay.heard(Side::Client) + bounds.silence;
             tokio::select! {
                 event = self.relay.next() => self.hear(event),
-                changed = self.progress.changed() => match changed {
-                    Ok(()) => self.acknowledge(),
-                    Err(_) => self.end(Ending::RecordStopped),
+                changed = self.recording.changed() => match changed {
+                    Ok(durable) => self.acknowledge(durable),
+                    Err(failure) => {
+                        self.acknowledge(self.recording.durable());
+                        self.end(Ending::RecordFailed(failure));
+                    }
                 },
+                () = self.unrecorded.look() => {
+                    if self.unrecorded.is_too_long(self.relay.counters()) {
+                        self.end(Ending::Unrecorded);
+                    }
+                }
                 () = tokio::time::sleep_until(silent_at), if open => {
                     // The relay answers pings without an event here, so the client may have been heard since.
                     if self.relay.heard(Side::Client) + bounds.silence <= Instant::now() {
@@ -128,7 +142,6 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
             }
             Event::RecordEnd { offset } => {
                 self.record_end = Some(offset);
-                self.acknowledge();
             }
             Event::Ended { by: Side::Agent, end } => self.note(Ending::Finished(end)),
             Event::Ended { by: Side::Client, end } => self.note(Ending::Left(end)),
@@ -150,17 +163,10 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
         }
     }
 
-    fn acknowledge(&mut self) {
-        let (durable, failure) = {
-            let now = self.progress.borrow_and_update();
-            (now.durable, now.failure.clone())
-        };
+    fn acknowledge(&mut self, durable: u64) {
         if durable > self.acked {
             self.acked = durable;
             self.relay.ack_records(durable);
-        }
-        if let Some(failure) = failure {
-            self.end(Ending::RecordFailed(failure));
         }
     }
 

@@ -110,6 +110,7 @@ impl Running {
             sessions: session::Sessions::new(limits),
             locks,
             downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),
+            late_records: Arc::new(Semaphore::new(session::MOST_LATE)),
             turned_away: crate::turned_away::TurnedAway::default(),
             authority,
             credential,

@@ -6,6 +6,8 @@
 //! inside [`run`]: its seat, its recording, its stream to the agent, its tunnel. A session that is
 //! refused is on record before its person reads why.
 
+mod glass;
+mod keeping;
 #[cfg(test)]
 mod no_authority;
 mod registry;
@@ -17,10 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorward_audit::{Denied, SessionEnded, SessionOpened, Signed};
-use doorward_certs::{SessionCert, SessionRequest};
+use doorward_certs::{RecordingMode, SessionCert, SessionRequest};
 use doorward_wire::message::OpenSession;
 use uuid::Uuid;
 
+pub use keeping::Keeping;
 pub use registry::{Dismissal, Limits, Live, Sessions};
 pub(crate) use standing::Standing;
 
@@ -30,7 +33,7 @@ use crate::link::{AgentStream, OpenError};
 use crate::metrics;
 use crate::oidc::BearerToken;
 use crate::policy::Grant;
-use crate::record::{Closing, Counted, Recording, Start};
+use crate::record::{Closing, Counted, Failure, Start};
 use crate::refusal::{Dependency, Refusal, RefusalCode};
 use crate::relay::{self, Bounds, Ending, Nobody, Passage};
 use registry::Seat;
@@ -55,7 +58,9 @@ struct Opened {
     grant: Grant,
     seat: Seat,
     agent: AgentStream,
-    recording: Recording,
+    recording: Keeping,
+    /// What the user is told first.
+    notice: Option<String>,
 }
 
 /// Runs one session to its end.
@@ -69,19 +74,21 @@ pub async fn run(gateway: Arc<Gateway>, mut request: TunnelRequest) -> Ended {
         grant,
         seat,
         agent,
-        recording,
+        mut recording,
+        notice,
     } = opened;
     let bounds = Bounds {
         longest: grant.terms().longest,
         ending: gateway.tasks.ending().clone(),
         killed: seat.killed(),
         silence: relay::SILENCE,
+        notice,
     };
     let passage = match request.accept(session).await {
-        Ok(tunnel) => Box::pin(relay::pass(tunnel, agent.stream, &recording, bounds)).await,
-        Err(_gone) => Box::pin(relay::pass(Nobody, agent.stream, &recording, bounds)).await,
+        Ok(tunnel) => Box::pin(relay::pass(tunnel, agent.stream, &mut recording, bounds)).await,
+        Err(_gone) => Box::pin(relay::pass(Nobody, agent.stream, &mut recording, bounds)).await,
     };
-    close(&gateway, session, recording, passage).await
+    close(&gateway, session, seat, recording, passage).await
 }
 
 /// Everything that must be true before the client gets its tunnel.
@@ -110,14 +117,18 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
     gateway.locks.check(grant.user(), Some(place)).map_err(by)?;
     seat.stands_on(Standing::new(gateway, &identity, &grant, &request.token));
     gateway.identities.not_logged_out(&identity).map_err(by)?;
-    ready(gateway).map_err(by)?;
+    let mode = grant.terms().recording.mode;
+    ready(gateway, mode).map_err(by)?;
+    let broken = glass::broken(gateway, session, &grant, request.reason.as_ref()).map_err(by)?;
     let certificate = sign(gateway, session, &grant, request.token.token())
         .await
         .map_err(by)?;
-    let (agent, recording) = connect(gateway, session, &grant, certificate, request)
+    let (agent, mut recording) = connect(gateway, session, &grant, certificate, request)
         .await
         .map_err(by)?;
     recording.expect_key(agent.key.clone());
+    let waiting = || recording.is_waiting().then(|| NOT_STORED.to_owned());
+    let notice = broken.or_else(waiting);
     gateway.journal.append(SessionOpened {
         session,
         user: grant.user().to_owned(),
@@ -133,20 +144,22 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         seat,
         agent,
         recording,
+        notice,
     })
 }
 
 /// A session that could not be put on record, or for which no link could be made, is refused before anything is signed for it.
-fn ready(gateway: &Gateway) -> Result<(), Refusal> {
+/// A best-effort one can do without the store, but never without the journal.
+fn ready(gateway: &Gateway, mode: RecordingMode) -> Result<(), Refusal> {
     gateway.credential_ready()?;
     gateway
         .journal
         .ready()
         .map_err(|why| Refusal::unavailable(Dependency::Journal, why))?;
-    gateway
-        .store
-        .ready()
-        .map_err(|why| Refusal::unavailable(Dependency::RecordStore, why))
+    match (mode, gateway.store.ready()) {
+        (RecordingMode::Strict, Err(why)) => Err(Refusal::unavailable(Dependency::RecordStore, why)),
+        _ => Ok(()),
+    }
 }
 
 async fn sign(gateway: &Gateway, session: Uuid, grant: &Grant, token: &BearerToken) -> Result<SessionCert, Refusal> {
@@ -186,7 +199,7 @@ async fn connect(
     grant: &Grant,
     certificate: SessionCert,
     request: &TunnelRequest,
-) -> Result<(AgentStream, Recording), Refusal> {
+) -> Result<(AgentStream, Keeping), Refusal> {
     let message = OpenSession {
         session,
         certificate: certificate.blob().to_vec(),
@@ -201,15 +214,20 @@ async fn connect(
         login: grant.terms().login.to_string(),
         client_address: request.peer.to_string(),
     };
-    let begin = tokio::time::timeout(BEGIN_WITHIN, gateway.store.begin(start));
+    let begin = tokio::time::timeout(BEGIN_WITHIN, gateway.store.begin(start.clone()));
     let (agent, begun) = tokio::join!(gateway.links.open(&grant.workspace().name, message), begin);
-    let recording = begun
-        .map_err(|_| late(Dependency::RecordStore, BEGIN_WITHIN))?
-        .map_err(|failure| Refusal::unavailable(Dependency::RecordStore, failure.to_string()))?;
+    let begun = match begun {
+        Ok(begun) => begun.map_err(|failure| Refusal::unavailable(Dependency::RecordStore, failure.to_string())),
+        Err(_) => Err(late(Dependency::RecordStore, BEGIN_WITHIN)),
+    };
+    let recording = match grant.terms().recording.mode {
+        RecordingMode::Strict => Keeping::strict(begun?),
+        RecordingMode::BestEffort => Keeping::best_effort(gateway.store.clone(), start, begun.ok()),
+    };
     match agent {
         Ok(agent) => Ok((agent, recording)),
         Err(error) => {
-            gateway.store.forget(recording).await;
+            recording.forget(&gateway.store).await;
             Err(unreachable(&error))
         }
     }
@@ -236,8 +254,8 @@ fn deny(gateway: &Gateway, request: TunnelRequest, refused: Refused) -> Ended {
     Ended::Refused(code)
 }
 
-/// Closes the recording and puts the end on record.
-async fn close(gateway: &Gateway, session: Uuid, recording: Recording, passage: Passage) -> Ended {
+/// Closes the recording and puts the end on record. A recording whose store is away is waited for after that.
+async fn close(gateway: &Gateway, session: Uuid, seat: Seat, recording: Keeping, passage: Passage) -> Ended {
     let Passage { ending, counters } = passage;
     let counted = Counted {
         client_bytes: counters.client_to_agent,
@@ -247,24 +265,49 @@ async fn close(gateway: &Gateway, session: Uuid, recording: Recording, passage: 
         reason: ending.reason(),
         counted: Some(counted),
     };
-    let stored = recording.progress();
-    let record_bytes = match recording.finish(closing, CLOSE_WITHIN).await {
-        Ok(index) => index.record_bytes,
-        Err(failure) => {
-            tracing::error!(%session, %failure, "the recording is not closed yet");
-            stored.borrow().durable
-        }
+    let stored = recording.durable();
+    let ended = |record_bytes| {
+        gateway.journal.append(SessionEnded {
+            session,
+            reason: ending.reason(),
+            code: ending.code().to_owned(),
+            client_bytes: counted.client_bytes,
+            agent_bytes: counted.agent_bytes,
+            record_bytes,
+        });
+        tracing::info!(%session, code = ending.code(), record_bytes, "session ended");
     };
-    gateway.journal.append(SessionEnded {
-        session,
-        reason: ending.reason(),
-        code: ending.code().to_owned(),
-        client_bytes: counted.client_bytes,
-        agent_bytes: counted.agent_bytes,
-        record_bytes,
-    });
-    tracing::info!(%session, code = ending.code(), record_bytes, "session ended");
+    if recording.is_waiting() {
+        ended(stored);
+        drop(seat);
+        late_record(gateway, session, recording, closing).await;
+    } else {
+        let record_bytes = match recording.finish(closing, CLOSE_WITHIN).await {
+            Ok(index) => index.record_bytes,
+            Err(failure) => {
+                tracing::error!(%session, %failure, "the recording is not closed yet");
+                stored
+            }
+        };
+        ended(record_bytes);
+    }
     Ended::Passed { session, ending }
+}
+
+/// Waits for the store with what it does not have of a session that is over, until the gateway stops. The agent holds it too.
+async fn late_record(gateway: &Gateway, session: Uuid, recording: Keeping, closing: Closing) {
+    let Ok(_place) = gateway.late_records.try_acquire() else {
+        tracing::error!(%session, "too many recordings wait for the store; what it lacks of this one is let go of");
+        return;
+    };
+    let finished = tokio::select! {
+        finished = recording.finish(closing, LATE_WITHIN) => finished,
+        () = gateway.tasks.stopping().cancelled() => Err(Failure::Storage("take a recording before the gateway stopped".into())),
+    };
+    match finished {
+        Ok(index) => tracing::info!(%session, record_bytes = index.record_bytes, "a late recording is stored"),
+        Err(failure) => tracing::error!(%session, %failure, "a recording that waited is not stored"),
+    }
 }
 
 /// A refusal and the person whom it meets, once they are known.
@@ -296,3 +339,9 @@ fn unreachable(error: &OpenError) -> Refusal {
 
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
+/// How long what is held of an ended session waits for the store.
+const LATE_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// How many ended sessions may wait for the store at once, each with at most 16 MiB.
+pub(crate) const MOST_LATE: usize = 16;
+const NOT_STORED: &str = "recordings cannot be stored at the moment; this session is recorded as soon as that is possible, and \
+    what is missing is said";

@@ -12,7 +12,7 @@ mod upgrade;
 use std::pin::pin;
 use std::time::Duration;
 
-use doorward_certs::{Login, WorkspaceName};
+use doorward_certs::Login;
 use doorward_wire::driver::{Closed, DriverError};
 use doorward_wire::{Limits, client_end};
 
@@ -27,7 +27,7 @@ use crate::tokens::Need;
 use crate::{login, name, say, signals};
 use early::Early;
 use renew::Renewal;
-use upgrade::Entered;
+use upgrade::{Entered, Wanted};
 
 /// After how long without a byte from the gateway it is asked for a sign of life.
 const PING: Duration = Duration::from_secs(20);
@@ -47,8 +47,12 @@ pub(crate) async fn connect(home: &Home, args: &ConnectArgs) -> Result<u8, Error
         settings.login = Asking::Never;
     }
     let gateway = Gateway::configured(home, &settings)?;
+    let wanted = Wanted {
+        workspace: &workspace,
+        reason: args.reason.as_deref().filter(|reason| !reason.is_empty()),
+    };
     let mut early = Early::default();
-    let way_in = enter(home, &settings, &gateway, &workspace, &mut early);
+    let way_in = enter(home, &settings, &gateway, &wanted, &mut early);
     let (entered, pass) = signals::interruptible(Box::pin(way_in)).await?;
     let limits = Limits {
         ping: PING,
@@ -86,18 +90,18 @@ async fn enter(
     home: &Home,
     settings: &Settings,
     gateway: &Gateway,
-    workspace: &WorkspaceName,
+    wanted: &Wanted<'_>,
     early: &mut Early,
 ) -> Result<(Entered, Pass), Error> {
     let mut pass = login::pass_for_connect(home, settings, Need::Valid, |known| early.say(known)).await?;
     let whom = gateway.whom();
-    let asked = say::impatiently(&whom, upgrade::ask(gateway, workspace, &pass)).await;
+    let asked = say::impatiently(&whom, upgrade::ask(gateway, wanted, &pass)).await;
     let entered = match asked {
         // Keys may have been rotated, the session at the issuer ended: one other token is worth a try.
         Err(Error::Refused(Problem { status: 401, .. })) => {
             let need = Need::Other(pass.token());
             pass = login::pass_for_connect(home, settings, need, |known| early.say(known)).await?;
-            say::impatiently(&whom, upgrade::ask(gateway, workspace, &pass)).await?
+            say::impatiently(&whom, upgrade::ask(gateway, wanted, &pass)).await?
         }
         asked => asked?,
     };

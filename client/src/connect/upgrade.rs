@@ -27,13 +27,25 @@ pub(super) struct Entered {
     pub(super) session: Option<Uuid>,
 }
 
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) workspace: &'a WorkspaceName,
+    /// Why, where the person says so.
+    pub(super) reason: Option<&'a str>,
+}
+
 /// Asks for the tunnel of a workspace. Bytes that came with the answer are its first ones.
-pub(super) async fn ask(gateway: &Gateway, workspace: &WorkspaceName, pass: &Pass) -> Result<Entered, Error> {
-    let url = gateway.tunnel(workspace.as_str());
+pub(super) async fn ask(gateway: &Gateway, wanted: &Wanted<'_>, pass: &Pass) -> Result<Entered, Error> {
+    let url = gateway.tunnel(wanted.workspace.as_str());
     let whom = gateway.whom();
     let key = generate_key();
     let mut request = request(Method::GET, &url, Some(pass), Bytes::new())?;
     add(request.headers_mut(), &key);
+    let reason = wanted.reason.map(encoded);
+    if let Some(reason) = reason.and_then(|reason| HeaderValue::try_from(reason).ok()) {
+        request.headers_mut().insert(REASON, reason);
+    }
     let stream = dial::dial(&url, || gateway.web.tls()).await?;
     let work = async |response: Response<Incoming>| {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -84,6 +96,21 @@ fn add(headers: &mut HeaderMap, key: &str) {
     }
 }
 
+/// Percent-encoded (RFC 3986), so that any text fits a field.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
+/// The field in which a reason travels.
+const REASON: HeaderName = HeaderName::from_static("doorward-reason");
+
 fn session(headers: &HeaderMap) -> Option<Uuid> {
     Uuid::try_parse(headers.get("doorward-session")?.to_str().ok()?).ok()
 }
@@ -118,6 +145,11 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_encoded_byte_by_byte() {
+        assert_eq!(encoded("db down – 7~"), "db%20down%20%E2%80%93%207~");
+    }
 
     #[test]
     fn only_the_answer_to_our_request_is_taken() {

@@ -4,10 +4,12 @@
 //! that takes a refused upgrade for an accepted one has nothing to smuggle into.
 
 mod edge;
+mod reason;
 mod request;
 mod tunnel;
 
 pub use edge::EdgeIo;
+pub use reason::Reason;
 pub use tunnel::{EdgeStream, Gone, Tunnel, TunnelRequest, UPGRADE};
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
@@ -262,6 +264,7 @@ fn asked(
     };
     let token = token(request)?;
     let user_agent = request::user_agent(request.headers());
+    let reason = Reason::of(request.headers())?;
     let (respond, answered) = oneshot::channel();
     let answer = Answer {
         respond,
@@ -275,6 +278,7 @@ fn asked(
             token,
             peer,
             user_agent,
+            reason,
             id,
             answer,
         },

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header}
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
+use super::reason::Reason;
 use crate::{
     locks::LockKind,
     oidc::{BearerToken, Presented, ShownProof},
@@ -208,7 +209,7 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refu
 }
 
 /// Takes `%XX` back; nothing if an escape is none, or what comes out is no UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -366,15 +367,16 @@ pub(crate) fn user_agent(headers: &HeaderMap) -> String {
         .collect()
 }
 
-fn bad(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+pub(super) fn bad(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::new(RefusalCode::BadRequest, text)
 }
 
 /// Fields that two parsers could read differently if they stood there twice.
-const ONCE: [HeaderName; 8] = [
+const ONCE: [HeaderName; 9] = [
     header::HOST,
     header::AUTHORIZATION,
     PROOF,
+    Reason::FIELD,
     header::CONTENT_TYPE,
     header::UPGRADE,
     header::SEC_WEBSOCKET_KEY,

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use uuid::Uuid;
 
-use super::edge::EdgeIo;
+use super::{Reason, edge::EdgeIo};
 use crate::{
     listen::Permit,
     oidc::Presented,
@@ -38,6 +38,8 @@ pub struct TunnelRequest {
     pub peer: SocketAddr,
     /// What the client says it is: at most 200 printable ASCII characters, hostile until escaped.
     pub user_agent: String,
+    /// Why they want in, if they say so.
+    pub reason: Option<Reason>,
     /// The request's id, as the `instance` of a problem body shows it.
     pub id: Uuid,
     pub(super) answer: Answer,

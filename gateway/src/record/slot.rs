@@ -138,6 +138,13 @@ impl Recording {
         self.slot.inbox.with(|inbox| inbox.received)
     }
 
+    /// The same for a test whose recording is in other hands.
+    #[cfg(test)]
+    pub(crate) fn received_by(&self) -> impl Fn() -> u64 + use<> {
+        let slot = Arc::clone(&self.slot);
+        move || slot.inbox.with(|inbox| inbox.received)
+    }
+
     /// From the next bytes on, heads must be signed by this key.
     pub fn expect_key(&self, key: PublicKey) {
         self.slot.inbox.with(|inbox| inbox.key = Some(key));

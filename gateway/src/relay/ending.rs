@@ -26,6 +26,8 @@ pub enum Ending {
     RecordFailed(Failure),
     /// The record store stopped.
     RecordStopped,
+    /// The agent shows something and records nothing.
+    Unrecorded,
     /// The session reached the longest time that its grant allows.
     TooLong(Duration),
     /// The gateway is stopping.
@@ -47,6 +49,7 @@ impl Ending {
             Self::AgentGone(_) => "agent-gone",
             Self::RecordFailed(failure) => failure.code(),
             Self::RecordStopped => "record-store",
+            Self::Unrecorded => "unrecorded",
             Self::TooLong(_) => "too-long",
             Self::GatewayStops => "gateway-stops",
             Self::Dismissed(Dismissal::Killed(_)) => "killed",
@@ -67,6 +70,7 @@ impl Ending {
             Self::AgentGone(Some(fault)) => format!("the agent is gone: {}", chain(fault)),
             Self::RecordFailed(failure) => failure.to_string(),
             Self::RecordStopped => "the record store stopped".to_owned(),
+            Self::Unrecorded => "the workspace's agent records nothing of what it shows".to_owned(),
             Self::TooLong(longest) => {
                 format!("the session reached its longest time, {}", human(*longest))
             }
@@ -84,6 +88,10 @@ impl Ending {
                 "the recording of this session cannot be kept, so the session was ended; \
                  tell your platform team"
                     .to_owned(),
+            ),
+            Self::Unrecorded => (
+                RECORDING_UNAVAILABLE,
+                "the workspace does not record this session, so it was ended; tell your platform team".to_owned(),
             ),
             Self::ClientGone(_) | Self::ClientSilent(_) => (TRANSPORT, "the client is gone".to_owned()),
             Self::AgentGone(_) => (TRANSPORT, "the connection to the workspace was lost".to_owned()),
@@ -105,7 +113,7 @@ impl Ending {
 
     /// Whether the recording cannot go on.
     pub(super) fn is_record_failure(&self) -> bool {
-        matches!(self, Self::RecordFailed(_) | Self::RecordStopped)
+        matches!(self, Self::RecordFailed(_) | Self::RecordStopped | Self::Unrecorded)
     }
 }
 

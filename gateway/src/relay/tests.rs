@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_audit::{Outcome, Verdict};
@@ -49,9 +48,11 @@ impl Bench {
             ending: stop.clone(),
             killed,
             silence,
+            notice: None,
         };
         let passing = tokio::spawn(async move {
-            let passage = pass(Plain::new(to_client), Plain::new(to_agent), &recording, bounds).await;
+            let mut recording = Keeping::strict(recording);
+            let passage = pass(Plain::new(to_client), Plain::new(to_agent), &mut recording, bounds).await;
             let closing = Closing {
                 reason: passage.ending.reason(),
                 counted: None,
@@ -208,7 +209,8 @@ async fn bytes_reach_the_client_only_after_their_record_reached_the_store() {
     let rig = Rig::new().await;
     let session = Uuid::now_v7();
     let mut author = Author::new(session);
-    let recording = Arc::new(rig.store.begin(start(session)).await.unwrap());
+    let recording = rig.store.begin(start(session)).await.unwrap();
+    let received = recording.received_by();
     let (client, to_client) = tokio::io::duplex(1 << 20);
     let (agent, to_agent) = tokio::io::duplex(1 << 20);
     let (_kill, killed) = watch::channel(None);
@@ -217,9 +219,11 @@ async fn bytes_reach_the_client_only_after_their_record_reached_the_store() {
         ending: CancellationToken::new(),
         killed,
         silence: SILENCE,
+        notice: None,
     };
-    let taken = Arc::clone(&recording);
-    let passing = tokio::spawn(async move { pass(Plain::new(to_client), Plain::new(to_agent), &taken, bounds).await });
+    let mut taken = Keeping::strict(recording);
+    let passing =
+        tokio::spawn(async move { pass(Plain::new(to_client), Plain::new(to_agent), &mut taken, bounds).await });
     let (mut client, mut agent) = (
         FrameStream::new(Plain::new(client)),
         FrameStream::new(Plain::new(agent)),
@@ -236,7 +240,7 @@ async fn bytes_reach_the_client_only_after_their_record_reached_the_store() {
     agent.flush().await.unwrap();
     for (n, end) in ends.iter().enumerate() {
         assert_eq!(next(&mut client).await, data(n as u64, b"x"));
-        assert!(recording.received() >= *end, "byte {n} was ahead of its record");
+        assert!(received() >= *end, "byte {n} was ahead of its record");
     }
     // A record that cannot be taken ends the session, with the code that says so.
     agent.send(&record(recorded + 1, &author.output(5))).await.unwrap();
@@ -455,7 +459,7 @@ async fn a_session_whose_client_is_gone_before_it_began_is_recorded_to_its_end()
     let rig = Rig::new().await;
     let session = Uuid::now_v7();
     let mut author = Author::new(session);
-    let recording = rig.store.begin(start(session)).await.unwrap();
+    let mut recording = Keeping::strict(rig.store.begin(start(session)).await.unwrap());
     let (agent, to_agent) = tokio::io::duplex(64 * 1024);
     let (_kill, killed) = watch::channel(None);
     let bounds = Bounds {
@@ -463,6 +467,7 @@ async fn a_session_whose_client_is_gone_before_it_began_is_recorded_to_its_end()
         ending: CancellationToken::new(),
         killed,
         silence: SILENCE,
+        notice: None,
     };
     let mut agent = FrameStream::new(Plain::new(agent));
     let whole: bytes::Bytes = [author.open(), author.end()].concat().into();
@@ -475,7 +480,7 @@ async fn a_session_whose_client_is_gone_before_it_began_is_recorded_to_its_end()
         while !matches!(next(&mut agent).await, Frame::RecordAck { offset } if offset == whole.len() as u64) {}
         drop(agent);
     };
-    let (passage, ()) = tokio::join!(pass(Nobody, Plain::new(to_agent), &recording, bounds), play);
+    let (passage, ()) = tokio::join!(pass(Nobody, Plain::new(to_agent), &mut recording, bounds), play);
     assert_eq!(passage.ending.code(), "client-gone");
     let index = recording
         .finish(
@@ -513,4 +518,23 @@ async fn a_client_that_only_pings_is_not_silent() {
     drop((client, agent));
     let (passage, ..) = rest.end().await;
     assert_eq!(passage.ending.code(), "client-silent");
+}
+
+/// Records stand before the bytes that they tell of; so whose agent has shown more than a key exchange and recorded nothing
+/// does not record at all.
+#[tokio::test]
+async fn an_agent_that_shows_and_does_not_record_is_noticed() {
+    let (mut client, mut agent, rest) = Bench::new().await.frames();
+    agent.send(&data(0, &[7; 4000])).await.unwrap();
+    assert_eq!(next(&mut client).await, data(0, &[7; 4000]));
+    agent.send(&data(4000, &[7; 5000])).await.unwrap();
+    assert_eq!(next(&mut client).await, data(4000, &[7; 5000]));
+    match next(&mut client).await {
+        Frame::End(end) => assert_eq!((end.exit, end.code.as_str()), (254, "unrecorded")),
+        frame => panic!("{frame:?}"),
+    }
+    drop((client, agent));
+    let (passage, index, ..) = rest.end().await;
+    assert_eq!(passage.ending.code(), "unrecorded");
+    assert_eq!(index.outcome, Some(Outcome::Abnormal));
 }

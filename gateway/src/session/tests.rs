@@ -1,4 +1,5 @@
 mod dismissed;
+mod glass;
 
 use std::fs;
 use std::path::Path;
@@ -73,9 +74,17 @@ async fn plain() -> (Bench, FakeAgent) {
 
 /// Opens a tunnel as bob.
 async fn connect(bench: &Bench) -> Tunnel {
+    connect_because(bench, None).await
+}
+
+/// The same for a reason.
+async fn connect_because(bench: &Bench, reason: Option<&str>) -> Tunnel {
     let mut request = "wss://localhost/v1/connect/devenv-0".into_client_request().unwrap();
     let token = format!("Bearer {}", bench.token(|_| {}));
     request.headers_mut().insert("Authorization", token.parse().unwrap());
+    if let Some(reason) = reason {
+        request.headers_mut().insert("doorward-reason", reason.parse().unwrap());
+    }
     let tls = bench.tls().await;
     let opened = tokio_tungstenite::client_async_with_config(request, tls, Some(tunnel::config()));
     let (socket, _) = tokio::time::timeout(SOON, opened).await.unwrap().unwrap();
