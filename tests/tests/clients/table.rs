@@ -24,7 +24,8 @@ pub fn written(rows: &[Row], absent: &[&str]) -> String {
         );
     }
     page += "\nmosh starts a server by ssh and then speaks UDP to it, which no gateway carries: it is told so and ends.\n\
-             Not tried, because they cannot be had as packages: VS Code's and JetBrains' own clients, WinSCP, Cyberduck, Termius.\n";
+             Not tried, because they cannot be had as packages: VS Code's own extension and JetBrains' own clients, WinSCP, Cyberduck, Termius.\n\
+             What VS Code's extension does is done in its place by `cargo test -p tests --test vscode`, up to VS Code's server used in a browser.\n";
     if !absent.is_empty() {
         let _ = writeln!(page, "\nNot installed in this run: {}.", absent.join(", "));
     }
