@@ -17,13 +17,15 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Opens a session whose far end sends every byte back, and awaits its first word.
+    /// Opens a session with these options of `ssh`, whose far end sends every byte back, and awaits its first word.
     ///
     /// # Errors
     /// When ssh fails.
-    pub fn open(target: &Target) -> Result<Self> {
+    pub fn open(target: &Target, options: &[String]) -> Result<Self> {
+        let mut all = vec!["-tt"];
+        all.extend(options.iter().map(String::as_str));
         let mut child = target
-            .ssh(&["-tt"])
+            .ssh(&all)
             .arg("stty raw -echo; printf READY; exec cat")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,7 +5,38 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
+use crate::Bench;
+use crate::report::{Goal, Row};
 use crate::target::Target;
+
+/// How many at once each round of [`per_second`] starts.
+const PARALLEL: usize = 100;
+
+/// So many logins at once, in turn on both: logins per second.
+///
+/// # Errors
+/// When one fails.
+pub fn per_second(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    let (mut direct, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..bench.args.rounds {
+        for (targets, rates) in [
+            (std::slice::from_ref(&bench.direct), &mut direct),
+            (bench.people.as_slice(), &mut ours),
+        ] {
+            let start = Instant::now();
+            at_once(targets, PARALLEL)?;
+            rates.push(PARALLEL as f64 / start.elapsed().as_secs_f64());
+        }
+    }
+    let name = format!("{PARALLEL} parallel `ssh H true`");
+    Ok(vec![Row::new(
+        name,
+        "logins/s",
+        &direct,
+        &ours,
+        Some(Goal::AtLeast(1.5)),
+    )])
+}
 
 /// Starts `count` connects at once, dealt out over the targets; the milliseconds that each took.
 ///

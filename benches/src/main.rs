@@ -8,11 +8,14 @@ mod echo;
 mod files;
 mod logins;
 mod memory;
+mod mounted;
 mod proc;
 mod report;
 mod sshd;
+mod stuck;
 mod target;
 mod transfer;
+mod trees;
 mod vault;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +38,7 @@ struct Args {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "memory,transfer,files,connect,logins,echo,size"
+        default_value = "memory,stuck,transfer,files,trees,mounted,connect,parallel,logins,echo,size"
     )]
     only: Vec<String>,
     /// Rounds of each transfer.
@@ -47,6 +50,15 @@ struct Args {
     /// Mebibytes of each transfer.
     #[arg(long, default_value_t = 512)]
     size: u64,
+    /// Files of the tree for rsync.
+    #[arg(long, default_value_t = 10_000)]
+    files: usize,
+    /// Mebibytes of the repository for git.
+    #[arg(long, default_value_t = 200)]
+    repository: usize,
+    /// Random operations on the mounted folder.
+    #[arg(long, default_value_t = 2_000)]
+    operations: usize,
     /// Numbers of idle sessions to measure memory at.
     #[arg(long, value_delimiter = ',', default_value = "1,50,200")]
     sessions: Vec<usize>,
@@ -159,9 +171,13 @@ type Measure = fn(&Bench<'_>) -> Result<Vec<Row>>;
 const MEASURES: &[(&str, Measure)] = &[
     // first, while the daemons are fresh: what an earlier measure left in their heaps would hide what a session takes
     ("memory", memories),
+    ("stuck", stuck::measure),
     ("transfer", transfers),
     ("files", files),
+    ("trees", trees::measure),
+    ("mounted", mounted::measure),
     ("connect", connects),
+    ("parallel", logins::per_second),
     ("logins", logins_at_once),
     ("echo", echoes),
     ("size", sizes),
@@ -316,7 +332,10 @@ fn logins_at_once(bench: &Bench<'_>) -> Result<Vec<Row>> {
 }
 
 fn echoes(bench: &Bench<'_>) -> Result<Vec<Row>> {
-    let (mut direct, mut ours) = (echo::Echo::open(&bench.direct)?, echo::Echo::open(&bench.doorward)?);
+    let (mut direct, mut ours) = (
+        echo::Echo::open(&bench.direct, &[])?,
+        echo::Echo::open(&bench.doorward, &[])?,
+    );
     direct.run(200)?;
     ours.run(200)?;
     let mut quantiles: [[Vec<f64>; 2]; 2] = Default::default();

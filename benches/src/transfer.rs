@@ -45,14 +45,9 @@ impl Payload {
         let path = folder.join("payload");
         let mut file = File::create(&path)?;
         let mut block = vec![0u8; 1 << 20];
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut noise = Noise::default();
         for _ in 0..bytes >> 20 {
-            for word in block.chunks_exact_mut(8) {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                word.copy_from_slice(&state.to_le_bytes());
-            }
+            noise.fill(&mut block);
             file.write_all(&block)?;
         }
         Ok(Self {
@@ -98,5 +93,42 @@ impl Payload {
     /// Its length.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// Bytes that look random and are the same in each run (xorshift).
+#[derive(Debug)]
+pub struct Noise(u64);
+
+impl Default for Noise {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Noise {
+    /// Those of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
+    /// Fills all of it.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let word = self.next().to_le_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() >> 11) as usize % bound
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
     }
 }
