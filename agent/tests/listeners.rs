@@ -18,13 +18,16 @@ use rig::client::{leave, rest};
 use rig::{Rig, everything};
 use russh::client::{self, ChannelOpenHandle, Handle, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelMsg};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 const WITHIN: Duration = Duration::from_secs(20);
+/// An address for which the client wants no connections.
+const REJECTED: &str = "127.0.0.9";
 
-/// A client that answers whatever comes in: `kind asked: ` and what was said, upside down.
+/// A client that answers whatever comes in: `kind asked: ` and what was said, upside down. What comes for the address
+/// `127.0.0.9` it does not take.
 struct Echoing;
 
 impl client::Handler for Echoing {
@@ -45,6 +48,10 @@ impl client::Handler for Echoing {
         _: &mut Session,
     ) -> Result<(), russh::Error> {
         assert!(from.parse::<std::net::IpAddr>().unwrap().is_loopback());
+        if address == REJECTED {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return Ok(());
+        }
         reply.accept().await;
         tokio::task::spawn(answer(channel, format!("{address}:{port}")));
         Ok(())
@@ -207,6 +214,41 @@ async fn a_port_is_listened_on_and_cancelled() {
     );
     // With the connection the listener is gone.
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_the_client_does_not_take_is_recorded_and_gives_its_place_back() {
+    let rig = Rig::start().await;
+    let (session, stream) = rig.open(listening(RemoteForward::Loopback)).await;
+    let client = logged_in(stream).await;
+    let rejected = client.tcpip_forward(REJECTED, 0).await.unwrap();
+    let taken = client.tcpip_forward("localhost", 0).await.unwrap();
+    // More than there are places for at once: each is given back.
+    for _ in 0..300 {
+        let mut peer = TcpStream::connect((REJECTED, u16::try_from(rejected).unwrap()))
+            .await
+            .unwrap();
+        let ended = tokio::time::timeout(WITHIN, peer.read(&mut [0; 1])).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    }
+    let port = u16::try_from(taken).unwrap();
+    let back = said(TcpStream::connect(("127.0.0.1", port)).await.unwrap(), "one").await;
+    assert_eq!(back, format!("localhost:{port}: eno"));
+    leave_echoing(client).await;
+    rig.ended(session).await;
+    let failed = events(&rig, session, |event| match event {
+        Event::ForwardFailed(failed) => Some((failed.asked, failed.why)),
+        _ => None,
+    });
+    assert_eq!(failed.len(), 300);
+    let (asked, why) = &failed[0];
+    assert_eq!(*asked, format!("forwarded-tcpip {REJECTED}:{rejected}"));
+    assert!(why.starts_with("the client does not take it"), "{why}");
+    let connected = events(&rig, session, |event| match event {
+        Event::ForwardConnected(connected) => Some(connected.asked),
+        _ => None,
+    });
+    assert_eq!(connected, [format!("localhost:{port}")]);
 }
 
 async fn leave_echoing(client: Handle<Echoing>) {

@@ -33,6 +33,12 @@ impl Server {
         }
     }
 
+    /// The same, entered as whoever has this configuration.
+    #[must_use]
+    pub fn entered_with(&self, config: PathBuf) -> Self {
+        Self { config, ..self.clone() }
+    }
+
     /// A stock sshd that was started by [`stock`].
     fn sshd(sshd: &Sshd, home: PathBuf) -> Self {
         Self {

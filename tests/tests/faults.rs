@@ -1,13 +1,14 @@
 //! Programs that are killed, and what is left of their sessions.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tests::{Stand, until};
-use tokio::io::AsyncReadExt;
+use tests::{Stand, feed, until};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 fn pid(pid: Option<u32>) -> Result<Pid> {
     Ok(Pid::from_raw(i32::try_from(pid.context("the program does not run")?)?))
@@ -155,4 +156,60 @@ async fn an_agent_that_stops_answering_hurts_only_its_own() -> Result<()> {
     ensure!(again.stdout == b"again\n");
     stand.stack.stop().await;
     Ok(())
+}
+
+/// E14: a socket that a killed agent has left behind is gone, or makes room, once an agent runs again.
+#[tokio::test(flavor = "multi_thread")]
+async fn e14_sockets_of_a_killed_agent_are_cleared_away() -> Result<()> {
+    let mut stand = start("sockets-left").await?;
+    let folder = tempfile::tempdir_in("/tmp")?;
+    let (keys, there) = (folder.path().join("keys"), folder.path().join("there"));
+    let _keys = tokio::process::Command::new("ssh-agent")
+        .args(["-D", "-a"])
+        .arg(&keys)
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    until("the agent of keys", async || Ok(keys.exists().then_some(()))).await?;
+    let forward = format!("{}:127.0.0.1:1", there.display());
+    let options = [
+        "-A",
+        "-R",
+        &forward,
+        "-o",
+        "IdentityAgent=SSH_AUTH_SOCK",
+        "-o",
+        "ExitOnForwardFailure=yes",
+    ];
+    let mut ssh = stand.ssh(&options, "devenv-0");
+    let mut ssh = ssh
+        .arg("echo $SSH_AUTH_SOCK; exec cat")
+        .env("SSH_AUTH_SOCK", &keys)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(ssh.stdout.take().context("no stdout")?).lines();
+    let lent = PathBuf::from(lines.next_line().await?.context("no line")?);
+    let private = lent.parent().context("no folder")?.to_owned();
+    ensure!(
+        lent.is_absolute() && lent.exists() && there.exists(),
+        "{}",
+        lent.display()
+    );
+    stand.stack.kill_agent().await;
+    ensure!(ssh.wait().await?.code() == Some(255), "ssh outlived the agent");
+    // What the test is about: both are still there.
+    ensure!(lent.exists() && there.exists(), "the killed agent has cleared up");
+    stand.stack.restart_agent().await?;
+    until("the folder is removed", async || Ok((!private.exists()).then_some(()))).await?;
+    let mut again = stand.ssh(&options, "devenv-0");
+    again
+        .arg("test -S \"$SSH_AUTH_SOCK\" && echo served")
+        .env("SSH_AUTH_SOCK", &keys);
+    let outcome = feed(again, b"").await?;
+    ensure!(outcome.stdout == b"served\n", "{:?}: {}", outcome.code, outcome.said());
+    until("the forward's socket is gone with it", async || {
+        Ok((!there.exists()).then_some(()))
+    })
+    .await
 }

@@ -164,7 +164,11 @@ fn standard_input_and_output_are_a_connection() -> Result<()> {
         let target = format!("localhost:{}", to.port());
         let done = feed(Target::doorward(stand).ssh(&["-W", &target]), b"there and back").await?;
         ensure!(done.stdout == b"there and back", "{:?}: {}", done.stdout, done.said());
+        let gateway = stand.stack.gateway_address().to_string();
+        let admin = format!("localhost:{}", stand.stack.admin_address().port());
         for (target, why) in [
+            (gateway.as_str(), "the workspace's configuration forbids the address"),
+            (&admin, "the workspace's configuration forbids the address"),
             (
                 "169.254.169.254:80",
                 "administratively prohibited: link-local and metadata",

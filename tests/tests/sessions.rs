@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 use tests::{Shared, noise, sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
 
 fn stand() -> &'static Shared {
     static STAND: OnceLock<Shared> = OnceLock::new();
@@ -285,8 +286,36 @@ fn variables_pass_by_the_list_alone() -> Result<()> {
 #[test]
 fn a_subsystem_that_is_not_there_is_refused_and_a_listener_does_not_disturb() -> Result<()> {
     stand().run(|stand| async move {
-        let outcome = stand.run(&["-R", "0:localhost:1"], "devenv-0", "echo on", b"").await?;
-        ensure!(outcome.stdout == b"on\n", "{:?}: {}", outcome.code, outcome.said());
+        // What comes in by the listener is this connection's own business, beside its command.
+        let from = TcpListener::bind("127.0.0.1:0").await?;
+        let socket = format!("/tmp/listens-{}", uuid::Uuid::new_v4().simple());
+        let forward = format!("{socket}:{}", from.local_addr()?);
+        let options = ["-o", "ExitOnForwardFailure=yes", "-R", &forward];
+        let mut ssh = stand.ssh(&options, "devenv-0");
+        let mut ssh = ssh
+            .arg("echo on; read word; echo $word")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (input, output) = (ssh.stdin.take(), ssh.stdout.take());
+        let (mut input, mut output) = (input.context("no stdin")?, output.context("no stdout")?);
+        let mut on = [0; 3];
+        output.read_exact(&mut on).await?;
+        ensure!(&on == b"on\n", "{on:?}");
+        let mut inside = UnixStream::connect(&socket).await.context("nobody listens")?;
+        let (mut outside, _) = tokio::time::timeout(tests::PATIENCE, from.accept()).await??;
+        inside.write_all(b"in").await?;
+        outside.write_all(b"out").await?;
+        let (mut heard_outside, mut heard_inside) = ([0; 2], [0; 3]);
+        outside.read_exact(&mut heard_outside).await?;
+        inside.read_exact(&mut heard_inside).await?;
+        ensure!(&heard_outside == b"in" && &heard_inside == b"out", "the bytes changed");
+        // ssh stays for as long as something is forwarded
+        drop((inside, outside));
+        input.write_all(b"off\n").await?;
+        let mut rest = String::new();
+        tokio::time::timeout(tests::PATIENCE, output.read_to_string(&mut rest)).await??;
+        ensure!(rest == "off\n" && ssh.wait().await?.success(), "{rest:?}");
         let other = stand.run(&["-s"], "devenv-0", "netconf", b"").await?;
         ensure!(other.code != Some(0), "a subsystem that is not there said yes");
         Ok(())

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod connection;
+mod display;
 mod sessions;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::layout::{Layout, write_private};
 use super::{Error, WORKSPACES, keys};
 
-/// Where the gateway listens; port 0 takes a free one.
+/// Where the gateway listens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GatewayAddresses {
     pub listen: SocketAddr,
@@ -77,7 +77,13 @@ pub(super) fn write_gateway(
     write(layout, GATEWAY_FILE, &file)
 }
 
-pub(super) fn write_agent(layout: &Layout, login: &str, listen: &[SocketAddr]) -> Result<(), Error> {
+/// `gateway` is where the gateway will listen: on one machine the agent cannot tell its ports by their address.
+pub(super) fn write_agent(
+    layout: &Layout,
+    login: &str,
+    listen: &[SocketAddr],
+    gateway: GatewayAddresses,
+) -> Result<(), Error> {
     let workspaces = WORKSPACES.iter().zip(listen).map(|(name, address)| AgentWorkspace {
         name,
         uid: uid(name),
@@ -87,6 +93,7 @@ pub(super) fn write_agent(layout: &Layout, login: &str, listen: &[SocketAddr]) -
         join_token_file: join_token(name),
         login,
         home: format!("home/{name}"),
+        never_forward_to: [gateway.listen, gateway.admin],
     });
     let file = AgentFile {
         user_ca_file: format!("{}.pub", keys::USER_CA),
@@ -266,4 +273,5 @@ struct AgentWorkspace<'a> {
     join_token_file: String,
     login: &'a str,
     home: String,
+    never_forward_to: [SocketAddr; 2],
 }

@@ -1,7 +1,7 @@
 //! The whole of Doorward on loopback: issuer, agent and gateway as processes, and a client that is logged in.
 //!
 //! One executable acts as every program ([`crate::act_as_program`]). Ports are free ones, found by the programs
-//! themselves; each program announces its own, and keeps them over a restart. Nothing outlives the stack: its programs
+//! themselves, or ahead of them where another must know; each program announces its own, and keeps them over a restart. Nothing outlives the stack: its programs
 //! are ended by [`Stack::stop`], or by their tether when the stack itself is killed.
 
 mod client;
@@ -10,6 +10,7 @@ mod error;
 mod keys;
 mod layout;
 mod real;
+mod reserved;
 
 use std::ffi::OsString;
 use std::fs;
@@ -30,6 +31,7 @@ use crate::parts::{Keycloak, Vault};
 use crate::process::{self, Process, Start};
 use config::GatewayAddresses;
 use layout::{Layout, Lock, make_dir, write_private};
+use reserved::Reserved;
 
 /// The workspaces of every stack, all served by one agent process.
 pub const WORKSPACES: [&str; 2] = ["devenv-0", "devenv-1"];
@@ -63,6 +65,7 @@ pub struct Stack {
     issuer_address: SocketAddr,
     agents: Vec<SocketAddr>,
     addresses: GatewayAddresses,
+    _reserved: [Reserved; 2],
     client: ClientFolder,
     http: reqwest::Client,
     _lock: Lock,
@@ -105,6 +108,7 @@ impl Stack {
         let (layout, lock) = Layout::prepare(&options.dir)?;
         let account = prepare_files(&layout)?;
         let client = ClientFolder::create(&layout.client(), &layout.file("doorward"), &program)?;
+        let reserved = [Reserved::new()?, Reserved::new()?];
         let mut stack = Self {
             client,
             program,
@@ -119,9 +123,10 @@ impl Stack {
             issuer_address: ANY_PORT,
             agents: vec![ANY_PORT; WORKSPACES.len()],
             addresses: GatewayAddresses {
-                listen: ANY_PORT,
-                admin: ANY_PORT,
+                listen: reserved[0].address(),
+                admin: reserved[1].address(),
             },
+            _reserved: reserved,
             http: plain_http()?,
             layout,
             _lock: lock,
@@ -348,7 +353,7 @@ impl Stack {
     }
 
     async fn start_agent(&mut self) -> Result<(), Error> {
-        config::write_agent(&self.layout, &self.account, &self.agents)?;
+        config::write_agent(&self.layout, &self.account, &self.agents, self.addresses)?;
         let args = self.run_with("agent.toml");
         let announced: AgentAnnouncement = self.launch(AGENT, &args, |stack| &mut stack.agent).await?;
         for (name, address) in WORKSPACES.iter().zip(&mut self.agents) {
