@@ -12,6 +12,7 @@ mod forward;
 mod identity;
 mod leftover;
 mod link;
+pub mod mask;
 mod process;
 mod serve;
 mod session;

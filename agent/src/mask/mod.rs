@@ -1,0 +1,129 @@
+//! Masking: the workspace's secrets are shown to the person and not recorded.
+//!
+//! A recording lives for years and is read by many; the values of a pod's environment and of its mounted secrets must not be
+//! in it. They are found as they pass, plainly and in base64, however they are cut into writes. What is shown never
+//! waits: where the last bytes may be the beginning of a secret, the record says how many they are before they are
+//! shown, and what they were as soon as that is known.
+
+mod patterns;
+mod secrets;
+mod stream;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use patterns::Patterns;
+pub(crate) use stream::{Mark, Masker, Passed, mask_value};
+
+use patterns::Secret;
+
+/// Where secrets are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// Whether the agent's own environment is looked through.
+    pub environment: bool,
+    /// Variables of it that are harmless, beside those that are known to be.
+    pub except: Vec<String>,
+    /// Files and folders of secrets; read again when they change.
+    pub files: Vec<PathBuf>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            environment: true,
+            except: Vec::new(),
+            files: vec![PathBuf::from(SERVICE_ACCOUNT)],
+        }
+    }
+}
+
+/// The secrets of this workspace. They only become more: one that was replaced is masked as long as the agent runs.
+#[derive(Debug)]
+pub(crate) struct Masks {
+    sources: Sources,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    secrets: Vec<Secret>,
+    patterns: Arc<Patterns>,
+}
+
+impl Masks {
+    /// Looks for the secrets that are there now.
+    ///
+    /// # Errors
+    /// A sentence, where there are too many to be looked for.
+    pub(crate) fn new(sources: Sources) -> Result<Self, String> {
+        let mut secrets = Vec::new();
+        if sources.environment {
+            secrets.extend(secrets::in_environment(std::env::vars_os(), &sources.except));
+        }
+        secrets.extend(secrets::in_files(&sources.files));
+        let patterns = Arc::new(Patterns::new(&secrets)?);
+        Ok(Self {
+            sources,
+            known: Mutex::new(Known { secrets, patterns }),
+        })
+    }
+
+    /// What is looked for.
+    pub(crate) fn current(&self) -> Arc<Patterns> {
+        Arc::clone(&self.known().patterns)
+    }
+
+    /// Reads the files again; blocks.
+    pub(crate) fn refresh(&self) {
+        let now = secrets::in_files(&self.sources.files);
+        let mut known = self.known();
+        let mut all = known.secrets.clone();
+        all.extend(now.into_iter().filter(|secret| !known.secrets.contains(secret)));
+        if all.len() == known.secrets.len() {
+            return;
+        }
+        match Patterns::new(&all) {
+            Ok(patterns) => {
+                *known = Known {
+                    secrets: all,
+                    patterns: Arc::new(patterns),
+                }
+            }
+            Err(error) => tracing::error!(error, "new secrets are not masked; restart the agent"),
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pod's own token at the API server.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_mounted_later_is_looked_for_and_the_old_one_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "first-token").unwrap();
+        let masks = Masks::new(Sources {
+            environment: false,
+            except: Vec::new(),
+            files: vec![file.clone()],
+        })
+        .unwrap();
+        let before = masks.current();
+        masks.refresh();
+        assert!(Arc::ptr_eq(&before, &masks.current()), "nothing changed");
+        std::fs::write(&file, "second-token").unwrap();
+        masks.refresh();
+        let text = bytes::Bytes::from_static(b"first-token second-token third-token");
+        let masked = mask_value(&masks.current(), &text);
+        assert_eq!(&masked.bytes[..], b"*********** ************ third-token");
+    }
+}

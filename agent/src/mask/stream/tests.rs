@@ -1,0 +1,174 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+use super::super::patterns::Secret;
+use super::*;
+
+fn patterns(secrets: &[(&str, &[u8])]) -> Arc<Patterns> {
+    let secrets: Vec<_> = secrets
+        .iter()
+        .map(|(name, value)| Secret {
+            name: (*name).to_owned(),
+            value: Zeroizing::new(value.to_vec()),
+        })
+        .collect();
+    Arc::new(Patterns::new(&secrets).unwrap())
+}
+
+/// Pushes the chunks and returns what is recorded, and where it is masked.
+fn run(patterns: &Arc<Patterns>, chunks: &[&[u8]]) -> (String, Vec<String>) {
+    let mut masker = Masker::new(Arc::clone(patterns));
+    let mut all: Vec<Passed> = chunks
+        .iter()
+        .map(|chunk| masker.push(Bytes::copy_from_slice(chunk)))
+        .collect();
+    all.push(masker.finish());
+    let text = all.iter().map(text).collect();
+    (text, all.iter().flat_map(marks).collect())
+}
+
+fn text(passed: &Passed) -> String {
+    String::from_utf8_lossy(&passed.bytes).into_owned()
+}
+
+fn marks(passed: &Passed) -> Vec<String> {
+    let show = |mark: &Mark| format!("{}+{} {} {}", mark.at, mark.bytes, mark.name, mark.form.as_str());
+    passed.marks.iter().map(show).collect()
+}
+
+#[test]
+fn a_secret_is_masked_and_nothing_else() {
+    let patterns = patterns(&[("TOKEN", b"secret-canary")]);
+    let (shown, marks) = run(&patterns, &[b"it is secret-canary, secret-canarx"]);
+    assert_eq!(shown, "it is *************, secret-canarx");
+    assert_eq!(marks, ["6+13 TOKEN plain"]);
+}
+
+#[test]
+fn byte_by_byte_and_across_chunks() {
+    let patterns = patterns(&[("TOKEN", b"secret-canary")]);
+    let text = b"a secret-canary b";
+    let bytes: Vec<&[u8]> = text.chunks(1).collect();
+    let expected = ("a ************* b".to_owned(), vec!["2+13 TOKEN plain".to_owned()]);
+    assert_eq!(run(&patterns, &bytes), expected);
+    for at in 0..text.len() {
+        assert_eq!(run(&patterns, &[&text[..at], &text[at..]]), expected);
+    }
+}
+
+#[test]
+fn only_a_possible_beginning_is_held() {
+    let mut masker = Masker::new(patterns(&[("TOKEN", b"secret-canary")]));
+    assert_eq!(text(&masker.push(Bytes::from_static(b"abc s"))), "abc ");
+    assert_eq!(masker.held(), 1);
+    assert_eq!(text(&masker.push(Bytes::from_static(b"ecre"))), "");
+    assert_eq!(masker.held(), 5);
+    assert_eq!(text(&masker.push(Bytes::from_static(b"X"))), "secreX");
+    assert_eq!(masker.held(), 0);
+}
+
+#[test]
+fn base64_is_masked_with_its_line_breaks() {
+    let secret: Vec<u8> = (0..100).map(|n| b'!' + n % 90).collect();
+    let patterns = patterns(&[("KEY", &secret)]);
+    for before in 0..3 {
+        let text = STANDARD.encode([vec![b'#'; before], secret.clone()].concat());
+        let wrapped: Vec<u8> = text.as_bytes().chunks(76).collect::<Vec<_>>().join(&b"\r\n"[..]);
+        let (shown, marks) = run(&patterns, &[&wrapped[..50], &wrapped[50..]]);
+        assert!(marks.len() == 1 && marks[0].ends_with("KEY base64"), "{marks:?}");
+        let left = shown
+            .bytes()
+            .filter(|byte| !matches!(byte, b'*' | b'\r' | b'\n'))
+            .count();
+        assert!(left <= 8, "{shown}");
+    }
+}
+
+#[test]
+fn a_terminal_turns_line_ends_and_hides_nothing() {
+    let patterns = patterns(&[("PEM", b"-----BEGIN-----\nMC4CAQAwBQ\n-----END-----\n")]);
+    let (shown, marks) = run(
+        &patterns,
+        &[b"$ cat\r\n-----BEGIN-----\r\nMC4CAQAwBQ\r\n-----END-----\r\n$ "],
+    );
+    assert_eq!(shown, "$ cat\r\n***************\r\n**********\r\n*************\r\n$ ");
+    assert_eq!(marks, ["7+42 PEM plain"]);
+}
+
+#[test]
+fn secrets_that_overlap_are_both_masked() {
+    let patterns = patterns(&[("A", b"abcdefgh"), ("B", b"ghijklmnop"), ("C", b"abcdefghijk")]);
+    for chunks in [vec![&b"abcdefgh"[..], b"ijklmnop!"], vec![b"abcdefghijklmnop!"]] {
+        let (shown, _) = run(&patterns, &chunks);
+        assert_eq!(shown, "****************!");
+    }
+}
+
+#[test]
+fn a_good_part_of_a_secret_at_the_end_is_masked_a_few_letters_are_not() {
+    let patterns = patterns(&[("TOKEN", b"secret-canary")]);
+    let (shown, marks) = run(&patterns, &[b"x secret-cana"]);
+    assert_eq!((&*shown, &*marks[0]), ("x ***********", "2+11 TOKEN beginning"));
+    let (shown, marks) = run(&patterns, &[b"x secret"]);
+    assert_eq!((&*shown, marks.len()), ("x secret", 0));
+}
+
+#[test]
+fn new_secrets_are_looked_for_in_what_is_held() {
+    let mut masker = Masker::new(patterns(&[("OLD", b"secret-canary")]));
+    assert_eq!(text(&masker.push(Bytes::from_static(b"secret-"))), "");
+    let both = patterns(&[("OLD", b"secret-canary"), ("NEW", b"secret-parrot")]);
+    assert_eq!(text(&masker.look_for(&both)), "");
+    assert_eq!(text(&masker.push(Bytes::from_static(b"parrot."))), "*************.");
+}
+
+#[test]
+fn values_are_masked_whole() {
+    let patterns = patterns(&[("TOKEN", b"secret-canary")]);
+    let passed = mask_value(&patterns, &Bytes::from_static(b"curl -H secret-canary x"));
+    assert_eq!(text(&passed), "curl -H ************* x");
+    assert_eq!(marks(&passed), ["8+13 TOKEN plain"]);
+    let passed = mask_value(&patterns, &Bytes::from_static(b"ls -s"));
+    assert_eq!((&*text(&passed), passed.marks.len()), ("ls -s", 0));
+}
+
+proptest! {
+    /// However the stream is cut, the record has its length, says where it was masked, and holds no secret.
+    #[test]
+    fn cuts_change_nothing(
+        words in prop::collection::vec(0_u8..6, 0..40),
+        cuts in prop::collection::vec(0_usize..400, 0..12),
+    ) {
+        let secrets: [(&str, &[u8]); 3] = [("A", b"aabaabaac"), ("B", b"baacaabb"), ("C", b"aabaab\naacab")];
+        let patterns = patterns(&secrets);
+        let table: [&[u8]; 6] = [b"aab", b"aac", b"b", b"\r\n", b"aabaabaac", b"c"];
+        let stream: Vec<u8> = words.iter().flat_map(|w| table[usize::from(*w)].iter().copied()).collect();
+        let mut edges: Vec<usize> = cuts.into_iter().filter(|at| *at < stream.len()).collect();
+        edges.extend([0, stream.len()]);
+        edges.sort_unstable();
+        let mut masker = Masker::new(Arc::clone(&patterns));
+        let mut all: Vec<Passed> = edges
+            .windows(2)
+            .map(|pair| masker.push(Bytes::copy_from_slice(&stream[pair[0]..pair[1]])))
+            .collect();
+        all.push(masker.finish());
+        let recorded: Vec<u8> = all.iter().flat_map(|passed| passed.bytes.to_vec()).collect();
+        prop_assert_eq!(recorded.len(), stream.len());
+        let mut expected = stream.clone();
+        for mark in all.iter().flat_map(|passed| &passed.marks) {
+            for byte in &mut expected[mark.at as usize..(mark.at + mark.bytes) as usize] {
+                if !is_line_end(*byte) {
+                    *byte = b'*';
+                }
+            }
+        }
+        prop_assert_eq!(&recorded, &expected);
+        let seen: Vec<u8> = recorded.into_iter().filter(|byte| !is_line_end(*byte)).collect();
+        for (_, secret) in secrets {
+            let secret: Vec<u8> = secret.iter().copied().filter(|byte| !is_line_end(*byte)).collect();
+            prop_assert!(!seen.windows(secret.len()).any(|window| window == secret));
+        }
+    }
+}
