@@ -2,7 +2,7 @@
 //!
 //! One event is the array `[at, kind, body]`; a body is a map with integer keys. A reader keeps
 //! kinds that it does not know as [`Event::Unknown`] and passes over fields that it does not know.
-//! The bodies are in `session.rs`, `file.rs`, `forward.rs` and `journal.rs`.
+//! The bodies are in `session.rs`, `file.rs`, `forward.rs`, `mask.rs` and `journal.rs`.
 
 use bytes::Bytes;
 use minicbor::{
@@ -10,7 +10,7 @@ use minicbor::{
     encode::{self, Write},
 };
 
-use crate::{file::*, forward::*, journal::*, session::*};
+use crate::{file::*, forward::*, journal::*, mask::*, session::*};
 
 /// An event and when it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +146,14 @@ events! {
     21 FileClosed,
     /// A folder was listed.
     22 FolderListed,
+    /// Secrets are looked for in what is recorded.
+    23 MasksSet,
+    /// Bytes of a stream, or of a value, were replaced in the recording.
+    24 Masked,
+    /// The last bytes of a stream stand in no event yet.
+    26 Withheld,
+    /// A program was seen whose terminals are no channels.
+    27 IdeServerSeen,
     /// A connection was made through a channel, or taken in for one.
     30 ForwardConnected,
     /// Such a connection ended.

@@ -299,6 +299,9 @@ pub struct Coverage {
     /// SSH ciphertext to the client that the agent wrote.
     #[n(5)]
     pub agent_to_client: u64,
+    /// What was there and passed no tap, in words.
+    #[n(6)]
+    pub not_captured: Option<Vec<String>>,
 }
 
 /// The session ended.

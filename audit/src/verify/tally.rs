@@ -1,6 +1,6 @@
 //! What the events add up to, against what the author and the gateway say of it.
 
-use crate::{event::Event, receipt::Statement, session::Coverage};
+use crate::{event::Event, printable::printable, receipt::Statement, session::Coverage};
 
 /// What the last messages of a connection may add after the agent has counted.
 const UNCOUNTED_TAIL: u64 = 64 * 1024;
@@ -54,6 +54,12 @@ impl Tally {
         let Some(said) = &self.coverage else {
             return notes;
         };
+        notes.extend(
+            said.not_captured
+                .iter()
+                .flatten()
+                .map(|what| format!("not captured: {}", printable(what.as_bytes()))),
+        );
         for (who, witness, claim) in [
             ("client", closing.client_bytes, said.client_to_agent),
             ("agent", closing.agent_bytes, said.agent_to_client),

@@ -314,6 +314,7 @@ pub fn shell_session(world: World, session: Uuid) -> Author {
                 bytes_digested: 0,
                 client_to_agent: 900,
                 agent_to_client: 1900,
+                ..Coverage::default()
             },
         ),
         Stamped::new(
