@@ -29,6 +29,9 @@ pub enum Error {
         /// Why not.
         source: doorward_wire::link::LinkError,
     },
+    /// The workspace's secrets cannot be looked for, so they would be recorded.
+    #[error("cannot mask the workspace's secrets: {0}")]
+    Masks(String),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Bind {
@@ -55,6 +58,7 @@ impl Error {
             Self::Config(_) => "config",
             Self::Key { .. } => "host-key",
             Self::LinkKey { .. } => "link-key",
+            Self::Masks(_) => "masks",
             Self::Bind { .. } => "bind",
             Self::Announce { .. } => "announce",
         }

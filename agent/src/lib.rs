@@ -12,7 +12,7 @@ mod forward;
 mod identity;
 mod leftover;
 mod link;
-pub mod mask;
+mod mask;
 mod process;
 mod serve;
 mod session;

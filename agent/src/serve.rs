@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::forward;
 use crate::link;
+use crate::mask::{self, Masks};
 use crate::process;
 use crate::workspace::{Shared, Workspace};
 
@@ -45,6 +46,7 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
         ports: OnceLock::new(),
         places: Arc::new(Semaphore::new(config.limits.sessions)),
         limits: config.limits,
+        masks: Arc::new(Masks::new(config.masks).map_err(Error::Masks)?),
         program: config.program,
         stop: stop.clone(),
         tasks: TaskTracker::new(),
@@ -87,6 +89,7 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
         shared.tasks.spawn(link::listen(Arc::new(workspace), listener));
     }
     shared.tasks.spawn(process::reap(stop.clone()));
+    shared.tasks.spawn(mask::watch(Arc::clone(&shared.masks), stop.clone()));
     stop.cancelled().await;
     tracing::info!("stopping");
     shared.tasks.close();

@@ -4,14 +4,17 @@
 //! outlet records a chunk, then writes it; there is no other path to the client. Input passes [`Tap::input`] before
 //! it takes effect.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use doorward_audit::{ChannelClosed, ChannelOpened, Digest, DigestStarted, Event, Exit, Gap, Input, Output};
+use doorward_audit::{ChannelClosed, ChannelOpened, Digest, DigestStarted, Event, Exit, Gap};
 use doorward_wire::RecordLost;
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use crate::mask::{Masker, Passed, content_events};
 use crate::session::{SharedRecording, Tally};
 
 /// Why a channel stops.
@@ -69,8 +72,7 @@ impl Tap {
     /// Records bytes from the client, as the flow says, before they take effect. `visible` is false while the
     /// terminal has echo off: then nothing of them is kept.
     pub(crate) async fn input(&self, flow: &mut Flow, bytes: &Bytes, visible: bool) -> Result<(), Stop> {
-        let copy = |channel, bytes| Input { channel, bytes }.into();
-        self.pass(flow, bytes, visible, copy).await
+        self.pass(flow, bytes, visible).await
     }
 
     /// Counts bytes whose record is made of events, and of hashes in them.
@@ -83,19 +85,7 @@ impl Tap {
         });
     }
 
-    async fn output(&self, flow: &mut Flow, bytes: &Bytes) -> Result<(), Stop> {
-        let stream = flow.stream;
-        let copy = move |channel, bytes| Output { channel, stream, bytes }.into();
-        self.pass(flow, bytes, true, copy).await
-    }
-
-    async fn pass(
-        &self,
-        flow: &mut Flow,
-        bytes: &Bytes,
-        visible: bool,
-        copy: impl FnOnce(u32, Bytes) -> Event,
-    ) -> Result<(), Stop> {
+    async fn pass(&self, flow: &mut Flow, bytes: &Bytes, visible: bool) -> Result<(), Stop> {
         let length = bytes.len() as u64;
         flow.total += length;
         let mut tally = Tally {
@@ -103,15 +93,16 @@ impl Tap {
             ..Tally::default()
         };
         match flow.keep {
-            Keep::Whole if visible => return self.content(flow, bytes, copy).await,
+            Keep::Whole if visible => return self.content(flow, bytes).await,
             Keep::Count => {}
             Keep::Whole | Keep::Nothing => flow.missing += length,
             Keep::UpTo(limit) => {
                 flow.hash.update(bytes);
                 if !flow.digesting && flow.total <= limit {
-                    return self.content(flow, bytes, copy).await;
+                    return self.content(flow, bytes).await;
                 }
                 if !flow.digesting {
+                    self.rest(flow).await?;
                     flow.digesting = true;
                     let at_byte = flow.recorded;
                     let started = DigestStarted {
@@ -128,21 +119,39 @@ impl Tap {
         Ok(())
     }
 
-    async fn content(
-        &self,
-        flow: &mut Flow,
-        bytes: &Bytes,
-        copy: impl FnOnce(u32, Bytes) -> Event,
-    ) -> Result<(), Stop> {
-        let (length, event) = (bytes.len() as u64, copy(self.channel, bytes.clone()));
-        if self.recording.content(self.channel, length, event).await? {
+    /// Records bytes, without the secrets in them.
+    async fn content(&self, flow: &mut Flow, bytes: &Bytes) -> Result<(), Stop> {
+        let patterns = self.recording.patterns();
+        let masker = flow.masker.get_or_insert_with(|| Masker::new(Arc::clone(&patterns)));
+        let mut passed = vec![masker.look_for(&patterns)];
+        passed.push(masker.push(bytes.clone()));
+        self.say(flow, passed, bytes.len()).await
+    }
+
+    /// Records what waits to be known for a secret or not.
+    async fn rest(&self, flow: &mut Flow) -> Result<(), Stop> {
+        let Some(mut masker) = flow.masker.take_if(|masker| masker.held() > 0) else {
+            return Ok(());
+        };
+        let passed = vec![masker.finish()];
+        flow.masker = Some(masker);
+        self.say(flow, passed, 0).await
+    }
+
+    async fn say(&self, flow: &mut Flow, passed: Vec<Passed>, seen: usize) -> Result<(), Stop> {
+        let (channel, stream) = (self.channel, flow.stream);
+        let length: u64 = passed.iter().map(|passed| passed.bytes.len() as u64).sum();
+        let held = flow.masker.as_ref().map_or(0, Masker::held);
+        let events = content_events(channel, stream, passed, held);
+        if self.recording.content(channel, seen as u64, length, events).await? {
             flow.recorded += length;
         }
         Ok(())
     }
 
     /// Records what a stream came to: its digest, or that it is not kept.
-    pub(crate) async fn end(&self, flow: Flow) -> Result<(), Stop> {
+    pub(crate) async fn end(&self, mut flow: Flow) -> Result<(), Stop> {
+        self.rest(&mut flow).await?;
         let (channel, stream) = (self.channel, flow.stream);
         if flow.digesting {
             let digest = Digest {
@@ -181,6 +190,8 @@ pub(crate) struct Flow {
     recorded: u64,
     missing: u64,
     digesting: bool,
+    /// Made with the first byte that is kept.
+    masker: Option<Masker>,
 }
 
 /// How a stream is kept.
@@ -224,6 +235,7 @@ impl Flow {
             recorded: 0,
             missing: 0,
             digesting: false,
+            masker: None,
         }
     }
 }
@@ -259,7 +271,7 @@ impl Outlet {
 
     /// Records a chunk, then writes it. Waits for the client's window.
     pub(crate) async fn output(&self, flow: &mut Flow, bytes: Bytes) -> Result<(), Stop> {
-        self.tap.output(flow, &bytes).await?;
+        self.tap.pass(flow, &bytes, true).await?;
         let write = async {
             match flow.stream {
                 Flow::ERRORS => self.write.extended_data_bytes(STDERR, bytes).await,

@@ -14,6 +14,7 @@ use crate::config::{self, Limits};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::leftover::Leftovers;
+use crate::mask::Masks;
 
 /// One workspace at run time.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) host_ca: CaKeys,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// Secrets that are not recorded.
+    pub(crate) masks: Arc<Masks>,
     /// The executable that serves files.
     pub(crate) program: PathBuf,
     /// Ports that it listens on, once they are bound.

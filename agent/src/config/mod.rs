@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use doorward_certs::{CaKeys, Login, WorkspaceName, WorkspaceUid};
 
+pub use crate::mask::Sources;
 use crate::process::{Ending, Overrides};
 pub use denied::Denied;
 use table::{Document, Section};
@@ -25,6 +26,8 @@ pub struct Config {
     pub workspaces: Vec<Workspace>,
     /// Bounds.
     pub limits: Limits,
+    /// Where the secrets are that are not recorded.
+    pub masks: Sources,
     /// The executable that serves files in a process of its own: the running one. No key of the file names it.
     pub program: PathBuf,
 }
@@ -184,6 +187,7 @@ impl Config {
             let user_ca = keys(&mut top, "user-ca-file");
             let host_ca = keys(&mut top, "host-ca-file");
             let limits = limits(top.table("limits"));
+            let masks = masks(top.table("mask"));
             let mut workspaces = Vec::new();
             for section in top.tables("workspace") {
                 workspaces.push(workspace(section));
@@ -197,6 +201,7 @@ impl Config {
                 user_ca: user_ca?,
                 host_ca: host_ca?,
                 limits,
+                masks,
                 program: PathBuf::from("/proc/self/exe"),
                 workspaces: workspaces.into_iter().collect::<Option<Vec<_>>>()?,
             })
@@ -264,6 +269,19 @@ fn limits(section: Option<Section<'_>>) -> Limits {
     }
     section.finish();
     limits
+}
+
+fn masks(section: Option<Section<'_>>) -> Sources {
+    let mut sources = Sources::default();
+    let Some(mut section) = section else { return sources };
+    if let Some(environment) = section.flag("environment") {
+        sources.environment = environment;
+    }
+    sources.except = section.strings("except");
+    let files = section.strings("files");
+    sources.files.extend(files.iter().map(|text| section.path(text)));
+    section.finish();
+    sources
 }
 
 fn workspace(mut section: Section<'_>) -> Option<Workspace> {

@@ -104,6 +104,16 @@ impl<'d> Section<'d> {
         self.judged(key, line, outcome)
     }
 
+    /// `true` or `false`, which may be there.
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+        let (line, value) = self.take(key)?;
+        let outcome = match value {
+            DeValue::Boolean(flag) => Ok(flag),
+            _ => Err("must be true or false".to_owned()),
+        };
+        self.judged(key, line, outcome)
+    }
+
     /// A list of strings that may be there.
     pub(super) fn strings(&mut self, key: &str) -> Vec<String> {
         let Some((line, value)) = self.take(key) else {

@@ -5,15 +5,20 @@
 //! waits: where the last bytes may be the beginning of a secret, the record says how many they are before they are
 //! shown, and what they were as soon as that is known.
 
+mod event;
 mod patterns;
 mod secrets;
 mod stream;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use event::{content_events, mask_event};
 pub(crate) use patterns::Patterns;
-pub(crate) use stream::{Mark, Masker, Passed, mask_value};
+pub(crate) use stream::{Masker, Passed};
 
 use patterns::Secret;
 
@@ -99,12 +104,29 @@ impl Masks {
     }
 }
 
+/// Reads the files of secrets again every few seconds, until `stop`.
+pub(crate) async fn watch(masks: Arc<Masks>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(REFRESH_EVERY) => {}
+        }
+        let masks = Arc::clone(&masks);
+        // What fails is logged there; a panic would be ours, and the next round tries again.
+        let _ = tokio::task::spawn_blocking(move || masks.refresh()).await;
+    }
+}
+
+/// A secret is mounted anew without a word; Kubernetes itself takes up to a minute for that.
+const REFRESH_EVERY: Duration = Duration::from_secs(3);
 /// The pod's own token at the API server.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use super::stream::mask_value;
 
     #[test]
     fn a_secret_that_is_mounted_later_is_looked_for_and_the_old_one_too() {

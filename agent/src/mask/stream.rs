@@ -20,7 +20,7 @@ pub(crate) struct Passed {
 /// One place where something was masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// The first byte, counted from the stream's beginning.
+    /// The first byte, counted from the first of the bytes that are given out with it.
     pub(crate) at: u64,
     /// How many bytes, line ends within included.
     pub(crate) bytes: u64,
@@ -37,8 +37,6 @@ pub(crate) struct Masker {
     state: StateID,
     /// What may be the beginning of a secret and was not given out yet.
     held: Bytes,
-    /// Bytes that were given out.
-    given: u64,
 }
 
 impl Masker {
@@ -49,7 +47,6 @@ impl Masker {
             patterns,
             state,
             held: Bytes::new(),
-            given: 0,
         }
     }
 
@@ -148,9 +145,7 @@ impl Masker {
     }
 
     /// Gives bytes out, with what was found in them masked.
-    fn give(&mut self, bytes: Bytes, found: &[Found]) -> Passed {
-        let from = self.given;
-        self.given += bytes.len() as u64;
+    fn give(&self, bytes: Bytes, found: &[Found]) -> Passed {
         if found.is_empty() {
             return Passed {
                 bytes,
@@ -165,7 +160,7 @@ impl Masker {
             }
         }
         let marks = found.iter().map(|one| Mark {
-            at: from + one.start as u64,
+            at: one.start as u64,
             bytes: (one.end - one.start) as u64,
             name: self.patterns.name(one.secret).to_owned(),
             form: one.form,
@@ -185,9 +180,14 @@ pub(crate) fn mask_value(patterns: &Arc<Patterns>, value: &Bytes) -> Passed {
     if rest.bytes.is_empty() {
         return first;
     }
+    let behind = first.bytes.len() as u64;
+    let moved = rest.marks.into_iter().map(|mark| Mark {
+        at: mark.at + behind,
+        ..mark
+    });
     Passed {
+        marks: first.marks.into_iter().chain(moved).collect(),
         bytes: [first.bytes, rest.bytes].concat().into(),
-        marks: [first.marks, rest.marks].concat(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One session: an authorised stream, the SSH server on it, its channels and its recording.
 
+mod ide;
 mod missing;
 mod reason;
 mod recording;

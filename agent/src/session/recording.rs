@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use doorward_audit::{Coverage, Ended, Event, HEAD_NAMESPACE, Opened, Recorder, Refused, Stamped};
+use doorward_audit::{
+    Coverage, Ended, Event, HEAD_NAMESPACE, IdeServerSeen, MasksSet, Opened, Recorder, Refused, Stamped,
+};
 use doorward_certs::HostKey;
 use doorward_wire::{Leftover, RecordLost, RecordSink};
 use ssh_key::{HashAlg, SshSig};
@@ -21,6 +23,7 @@ use uuid::Uuid;
 
 use super::missing::Missing;
 use super::strictness::Strictness;
+use crate::mask::{Masks, Patterns, mask_event};
 
 /// The recording of one session.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub(crate) struct Recording {
     key: HostKey,
     began: Instant,
     strictness: Strictness,
+    masks: Arc<Masks>,
     next_channel: AtomicU32,
     lost: OnceLock<Loss>,
     broke: CancellationToken,
@@ -40,7 +44,11 @@ pub(crate) struct Recording {
 #[derive(Debug)]
 struct State {
     recorder: Recorder,
+    /// What is masked, as the recording has said.
+    patterns: Arc<Patterns>,
     tally: Tally,
+    /// Servers of IDEs that were seen.
+    ide_servers: Vec<&'static str>,
     missing: Missing,
     refusals: u64,
     /// Blocks that the stream no longer took.
@@ -82,28 +90,55 @@ impl Recording {
         sink: RecordSink,
         key: HostKey,
         strictness: Strictness,
+        masks: Arc<Masks>,
         session: Uuid,
         opened: impl FnOnce(u64) -> Opened,
     ) -> Result<Self, RecordLost> {
+        let patterns = masks.current();
         let recording = Self {
             sink,
             key,
             began: Instant::now(),
             strictness,
+            masks,
             next_channel: AtomicU32::new(0),
             lost: OnceLock::new(),
             broke: CancellationToken::new(),
             missed: Notify::new(),
             state: Mutex::new(State {
                 recorder: Recorder::new(session),
+                patterns: Arc::clone(&patterns),
                 tally: Tally::default(),
+                ide_servers: Vec::new(),
                 missing: Missing::default(),
                 refusals: 0,
                 unsent: Vec::new(),
             }),
         };
-        recording.put(opened(unix_ms()).into(), Tally::default())?;
+        let mut first = vec![opened(unix_ms()).into()];
+        if !patterns.is_empty() {
+            first.push(masks_set(&patterns));
+        }
+        recording.put_all(&mut recording.state(), first, Tally::default())?;
         Ok(recording)
+    }
+
+    /// Records that the server of an IDE runs beside the session, once for each product.
+    pub(crate) fn ide_server(&self, product: &'static str) {
+        let mut state = self.state();
+        if !state.ide_servers.contains(&product) {
+            state.ide_servers.push(product);
+            let seen = IdeServerSeen {
+                product: product.to_owned(),
+            };
+            // That the recording is lost is noticed by whoever records next.
+            let _ = self.put_in(&mut state, seen.into(), Tally::default());
+        }
+    }
+
+    /// What is masked in streams.
+    pub(crate) fn patterns(&self) -> Arc<Patterns> {
+        self.masks.current()
     }
 
     /// Records an event and counts what it stands for; waits while too much is unacknowledged. Best-effort it never waits:
@@ -114,24 +149,27 @@ impl Recording {
         }
         self.sink.ready().await.map_err(|lost| self.lose(lost))?;
         let offset = self.put(event.into(), tally)?;
-        if self.strictness.unacked == 0 {
-            self.sink
-                .wait_acked(offset, self.strictness.stall)
-                .await
-                .map_err(|lost| self.lose(lost))?;
-        }
-        Ok(())
+        self.until_durable(offset).await
     }
 
-    /// Records bytes of a channel, and says whether they are recorded: best-effort they may be counted alone.
-    pub(crate) async fn content(&self, channel: u32, bytes: u64, event: Event) -> Result<bool, RecordLost> {
+    /// Records bytes of a channel, and says whether they are recorded: best-effort they may be counted alone. `seen` of them
+    /// passed just now; `recorded` of them stand in the events.
+    pub(crate) async fn content(
+        &self,
+        channel: u32,
+        seen: u64,
+        recorded: u64,
+        events: Vec<Event>,
+    ) -> Result<bool, RecordLost> {
         let tally = Tally {
-            seen: bytes,
-            recorded: bytes,
+            seen,
+            recorded,
             ..Tally::default()
         };
         if !self.strictness.is_best_effort() {
-            return self.record(event, tally).await.map(|()| true);
+            self.sink.ready().await.map_err(|lost| self.lose(lost))?;
+            let offset = self.put_all(&mut self.state(), events, tally)?;
+            return self.until_durable(offset).await.map(|()| true);
         }
         let mut state = self.state();
         let (waiting, _) = self.sink.waiting();
@@ -139,14 +177,23 @@ impl Recording {
         let most = self.strictness.unacked as u64;
         let most = if state.missing.is_empty() { most } else { most / 2 };
         if waiting >= most.max(1) {
-            state.missing.bytes(channel, bytes, self.at());
-            state.tally.seen = state.tally.seen.saturating_add(bytes);
+            state.missing.bytes(channel, recorded, self.at());
+            state.tally.seen = state.tally.seen.saturating_add(seen);
             drop(state);
             self.missed.notify_one();
             return Ok(false);
         }
         self.tell_missing(&mut state)?;
-        self.put_in(&mut state, event, tally).map(|_| true)
+        self.put_all(&mut state, events, tally).map(|_| true)
+    }
+
+    /// Where nothing is shown that is not durable: waits until it is.
+    async fn until_durable(&self, offset: u64) -> Result<(), RecordLost> {
+        if self.strictness.unacked == 0 {
+            let stored = self.sink.wait_acked(offset, self.strictness.stall).await;
+            stored.map_err(|lost| self.lose(lost))?;
+        }
+        Ok(())
     }
 
     /// Records an event unless far too much is unacknowledged.
@@ -279,6 +326,7 @@ impl Recording {
                     bytes_digested: tally.digested,
                     client_to_agent: ciphertext.0,
                     agent_to_client: ciphertext.1,
+                    not_captured: not_captured(&state.ide_servers),
                 },
             ));
             let blocks = state.recorder.append(&events);
@@ -317,11 +365,26 @@ impl Recording {
         self.put_in(&mut self.state(), event, tally)
     }
 
-    fn put_in(&self, state: &mut State, event: Event, tally: Tally) -> Result<u64, RecordLost> {
+    fn put_in(&self, state: &mut State, mut event: Event, tally: Tally) -> Result<u64, RecordLost> {
+        let mut events = Vec::new();
+        mask_event(&self.masks.current(), &mut event, &mut events);
+        events.push(event);
+        self.put_all(state, events, tally)
+    }
+
+    /// Puts events in that are masked already.
+    fn put_all(&self, state: &mut State, mut events: Vec<Event>, tally: Tally) -> Result<u64, RecordLost> {
         if let Some(lost) = self.lost.get() {
             return Err(lost.lost);
         }
-        let blocks = state.recorder.append(&[Stamped { at: self.at(), event }]);
+        let patterns = self.masks.current();
+        if !Arc::ptr_eq(&state.patterns, &patterns) {
+            events.insert(0, masks_set(&patterns));
+            state.patterns = patterns;
+        }
+        let at = self.at();
+        let events: Vec<Stamped> = events.into_iter().map(|event| Stamped { at, event }).collect();
+        let blocks = state.recorder.append(&events);
         state.tally += tally;
         let mut offset = self.send(state, blocks).map_err(|lost| self.lose(lost))?;
         if state.recorder.head_due() {
@@ -365,6 +428,11 @@ impl Recording {
         first.lost
     }
 
+    /// Since its beginning.
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn at(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -377,6 +445,18 @@ impl Recording {
 
 /// Bytes beyond the bound up to which a best-effort recording still takes events that are not content.
 const EVENTS_BEYOND: u64 = 512 * 1024;
+fn not_captured(ide_servers: &[&str]) -> Option<Vec<String>> {
+    let terminals = ide_servers.iter().map(|product| format!("terminals inside {product}"));
+    (!ide_servers.is_empty()).then(|| terminals.collect())
+}
+
+fn masks_set(patterns: &Patterns) -> Event {
+    MasksSet {
+        names: patterns.names(),
+    }
+    .into()
+}
+
 /// How many refusals of a session are recorded one by one.
 const REFUSALS: u64 = 256;
 

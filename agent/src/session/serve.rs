@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::ide;
 use super::reason::Reason;
 use super::recording::Recording;
 use super::strictness::Strictness;
@@ -78,7 +79,8 @@ where
     let mut driver: Driver = workspace.shared.tasks.spawn(driver);
     let opened = |now| opened(&workspace, &open, &admitted, now);
     let key = workspace.identity.key().clone();
-    let recording = match Recording::begin(sink, key, strictness, session_id, opened) {
+    let masks = Arc::clone(&workspace.shared.masks);
+    let recording = match Recording::begin(sink, key, strictness, masks, session_id, opened) {
         Ok(recording) => recording,
         Err(lost) => {
             tracing::warn!(session = %session_id, %lost, "session cannot be recorded");
@@ -228,6 +230,7 @@ async fn run(
         }
         lost = session.recording.broken() => Reason::RecordLost(lost),
         lost = session.recording.watch() => Reason::RecordLost(lost),
+        never = ide::watch(session) => match never {},
         ended = &mut running => of_ssh(ended, stream),
         ended = &mut *driver => of_driver(ended),
         () = late => Reason::LoginDeadline,
@@ -251,6 +254,10 @@ async fn run(
 
 /// Records the end and says it.
 async fn finish(session: &Session, id: uuid::Uuid, handle: &SessionHandle, reason: &Reason) {
+    // A short command starts no IDE, and should not wait for the look.
+    if session.recording.age() >= LOOKED_AT {
+        ide::look(session).await;
+    }
     let patience = if session.recording.is_broken() {
         Duration::ZERO
     } else {
@@ -287,6 +294,8 @@ fn of_ssh(ended: Result<(), russh::Error>, stream: &SessionHandle) -> Reason {
     }
 }
 
+/// A session that lasted so long is looked at for servers of IDEs once more at its end.
+const LOOKED_AT: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// For channels to record their end and to say their last words.
 const CHANNELS_WITHIN: Duration = Duration::from_secs(5);

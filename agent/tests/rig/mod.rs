@@ -120,8 +120,14 @@ impl Rig {
         } else {
             "shell = '/bin/bash'"
         };
+        // What the machine has in its environment would be masked in what the tests look for.
+        let mask = if limits.contains("[mask]") {
+            ""
+        } else {
+            "[mask]\nenvironment = false"
+        };
         let text = format!(
-            "user-ca-file = 'user-ca'\nhost-ca-file = 'host-ca'\n[limits]\n{limits}\n[[workspace]]\nname = 'devenv-0'\n\
+            "user-ca-file = 'user-ca'\nhost-ca-file = 'host-ca'\n[limits]\n{limits}\n{mask}\n[[workspace]]\nname = 'devenv-0'\n\
              uid = '{UID}'\nlisten = '{address}'\nhost-key = 'key'\nhost-certificate = 'cert'\n\
              join-token-file = 'join'\n{workspace}\n{shell}\n"
         );

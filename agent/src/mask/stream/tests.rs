@@ -25,16 +25,29 @@ fn run(patterns: &Arc<Patterns>, chunks: &[&[u8]]) -> (String, Vec<String>) {
         .map(|chunk| masker.push(Bytes::copy_from_slice(chunk)))
         .collect();
     all.push(masker.finish());
-    let text = all.iter().map(text).collect();
-    (text, all.iter().flat_map(marks).collect())
+    let (mut shown, mut places) = (String::new(), Vec::new());
+    for passed in all {
+        places.extend(marks(&passed, shown.len() as u64));
+        shown += &text(&passed);
+    }
+    (shown, places)
 }
 
 fn text(passed: &Passed) -> String {
     String::from_utf8_lossy(&passed.bytes).into_owned()
 }
 
-fn marks(passed: &Passed) -> Vec<String> {
-    let show = |mark: &Mark| format!("{}+{} {} {}", mark.at, mark.bytes, mark.name, mark.form.as_str());
+/// Behind so many bytes.
+fn marks(passed: &Passed, behind: u64) -> Vec<String> {
+    let show = |mark: &Mark| {
+        format!(
+            "{}+{} {} {}",
+            behind + mark.at,
+            mark.bytes,
+            mark.name,
+            mark.form.as_str()
+        )
+    };
     passed.marks.iter().map(show).collect()
 }
 
@@ -129,7 +142,7 @@ fn values_are_masked_whole() {
     let patterns = patterns(&[("TOKEN", b"secret-canary")]);
     let passed = mask_value(&patterns, &Bytes::from_static(b"curl -H secret-canary x"));
     assert_eq!(text(&passed), "curl -H ************* x");
-    assert_eq!(marks(&passed), ["8+13 TOKEN plain"]);
+    assert_eq!(marks(&passed, 0), ["8+13 TOKEN plain"]);
     let passed = mask_value(&patterns, &Bytes::from_static(b"ls -s"));
     assert_eq!((&*text(&passed), passed.marks.len()), ("ls -s", 0));
 }
@@ -157,12 +170,14 @@ proptest! {
         let recorded: Vec<u8> = all.iter().flat_map(|passed| passed.bytes.to_vec()).collect();
         prop_assert_eq!(recorded.len(), stream.len());
         let mut expected = stream.clone();
-        for mark in all.iter().flat_map(|passed| &passed.marks) {
-            for byte in &mut expected[mark.at as usize..(mark.at + mark.bytes) as usize] {
-                if !is_line_end(*byte) {
-                    *byte = b'*';
-                }
+        let mut behind = 0;
+        for passed in &all {
+            for mark in &passed.marks {
+                let from = behind + mark.at as usize;
+                let secret = &mut expected[from..from + mark.bytes as usize];
+                secret.iter_mut().filter(|byte| !is_line_end(**byte)).for_each(|byte| *byte = b'*');
             }
+            behind += passed.bytes.len();
         }
         prop_assert_eq!(&recorded, &expected);
         let seen: Vec<u8> = recorded.into_iter().filter(|byte| !is_line_end(*byte)).collect();
