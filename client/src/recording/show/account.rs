@@ -95,6 +95,8 @@ impl Account {
             Event::Coverage(coverage) => self.coverage = Some(coverage),
             Event::Ended(ended) => self.ended = Some((at, ended)),
             Event::Unknown(_) => self.unknown += 1,
+            // What was held back follows.
+            Event::Withheld(_) => {}
             event => match number(&event) {
                 Some(number) => self.in_channel(number, at, event),
                 None => {
@@ -191,6 +193,7 @@ fn number(event: &Event) -> Option<u32> {
         Event::ForwardEnded(body) => body.channel,
         Event::Refused(body) => return body.channel,
         Event::Gap(body) => return body.channel,
+        Event::Masked(body) => return body.channel,
         _ => return None,
     })
 }
@@ -217,6 +220,9 @@ fn texts(event: &Event) -> usize {
         }
         Event::Refused(body) => body.what.len() + body.why.len(),
         Event::Gap(body) => body.why.len(),
+        Event::Masked(body) => body.name.len() + body.form.len(),
+        Event::MasksSet(body) => body.names.iter().map(|name| name.len() + 32).sum(),
+        Event::IdeServerSeen(body) => body.product.len(),
         _ => 0,
     }
 }

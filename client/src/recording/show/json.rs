@@ -49,6 +49,7 @@ pub(super) fn of(session: &Session, account: &Account, proof: &Proof<'_>) -> Val
                 "channels": coverage.channels, "bytes-seen": coverage.bytes_seen,
                 "bytes-recorded": coverage.bytes_recorded, "bytes-digested": coverage.bytes_digested,
                 "client-to-agent": coverage.client_to_agent, "agent-to-client": coverage.agent_to_client,
+                "not-captured": coverage.not_captured.clone().unwrap_or_default(),
             }),
             None => Value::Null,
         },
@@ -194,6 +195,25 @@ fn act(stamped: &Stamped) -> Option<Value> {
             set("act", "gap".into());
             set("bytes", gap.bytes.into());
             set("why", gap.why.as_str().into());
+        }
+        Event::Masked(masked) => {
+            set("act", "masked".into());
+            let stream = masked
+                .stream
+                .and_then(|stream| STREAMS.get(usize::from(stream)).copied());
+            set("stream", stream.into());
+            set("at", masked.at.into());
+            set("bytes", masked.bytes.into());
+            set("name", masked.name.as_str().into());
+            set("form", masked.form.as_str().into());
+        }
+        Event::MasksSet(masks) => {
+            set("act", "masks".into());
+            set("names", masks.names.clone().into());
+        }
+        Event::IdeServerSeen(seen) => {
+            set("act", "ide-server".into());
+            set("product", seen.product.as_str().into());
         }
         _ => return None,
     }

@@ -41,6 +41,9 @@ pub(super) fn of(session: &Session, account: &Account, proof: &Proof<'_>) -> Str
         );
         out.push('\n');
         row(&mut out, "coverage", &text);
+        for what in coverage.not_captured.iter().flatten() {
+            row(&mut out, "", &format!("not captured: {}", plain(what)));
+        }
     }
     for (count, what) in [
         (account.unknown, "events of kinds that this version does not know"),
@@ -52,6 +55,8 @@ pub(super) fn of(session: &Session, account: &Account, proof: &Proof<'_>) -> Str
     }
     out
 }
+
+const STREAMS: [&str; 3] = ["in", "out", "err"];
 
 fn head(out: &mut String, session: &Session, account: &Account) {
     let index = &session.index;
@@ -117,7 +122,7 @@ fn channel(out: &mut String, number: u32, channel: &Channel) {
         inner(out, "exit", &format!("{how}{core}{after}"));
     }
     if channel.runs.is_some() && !channel.is_files() {
-        for (name, stream) in ["in", "out", "err"].into_iter().zip(&channel.streams) {
+        for (name, stream) in STREAMS.into_iter().zip(&channel.streams) {
             if name == "out" || stream.bytes() > 0 {
                 inner(out, name, &passed(stream));
             }
@@ -239,6 +244,25 @@ fn act(event: &Event) -> Option<(&'static str, String)> {
             format!("{}: {}", quoted(refused.what.as_bytes()), plain(&refused.why)),
         ),
         Event::Gap(gap) => ("missing", format!("{}: {}", say::size(gap.bytes), plain(&gap.why))),
+        Event::Masked(masked) => {
+            let place = match masked.stream.and_then(|stream| STREAMS.get(usize::from(stream))) {
+                Some(stream) => format!(" in {stream}"),
+                None => String::new(),
+            };
+            let (name, form) = (quoted(masked.name.as_bytes()), plain(&masked.form));
+            (
+                "masked",
+                format!("{} of {name}{place}, {form}", say::size(masked.bytes)),
+            )
+        }
+        Event::MasksSet(masks) => {
+            let names: Vec<String> = masks.names.iter().map(|name| quoted(name.as_bytes())).collect();
+            ("masks", format!("the values of {}", names.join(" ")))
+        }
+        Event::IdeServerSeen(seen) => (
+            "seen",
+            format!("{}: its terminals are not captured", plain(&seen.product)),
+        ),
         _ => return None,
     })
 }
