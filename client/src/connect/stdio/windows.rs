@@ -81,3 +81,74 @@ impl AsyncWrite for Output {
         self.poll_flush(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::windows::fs::OpenOptionsExt as _;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::windows::named_pipe::{NamedPipeServer, PipeMode, ServerOptions};
+    use windows_sys::Win32::Storage::FileSystem::FILE_FLAG_OVERLAPPED;
+
+    use super::*;
+
+    /// A pipe as OpenSSH for Windows makes it: named, small, both ends opened for overlapped operations. Its own end,
+    /// and the one that it gives to the program.
+    async fn pipe(what: &str) -> (NamedPipeServer, tokio::fs::File) {
+        let name = format!(r"\\.\pipe\doorward-test-{what}-{}", std::process::id());
+        let mut options = ServerOptions::new();
+        options
+            .pipe_mode(PipeMode::Byte)
+            .in_buffer_size(4096)
+            .out_buffer_size(4096);
+        let theirs = options.create(&name).unwrap();
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(FILE_FLAG_OVERLAPPED);
+        let ours = options.open(&name).unwrap();
+        theirs.connect().await.unwrap();
+        (theirs, tokio::fs::File::from_std(ours))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn overlapped_pipes_carry_every_byte_both_ways_at_once_and_the_end() {
+        let ((mut to_us, input), (mut from_us, output)) = (pipe("in").await, pipe("out").await);
+        let (mut input, mut output) = (Input(input), Output(output));
+        let payload: Vec<u8> = (0..4_000_000_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let send = async {
+            to_us.write_all(&payload).await.unwrap();
+            to_us.flush().await.unwrap();
+            to_us
+        };
+        let pass = async {
+            let mut buffer = vec![0; 128 * 1024];
+            let mut left = payload.len();
+            while left > 0 {
+                let count = input.read(&mut buffer).await.unwrap();
+                assert!(count > 0, "an end before the end");
+                output.write_all(&buffer[..count]).await.unwrap();
+                output.flush().await.unwrap();
+                left -= count;
+            }
+            (input, output)
+        };
+        let receive = async {
+            let mut got = vec![0; payload.len()];
+            from_us.read_exact(&mut got).await.unwrap();
+            got
+        };
+        let (to_us, (mut input, output), got) = tokio::join!(send, pass, receive);
+        assert!(got == payload);
+        drop((to_us, output));
+        assert_eq!(
+            input.read(&mut [0; 16]).await.unwrap(),
+            0,
+            "the end of input is an end and no error"
+        );
+        assert!(
+            from_us.read(&mut [0; 16]).await.is_ok_and(|count| count == 0),
+            "the end of output is seen"
+        );
+    }
+}
