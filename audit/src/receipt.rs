@@ -2,6 +2,7 @@
 //! `receipts.jsonl`. A receipt signs the exact text of its statement.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use ssh_key::{LineEnding, PublicKey, SshSig};
 use uuid::Uuid;
 
@@ -247,4 +248,9 @@ pub fn parse(line: &str) -> Result<Receipt, Error> {
         return Err(Error::Receipt("not in its canonical form"));
     }
     Ok(receipt)
+}
+
+/// SHA-256 of a receipt's line without its line feed, hexadecimal: how the gateway's log names it.
+pub fn digest(line: &str) -> String {
+    block::hex(&Sha256::digest(line.strip_suffix('\n').unwrap_or(line)))
 }

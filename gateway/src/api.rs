@@ -3,6 +3,7 @@
 //! Everything but `/.well-known/doorward` and `/v1/trust` needs a token. What somebody may not see looks like what is not there.
 
 mod admin;
+mod log;
 mod myself;
 mod renew;
 
@@ -63,6 +64,13 @@ pub(crate) async fn answer(
         Route::Unlock(kind, name) => admin::unlock(gateway, &who, kind, &name, peer).await,
         Route::Workspaces => Ok(workspaces(gateway, &who)),
         Route::Sessions => sessions(gateway, &who, request.uri().query().unwrap_or_default()),
+        Route::Log => log::checkpoint(gateway),
+        Route::LogConsistency => log::consistency(gateway, request.uri().query().unwrap_or_default()).await,
+        Route::LogInclusion => log::inclusion(gateway, request.uri().query().unwrap_or_default()).await,
+        Route::LogLeaves => log::leaves(gateway, &who, request.uri().query().unwrap_or_default(), peer).await,
+        Route::SessionLog(id) => {
+            log::of_session(gateway, &who, id, request.uri().query().unwrap_or_default(), peer).await
+        }
         Route::Session(id) => session(gateway, &who, id, peer).await,
         Route::File(id, name) => {
             let response = file(gateway, &who, id, &name, peer).await?;

@@ -7,7 +7,10 @@
 //! Appending never waits: an event is durable within [`COMMIT_INTERVAL`] of a working disk, in the
 //! order in which events came, and nothing waits for it. While the disk refuses, events are kept
 //! (as many as [`MOST_WAITING`]), new sessions are refused, and once it works they go to a new stream.
+//!
+//! Beside it stands the transparency log ([`log`]): what may be known of recordings to everybody, provably only ever added to.
 
+pub mod log;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -15,14 +18,16 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use doorward_audit::log::{Leaf, LeafKind};
 use doorward_audit::{Event, Gap, GatewayStarted, GatewayStopped, Stamped};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::log::{Log, PublicLog};
 use self::stream::{Last, Stream};
 use crate::guarded::Guarded;
 use crate::link::Credential;
@@ -32,7 +37,11 @@ use crate::link::Credential;
 pub struct Journal(Arc<Inner>);
 
 struct Inner {
+    /// Where streams lie.
     dir: PathBuf,
+    /// Where logs lie.
+    logs: PathBuf,
+    public: Arc<PublicLog>,
     credential: Arc<Credential>,
     opened: Instant,
     queue: Guarded<Queue>,
@@ -45,18 +54,22 @@ struct Inner {
 #[derive(Default)]
 struct Queue {
     events: Vec<Stamped>,
+    leaves: Vec<Leaf>,
     /// Events for which there was no room.
     lost: u64,
 }
 
 impl Journal {
-    /// Begins a new stream below `dir`, which is made when it is missing.
+    /// Begins a new stream in `journal/` below the folder of the gateway's state, and opens the log in `log/`. What is missing
+    /// is made.
     ///
     /// # Errors
     /// When the disk refuses the first events: a gateway does not start without its journal.
-    pub async fn open(dir: &Path, credential: Arc<Credential>) -> io::Result<Self> {
+    pub async fn open(state: &Path, credential: Arc<Credential>) -> io::Result<Self> {
         let inner = Arc::new(Inner {
-            dir: dir.to_owned(),
+            dir: state.join("journal"),
+            logs: state.join("log"),
+            public: Arc::default(),
             credential,
             opened: Instant::now(),
             queue: Guarded::default(),
@@ -68,17 +81,28 @@ impl Journal {
         let owner = Arc::clone(&inner);
         let begun = inner.tasks.spawn_blocking(move || {
             let previous = stream::last_below(&owner.dir)?;
-            owner.begin(previous.as_ref())
+            let stream = Box::new(owner.begin(previous.as_ref())?);
+            let log = Box::new(Log::open(&owner.logs, &owner.credential, &owner.public)?);
+            io::Result::Ok(Book {
+                stream: Place::Writing(stream),
+                log: Some(log),
+            })
         });
-        let stream = begun.await.map_err(io::Error::other)??;
-        inner.tasks.spawn(serve(Arc::clone(&inner), stream));
+        let book = begun.await.map_err(io::Error::other)??;
+        inner.tasks.spawn(serve(Arc::clone(&inner), book));
         inner.tasks.close();
         Ok(Self(inner))
     }
 
     /// Puts an event on record. Never waits, never fails; see [`Journal::ready`].
     pub fn append(&self, event: impl Into<Event>) {
-        let event = self.0.stamp(event.into());
+        let event = event.into();
+        if let Event::SessionOpened(opened) = &event {
+            self.log(LeafKind::Opened {
+                session: opened.session,
+            });
+        }
+        let event = self.0.stamp(event);
         self.0.queue.with(|queue| {
             if queue.events.len() < MOST_WAITING {
                 queue.events.push(event);
@@ -87,6 +111,24 @@ impl Journal {
             }
         });
         self.0.wake.notify_one();
+    }
+
+    /// Puts a leaf into the log, as [`Journal::append`] does with events.
+    pub fn log(&self, leaf: LeafKind) {
+        let leaf = Leaf::new(unix_ms(), leaf);
+        self.0.queue.with(|queue| {
+            if queue.leaves.len() < MOST_WAITING {
+                queue.leaves.push(leaf);
+            } else {
+                queue.lost += 1;
+            }
+        });
+        self.0.wake.notify_one();
+    }
+
+    /// What the log shows.
+    pub fn public(&self) -> &Arc<PublicLog> {
+        &self.0.public
     }
 
     /// Whether decisions reach the disk; otherwise why not. New sessions are refused meanwhile.
@@ -183,6 +225,13 @@ impl Inner {
     }
 }
 
+/// What is written, between two rounds.
+struct Book {
+    stream: Place,
+    /// None after its disk refused: it is opened again.
+    log: Option<Box<Log>>,
+}
+
 /// Where the stream stands between two rounds.
 enum Place {
     Writing(Box<Stream>),
@@ -190,14 +239,13 @@ enum Place {
     Broken(Option<Last>),
 }
 
-async fn serve(journal: Arc<Inner>, stream: Stream) {
-    let mut place = Place::Writing(Box::new(stream));
+async fn serve(journal: Arc<Inner>, mut book: Book) {
     let mut next = Instant::now();
     loop {
-        let broken = matches!(place, Place::Broken(_));
+        let broken = matches!(book.stream, Place::Broken(_)) || book.log.is_none();
         let stopping = tokio::select! {
             () = journal.wake.notified(), if !broken => false,
-            () = tokio::time::sleep(HEAD_EVERY), if !broken => false,
+            () = tokio::time::sleep(LOOK_EVERY), if !broken => false,
             () = tokio::time::sleep(RETRY_EVERY), if broken => false,
             () = journal.stop.cancelled() => true,
         };
@@ -206,8 +254,11 @@ async fn serve(journal: Arc<Inner>, stream: Stream) {
         }
         next = Instant::now() + COMMIT_INTERVAL;
         let owner = Arc::clone(&journal);
-        let round = tokio::task::spawn_blocking(move || round(&owner, place, stopping));
-        place = round.await.unwrap_or(Place::Broken(None));
+        let round = tokio::task::spawn_blocking(move || round(&owner, book, stopping));
+        book = round.await.unwrap_or(Book {
+            stream: Place::Broken(None),
+            log: None,
+        });
         if stopping {
             return;
         }
@@ -215,15 +266,20 @@ async fn serve(journal: Arc<Inner>, stream: Stream) {
 }
 
 /// Writes what waits. Blocks.
-fn round(journal: &Inner, place: Place, stopping: bool) -> Place {
+fn round(journal: &Inner, book: Book, stopping: bool) -> Book {
+    let (stream, written) = write_events(journal, book.stream, stopping);
+    let (log, logged) = write_leaves(journal, book.log, stopping);
+    let failure = written.and(logged.map_err(|error| io::Error::other(format!("the log: {error}"))));
+    journal.set_failing(failure.err().map(|error| error.to_string()));
+    Book { stream, log }
+}
+
+fn write_events(journal: &Inner, place: Place, stopping: bool) -> (Place, io::Result<()>) {
     let mut stream = match place {
         Place::Writing(stream) => stream,
         Place::Broken(last) => match journal.begin(last.as_ref()) {
             Ok(stream) => Box::new(stream),
-            Err(error) => {
-                journal.set_failing(Some(error.to_string()));
-                return Place::Broken(last);
-            }
+            Err(error) => return (Place::Broken(last), Err(error)),
         },
     };
     let mut events = Vec::from_iter(journal.introduce(&mut stream));
@@ -238,14 +294,39 @@ fn round(journal: &Inner, place: Place, stopping: bool) -> Place {
         Ok(())
     });
     match written {
-        Ok(()) => {
-            journal.set_failing(None);
-            Place::Writing(stream)
-        }
+        Ok(()) => (Place::Writing(stream), Ok(())),
         Err(error) => {
-            journal.set_failing(Some(error.to_string()));
             journal.put_back(events);
-            Place::Broken(Some(stream.last()))
+            (Place::Broken(Some(stream.last())), Err(error))
+        }
+    }
+}
+
+fn write_leaves(journal: &Inner, log: Option<Box<Log>>, stopping: bool) -> (Option<Box<Log>>, io::Result<()>) {
+    let opened = log.map_or_else(
+        || Log::open(&journal.logs, &journal.credential, &journal.public).map(Box::new),
+        Ok,
+    );
+    let mut log = match opened {
+        Ok(log) => log,
+        Err(error) => return (None, Err(error)),
+    };
+    let leaves = journal.queue.with(|queue| std::mem::take(&mut queue.leaves));
+    let size = log.size();
+    let written = log
+        .append(&leaves)
+        .and_then(|()| log.publish(&journal.credential, stopping));
+    match written {
+        Ok(()) => (Some(log), Ok(())),
+        Err(error) => {
+            // Those that are in stay in; the others wait in front of what came meanwhile.
+            if log.size() == size {
+                journal.queue.with(|queue| {
+                    queue.leaves.splice(..0, leaves);
+                });
+            }
+            log.abandon();
+            (None, Err(error))
         }
     }
 }
@@ -265,8 +346,14 @@ fn instance() -> String {
     host.trim().to_owned()
 }
 
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
-const HEAD_EVERY: Duration = Duration::from_secs(300);
+/// So often somebody looks whether a head or a checkpoint is due although nothing happens.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Events that are kept while the disk refuses: some ten megabytes.
 const MOST_WAITING: usize = 32 * 1024;

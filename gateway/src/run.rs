@@ -81,7 +81,7 @@ impl Running {
         let credential = link::Credential::start(key, Arc::clone(&authority))
             .await
             .map_err(Error::Credential)?;
-        let journal = journal::Journal::open(&state.join("journal"), Arc::clone(&credential))
+        let journal = journal::Journal::open(state, Arc::clone(&credential))
             .await
             .map_err(Error::Journal)?;
         let store = record::Store::open((&config.records).into(), Arc::clone(&credential), journal.clone())

@@ -36,6 +36,16 @@ pub(crate) enum Route {
     Session(Uuid),
     /// `GET /v1/sessions/{id}/files/{name}`
     File(Uuid, String),
+    /// `GET /v1/sessions/{id}/log`
+    SessionLog(Uuid),
+    /// `GET /v1/log`
+    Log,
+    /// `GET /v1/log/consistency`
+    LogConsistency,
+    /// `GET /v1/log/inclusion`
+    LogInclusion,
+    /// `GET /v1/log/leaves`
+    LogLeaves,
     /// `POST /v1/sessions/{id}/renew`
     Renew(Uuid),
     /// `POST /v1/sessions/{id}/kill`
@@ -65,6 +75,7 @@ impl Route {
             Self::Sessions => "sessions",
             Self::Session(_) => "session",
             Self::File(..) => "file",
+            Self::SessionLog(_) | Self::Log | Self::LogConsistency | Self::LogInclusion | Self::LogLeaves => "log",
             Self::Connect { .. } => "connect",
             Self::Me => "me",
             Self::Explain => "explain",
@@ -90,7 +101,15 @@ impl Route {
 
     /// Whether the route has a query.
     fn query(&self) -> bool {
-        matches!(self, Self::Sessions | Self::Explain)
+        matches!(
+            self,
+            Self::Sessions
+                | Self::Explain
+                | Self::SessionLog(_)
+                | Self::LogConsistency
+                | Self::LogInclusion
+                | Self::LogLeaves
+        )
     }
 }
 
@@ -203,6 +222,11 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refu
             Route::Unlock(kind, name)
         }
         ["v1", "backchannel-logout"] => Route::Logout,
+        ["v1", "sessions", id, "log"] => Route::SessionLog(session(id)?),
+        ["v1", "log"] => Route::Log,
+        ["v1", "log", "consistency"] => Route::LogConsistency,
+        ["v1", "log", "inclusion"] => Route::LogInclusion,
+        ["v1", "log", "leaves"] => Route::LogLeaves,
         _ => return read(path, headers),
     };
     Ok(route)

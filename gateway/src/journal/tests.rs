@@ -27,7 +27,7 @@ fn denied(workspace: &str) -> Denied {
 
 /// The folders of streams, oldest first.
 fn streams(dir: &std::path::Path) -> Vec<PathBuf> {
-    let mut streams: Vec<_> = std::fs::read_dir(dir)
+    let mut streams: Vec<_> = std::fs::read_dir(dir.join("journal"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -157,9 +157,9 @@ async fn a_journal_that_was_cut_off_does_not_keep_a_gateway_from_starting() {
 async fn while_the_disk_refuses_it_says_so_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let journals = dir.path().join("journal");
-    let journal = Journal::open(&journals, credential().await).await.unwrap();
+    let journal = Journal::open(dir.path(), credential().await).await.unwrap();
     journal.append(denied("before"));
-    let first = streams(&journals).pop().unwrap();
+    let first = streams(dir.path()).pop().unwrap();
     until("the first event is stored", || {
         workspaces(&events(&first)) == ["before"]
     })
@@ -184,7 +184,7 @@ async fn while_the_disk_refuses_it_says_so_and_loses_nothing() {
     journal.close().await;
     let old = away.join(first.file_name().unwrap());
     let mut found = workspaces(&events(&old));
-    let [new] = &streams(&journals)[..] else {
+    let [new] = &streams(dir.path())[..] else {
         panic!("one new stream")
     };
     let written = events(new);

@@ -502,3 +502,21 @@ async fn a_changed_file_is_taken_if_it_is_good() {
         .drain(Duration::ZERO, Duration::from_secs(1), tasks.stopping())
         .await;
 }
+
+#[test]
+fn only_who_may_see_every_recording_may_audit() {
+    let role = |workspaces: &str, more: &str| {
+        format!("[[role]]\nname = \"a\"\ngroups = [\"g\"]\n{workspaces}\nallow = [\"shell\"]\n{more}\n")
+    };
+    let person = Identity::for_test("alice", &["g"]);
+    for (workspaces, more, may) in [
+        ("workspaces = [\"*\"]", "recordings = \"all\"", true),
+        ("workspaces = [\"dev*\"]", "recordings = \"all\"", false),
+        ("workspaces = [\"*\"]", "recordings = \"own\"", false),
+        ("workspaces = [\"*\"]\nowner = true", "recordings = \"all\"", false),
+    ] {
+        let policy = policy(&role(workspaces, more));
+        assert_eq!(policy.may_audit(&person), may, "{workspaces} {more}");
+        assert!(!policy.may_audit(&Identity::for_test("bob", &["h"])));
+    }
+}

@@ -31,9 +31,7 @@ impl Rig {
         let credential = Credential::start(HostKey::generate().unwrap(), Arc::clone(&authority))
             .await
             .unwrap();
-        let journal = Journal::open(&dir.path().join("journal"), Arc::clone(&credential))
-            .await
-            .unwrap();
+        let journal = Journal::open(dir.path(), Arc::clone(&credential)).await.unwrap();
         let store = open_store(dir.path(), &credential, &journal).await;
         Self {
             dir,

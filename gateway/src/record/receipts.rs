@@ -5,26 +5,30 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use doorward_audit::log::LeafKind;
 use doorward_audit::receipt::{self, Kind, RECEIPT_NAMESPACE, Statement};
 
 use super::{Disk, Failure, layout};
 use crate::link::Credential;
 
-/// Signs the statements and makes their lines durable, in order.
+/// Signs the statements and makes their lines durable, in order. Returns what the log is to say of them.
 pub(super) fn append(
     dir: &Path,
     disk: Disk,
     credential: &Credential,
     statements: impl IntoIterator<Item = Statement>,
-) -> Result<(), Failure> {
-    let mut lines = String::new();
+) -> Result<Vec<LeafKind>, Failure> {
+    let (mut lines, mut leaves) = (String::new(), Vec::new());
     for statement in statements {
+        let said = statement.clone();
         let line = receipt::sign(statement, |text| credential.sign(RECEIPT_NAMESPACE, text))
-            .and_then(|receipt| receipt.to_line());
-        lines += &line.map_err(|error| Failure::Storage(format!("sign a receipt: {error}")))?;
+            .and_then(|receipt| receipt.to_line())
+            .map_err(|error| Failure::Storage(format!("sign a receipt: {error}")))?;
+        leaves.push(LeafKind::of_receipt(&said, &line));
+        lines += &line;
     }
     if lines.is_empty() {
-        return Ok(());
+        return Ok(leaves);
     }
     let write = || -> io::Result<()> {
         let mut file = layout::open_append(&dir.join(layout::RECEIPTS))?;
@@ -33,7 +37,9 @@ pub(super) fn append(
         (disk.sync)(&file)?;
         if new { layout::sync_dir(dir) } else { Ok(()) }
     };
-    write().map_err(|error| Failure::storage("write a receipt", &error))
+    write()
+        .map(|()| leaves)
+        .map_err(|error| Failure::storage("write a receipt", &error))
 }
 
 /// What receipts a crash left.
@@ -41,6 +47,8 @@ pub(super) fn append(
 pub(super) struct Known {
     /// Sequence numbers of heads that have a receipt.
     pub(super) heads: HashSet<u64>,
+    /// What the log must say of them.
+    pub(super) leaves: Vec<LeafKind>,
 }
 
 /// What the last closing receipt says, if there is one.
@@ -77,10 +85,11 @@ pub(super) fn recover(dir: &Path, disk: Disk, unix_ms: u64) -> io::Result<Known>
         let parsed = std::str::from_utf8(line)
             .ok()
             .and_then(|line| receipt::parse(line).ok());
-        if let Some(receipt) = parsed
-            && receipt.statement().kind == Kind::Head
-        {
-            known.heads.insert(receipt.statement().seq);
+        if let (Some(receipt), Ok(text)) = (parsed, std::str::from_utf8(line)) {
+            if receipt.statement().kind == Kind::Head {
+                known.heads.insert(receipt.statement().seq);
+            }
+            known.leaves.push(LeafKind::of_receipt(receipt.statement(), text));
         }
     }
     Ok(known)

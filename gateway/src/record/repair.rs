@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use doorward_audit::log::{Leaf, LeafKind};
 use doorward_audit::receipt::{self, Durable, Statement};
 use doorward_audit::{HeadCountersigned, Outcome, SessionEnded, SessionIndex};
 use uuid::Uuid;
@@ -72,6 +73,7 @@ impl Inner {
         let now = unix_ms();
         let failed = |error: io::Error| Failure::storage("recover a recording", &error);
         let known = receipts::recover(&dir, self.disk, now).map_err(failed)?;
+        self.make_up_leaves(session, &known.leaves);
         let recovered = recovery::recover(&dir, session, durable, self.disk, now).map_err(failed)?;
         let missing: Vec<_> = recovered
             .heads
@@ -80,6 +82,22 @@ impl Inner {
             .collect();
         self.sign_heads(session, recovered.writer.dir(), missing)?;
         Ok(recovered.writer)
+    }
+
+    /// A crash may have come between a receipt and its leaf in the log.
+    fn make_up_leaves(&self, session: Uuid, wanted: &[LeafKind]) {
+        let public = self.journal.public();
+        let Some(checkpoint) = public.checkpoint() else { return };
+        let logged = match public.of_session(session, checkpoint.statement().head.size) {
+            Ok(logged) => logged,
+            Err(error) => return tracing::warn!(%session, %error, "the log cannot be asked about a recording"),
+        };
+        let logged: Vec<_> = logged.iter().filter_map(|leaf| Leaf::parse(&leaf.text).ok()).collect();
+        for leaf in wanted {
+            if !logged.iter().any(|known| known.kind == *leaf) {
+                self.journal.log(leaf.clone());
+            }
+        }
     }
 
     /// Receipts for the heads that became durable.
@@ -97,7 +115,9 @@ impl Inner {
         let statements = heads
             .iter()
             .map(|head| Statement::head(session, *head, now, &certificate));
-        receipts::append(dir, self.disk, &self.credential, statements)?;
+        for leaf in receipts::append(dir, self.disk, &self.credential, statements)? {
+            self.journal.log(leaf);
+        }
         for Durable { segment, seq, link, .. } in heads {
             self.journal.append(HeadCountersigned {
                 session,
@@ -151,7 +171,9 @@ impl Inner {
                 };
                 let certificate = self.certificate()?;
                 let statement = Statement::closing(session, end, said, now, &certificate);
-                receipts::append(writer.dir(), self.disk, &self.credential, [statement])?;
+                for leaf in receipts::append(writer.dir(), self.disk, &self.credential, [statement])? {
+                    self.journal.log(leaf);
+                }
                 (now, reason)
             }
         };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorward_audit::SessionIndex;
+use doorward_audit::log::LeafKind;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -186,7 +187,9 @@ impl Store {
             }
             io::Result::Ok(())
         });
-        if !matches!(removed.await, Ok(Ok(()))) {
+        if matches!(removed.await, Ok(Ok(()))) {
+            self.0.journal.log(LeafKind::Forgotten { session });
+        } else {
             tracing::warn!(%session, "the folder of a session that never opened stays");
         }
     }
