@@ -198,6 +198,10 @@ events! {
     79 LoggedOut,
     /// Somebody was let in while recordings could not be stored.
     80 BreakGlass,
+    /// What agent and gateway counted was compared.
+    84 Reconciled,
+    /// Somebody outside attested a checkpoint of the log.
+    85 Anchored,
 }
 
 impl<C> Encode<C> for Stamped {

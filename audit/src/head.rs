@@ -98,6 +98,16 @@ impl Head {
         &self.signature
     }
 
+    /// The signature with its armour.
+    ///
+    /// # Errors
+    /// If it cannot be written as PEM.
+    pub fn signature_text(&self) -> Result<String, Error> {
+        self.signature
+            .to_pem(ssh_key::LineEnding::LF)
+            .map_err(|_| Error::Signature("it cannot be encoded"))
+    }
+
     /// The bytes that were signed.
     pub fn signed_bytes(&self) -> &[u8] {
         &self.signed

@@ -291,3 +291,45 @@ pub struct BreakGlass {
     #[n(3)]
     pub reason: String,
 }
+
+/// A recording was closed, and the agent's claim of the SSH ciphertext was compared with the gateway's own count.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Reconciled {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// From the client, as the agent claims, in bytes.
+    #[n(1)]
+    pub agent_client_bytes: u64,
+    /// From the agent, as the agent claims, in bytes.
+    #[n(2)]
+    pub agent_agent_bytes: u64,
+    /// From the client, as the gateway counted, in bytes.
+    #[n(3)]
+    pub gateway_client_bytes: u64,
+    /// From the agent, as the gateway counted, in bytes.
+    #[n(4)]
+    pub gateway_agent_bytes: u64,
+    /// Whether they tell the same, but for what may have been under way.
+    #[n(5)]
+    pub agree: bool,
+}
+
+/// A checkpoint of the log was attested by something outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Anchored {
+    /// Which log.
+    #[n(0)]
+    pub log: String,
+    /// Its leaves.
+    #[n(1)]
+    pub size: u64,
+    /// SHA-256 of the attestation.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub sha256: [u8; 32],
+    /// Length of the attestation in bytes.
+    #[n(3)]
+    pub bytes: u64,
+}

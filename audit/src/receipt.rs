@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use ssh_key::{LineEnding, PublicKey, SshSig};
 use uuid::Uuid;
 
-use crate::{block, fault::Error, index::Outcome};
+use crate::{block, fault::Error, index::Outcome, reconcile::Agreement};
 
 /// The SSHSIG namespace of receipts.
 pub const RECEIPT_NAMESPACE: &str = "doorward-receipt@doorward";
@@ -62,6 +62,9 @@ pub struct Statement {
     /// Closing: SSH ciphertext from the agent that the gateway relayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_bytes: Option<u64>,
+    /// Closing: whether the agent's own count of both tells the same. Missing where one of them is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconciled: Option<Agreement>,
 }
 
 /// The end of a recording, as a closing receipt states it.
@@ -75,6 +78,8 @@ pub struct Closing {
     pub client_bytes: u64,
     /// SSH ciphertext from the agent that the gateway relayed.
     pub agent_bytes: u64,
+    /// Whether the agent's own count of both tells the same, where both are known.
+    pub reconciled: Option<Agreement>,
 }
 
 /// A place in a stream: the last durable block.
@@ -130,6 +135,7 @@ impl Statement {
             reason: None,
             client_bytes: None,
             agent_bytes: None,
+            reconciled: None,
         }
     }
 
@@ -141,6 +147,7 @@ impl Statement {
             reason: Some(closing.reason),
             client_bytes: Some(closing.client_bytes),
             agent_bytes: Some(closing.agent_bytes),
+            reconciled: closing.reconciled,
             ..Self::head(session, end, unix_ms, gateway_certificate)
         }
     }
@@ -234,6 +241,7 @@ pub fn parse(line: &str) -> Result<Receipt, Error> {
             && statement.reason.is_some()
             && statement.client_bytes.is_some()
             && statement.agent_bytes.is_some())
+        || (!closing && statement.reconciled.is_some())
     {
         return Err(Error::Receipt("its statement does not fit its kind"));
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use ssh_key::PublicKey;
 use uuid::Uuid;
 
-use crate::{fault::Fault, index::Outcome};
+use crate::{fault::Fault, index::Outcome, reconcile::Reconciliation};
 
 /// Judges an agent's host certificate (SSH wire blob) at a time in Unix milliseconds.
 pub type JudgeAgent = Box<dyn Fn(&[u8], u64) -> Result<PublicKey, String>>;
@@ -44,6 +44,8 @@ pub struct Options {
     pub session: Option<Uuid>,
     /// Places that it must reach.
     pub anchors: Vec<Anchor>,
+    /// SHA-256 of receipts that must stand beside it, of each line without its line feed.
+    pub receipts: Vec<[u8; 32]>,
 }
 
 /// One thing that is wrong.
@@ -77,6 +79,8 @@ pub struct Report {
     pub bytes: u64,
     /// How the recording ended, from its closing receipt.
     pub outcome: Option<Outcome>,
+    /// The agent's claim of the ciphertext against the gateway's count, where the recording has both.
+    pub reconciliation: Option<Reconciliation>,
     /// Observations that are no fault.
     pub notes: Vec<String>,
 }

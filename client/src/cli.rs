@@ -127,12 +127,17 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Check that a recording is whole, unaltered and signed
     #[command(after_help = "Examples:\n  \
-        doorward verify ID                              fetched from the gateway first\n  \
-        doorward verify records/01900000-…/             offline, from files\n  \
+        doorward verify ID                              fetched from the gateway, against its log\n  \
+        doorward verify --all                           every session, and those that are gone\n  \
+        doorward verify STATE/log records/              offline: a store against a log\n  \
+        doorward verify --bundle evidence.tar ID        one file for whoever has to check it\n  \
+        doorward verify evidence.tar                    offline\n  \
         doorward verify --trust ca-keys.json FOLDER…    with CA keys that you got another way\n\n\
         The trusted keys are those that the gateway named at the last login. An auditor who trusts no gateway \
         brings them with --trust: {\"host-ca\": [\"ssh-ed25519 …\"], \"user-ca\": [\"ssh-ed25519 …\"]}.\n\
-        Exit code 1 when anything is wrong; the first bad place is named.")]
+        The newest checkpoint of each log is remembered (checkpoints.json), so that an older log is noticed.\n\n\
+        Exit codes: 0 complete, 10 bad (changed, cut, forged), 11 abnormal end, 12 open or not closed, 13 missing or \
+        rolled back, 14 signed by an untrusted key, 15 unreadable; of several the worst. The first bad place is named.")]
     Verify(VerifyArgs),
     /// Write a recording in another format
     #[command(after_help = "Examples:\n  \
@@ -358,9 +363,15 @@ pub(crate) struct ReplayArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Sessions, or folders of recordings
-    #[arg(value_name = "ID|FOLDER", required = true)]
+    /// Sessions; or folders of recordings, stores, logs and journals; or bundles
+    #[arg(value_name = "ID|FOLDER|BUNDLE", required_unless_present = "all")]
     pub(crate) recordings: Vec<OsString>,
+    /// Every session that you may see, and those that the gateway's log names and nobody has
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Write one session with all that proves it into this file, which anybody can check
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    pub(crate) bundle: Option<PathBuf>,
     /// A file with the CA keys to trust
     #[arg(long, value_name = "FILE")]
     pub(crate) trust: Option<PathBuf>,
@@ -442,6 +453,8 @@ mod tests {
             "doorward connect --no-login devenv-0",
             "doorward connect --reason=pager devenv-0",
             "doorward connect --reason= devenv-0",
+            "doorward verify --all --json",
+            "doorward verify --all records --allow-open",
             "doorward login gw --issuer work --offline",
             "doorward status --local --json",
             "doorward kill 01900000-0000-7000-8000-000000000000 --reason x",

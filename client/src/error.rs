@@ -103,8 +103,13 @@ pub enum Error {
     #[error("{0}")]
     Recording(String),
     /// A recording did not pass.
-    #[error("{0}")]
-    Unproven(String),
+    #[error("{text}")]
+    Unproven {
+        /// The exit code, one for each class of what is wrong.
+        exit: u8,
+        /// The sentence.
+        text: String,
+    },
     /// Standard output is gone.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -139,8 +144,8 @@ impl Error {
                 _ => EXIT_TRANSPORT,
             },
             Self::Issuer { .. } | Self::NotLoggedIn(_) | Self::NoWorkspace(_) | Self::LoginExpired(_) => EXIT_DENIED,
-            Self::Ended { exit, .. } => *exit,
-            Self::Recording(_) | Self::Unproven(_) | Self::Output(_) => 1,
+            Self::Ended { exit, .. } | Self::Unproven { exit, .. } => *exit,
+            Self::Recording(_) | Self::Output(_) => 1,
             Self::Interrupted => 130,
         }
     }

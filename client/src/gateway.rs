@@ -183,6 +183,33 @@ pub(crate) struct StoredFile {
     pub(crate) size: u64,
 }
 
+/// A checkpoint with what somebody outside attested of it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Anchor {
+    /// The checkpoint's line.
+    pub(crate) checkpoint: serde_json::Value,
+    /// When it was attested, RFC 3339.
+    pub(crate) at: String,
+    /// What was attested, whatever that is.
+    #[serde(deserialize_with = "base64_bytes")]
+    pub(crate) attestation: Vec<u8>,
+}
+
+fn base64_bytes<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let text = String::deserialize(from)?;
+    STANDARD.decode(text).map_err(serde::de::Error::custom)
+}
+
+/// A leaf of the log with its proof.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ProvedLeaf {
+    pub(crate) index: u64,
+    pub(crate) leaf: String,
+    /// Hashes, hexadecimal.
+    pub(crate) proof: Vec<String>,
+}
+
 /// Who the gateway takes the person for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -323,6 +350,68 @@ impl Gateway {
                 sink,
             )
             .await
+    }
+
+    /// The newest checkpoint of the gateway's log, as a line. Nothing from a gateway that keeps none.
+    pub(crate) async fn checkpoint(&self, pass: &Pass) -> Result<Option<String>, Error> {
+        let answer = self.web.get(&self.at(&["v1", "log"]), Some(pass)).await?;
+        match answer.json::<serde_json::Value>() {
+            Ok(line) => Ok(Some(line.to_string())),
+            Err(Error::Refused(problem)) if problem.status == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The newest checkpoint that somebody outside has attested, if there is one.
+    pub(crate) async fn anchor(&self, pass: &Pass) -> Result<Option<Anchor>, Error> {
+        let answer = self.web.get(&self.at(&["v1", "log", "anchor"]), Some(pass)).await?;
+        match answer.json::<Anchor>() {
+            Ok(anchor) => Ok(Some(anchor)),
+            Err(Error::Refused(problem)) if problem.status == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The proof that the log of size `to` begins with that of size `from`.
+    pub(crate) async fn consistency(&self, pass: &Pass, from: u64, to: u64) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            proof: Vec<String>,
+        }
+        let mut url = self.at(&["v1", "log", "consistency"]);
+        url.set_query(Some(&format!("from={from}&to={to}")));
+        let answer: Answer = self.web.get(&url, Some(pass)).await?.json()?;
+        Ok(answer.proof)
+    }
+
+    /// Leaves of the log, in order; fewer than asked for where that is too much at once.
+    pub(crate) async fn leaves(&self, pass: &Pass, start: u64, end: u64) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            leaves: Vec<String>,
+        }
+        let mut url = self.at(&["v1", "log", "leaves"]);
+        url.set_query(Some(&format!("start={start}&end={end}")));
+        let answer: Answer = self.web.get(&url, Some(pass)).await?.json()?;
+        Ok(answer.leaves)
+    }
+
+    /// The leaves about a session, from one on, as many as there are at once.
+    pub(crate) async fn session_leaves(
+        &self,
+        pass: &Pass,
+        id: Uuid,
+        from: u64,
+        size: u64,
+    ) -> Result<Vec<ProvedLeaf>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            leaves: Vec<ProvedLeaf>,
+        }
+        let mut url = self.at(&["v1", "sessions", &id.to_string(), "log"]);
+        url.set_query(Some(&format!("from={from}&size={size}")));
+        let answer: Answer = self.web.get(&url, Some(pass)).await?.json()?;
+        Ok(answer.leaves)
     }
 
     /// Shows a fresh token for an open session of one's own.

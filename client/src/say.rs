@@ -73,6 +73,14 @@ pub(crate) fn progress(text: &str) {
     let _ = write!(io::stderr().lock(), "\r\x1b[K{text}");
 }
 
+/// The same where standard error is a terminal, and nothing elsewhere. Nothing to say takes it away.
+pub(crate) fn step(text: &str) {
+    use std::io::IsTerminal as _;
+    if io::stderr().is_terminal() {
+        progress(text);
+    }
+}
+
 /// Results on standard output.
 ///
 /// # Errors

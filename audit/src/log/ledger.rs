@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::leaf::{Leaf, LeafKind};
-use crate::{block::unhex, index::Outcome, verify::Anchor};
+use crate::{
+    block::{first_link, unhex},
+    index::Outcome,
+    verify::Anchor,
+};
 
 /// What is known of one session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,16 +44,21 @@ impl Known {
     pub fn take(&mut self, leaf: &LeafKind) {
         match leaf {
             LeafKind::Opened { .. } => self.opened = true,
-            LeafKind::Head { seq, link, receipt, .. } => self.reached(*seq, link, receipt),
+            LeafKind::Head {
+                session,
+                seq,
+                link,
+                receipt,
+            } => self.reached(*session, *seq, link, receipt),
             LeafKind::Closing {
+                session,
                 seq,
                 link,
                 outcome,
                 receipt,
-                ..
             } => {
                 self.outcome = Some(*outcome);
-                self.reached(*seq, link, receipt);
+                self.reached(*session, *seq, link, receipt);
             }
             LeafKind::Forgotten { .. } => self.forgotten = true,
             LeafKind::Tombstone { sha256, .. } => self.tombstone = unhex(sha256),
@@ -57,11 +66,13 @@ impl Known {
         }
     }
 
-    fn reached(&mut self, seq: u64, link: &str, receipt: &str) {
-        if let Some(link) = unhex(link) {
-            self.anchors.push(Anchor { seq, link });
-        }
-        self.receipts.extend(unhex(receipt));
+    fn reached(&mut self, session: Uuid, seq: u64, link: &str, receipt: &str) {
+        let anchor = unhex(link).map(|link| Anchor { seq, link });
+        // A closing from before the first block is no place in the stream.
+        self.anchors
+            .extend(anchor.filter(|anchor| anchor.link != first_link(session) && !self.anchors.contains(anchor)));
+        let receipt = unhex(receipt).filter(|hash| !self.receipts.contains(hash));
+        self.receipts.extend(receipt);
     }
 
     /// What must be there of it.

@@ -23,6 +23,13 @@ impl Walk<'_> {
                 self.closing = Some(said.clone());
             }
         }
+        if receipts.missing() > 0 {
+            let text = format!(
+                "{} receipts that the gateway's log names are not here",
+                receipts.missing()
+            );
+            self.find(self.fault(Class::RolledBack, text));
+        }
         if present.is_empty() && self.nothing_stored(reach.as_ref()) {
             return;
         }
@@ -132,7 +139,12 @@ impl Walk<'_> {
             None if journal && self.ended() => Some(Outcome::Complete),
             None => None,
         };
+        let reconciliation = self
+            .closing
+            .as_ref()
+            .and_then(|closing| self.tally.reconciliation(closing));
         Report {
+            reconciliation,
             ok: self.findings.is_empty(),
             session: known.map(|chain| chain.stream),
             blocks: known.map_or(0, |chain| chain.seq),

@@ -2,11 +2,13 @@
 //! the file is, one receipt is held.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, BufRead as _, BufReader, Read as _},
     path::Path,
 };
 
+use sha2::{Digest as _, Sha256};
 use ssh_key::PublicKey;
 
 use super::JudgeGateway;
@@ -25,11 +27,13 @@ pub(super) struct Receipts<'a> {
     next: Option<Receipt>,
     last: Place,
     closed: bool,
+    /// SHA-256 of those that must be there and have not come yet.
+    wanted: HashSet<[u8; 32]>,
 }
 
 impl<'a> Receipts<'a> {
     /// Opens the sidecar file; that there is none is no fault here.
-    pub(super) fn open(dir: &Path, judge: &'a JudgeGateway) -> (Self, Option<Fault>) {
+    pub(super) fn open(dir: &Path, judge: &'a JudgeGateway, wanted: &[[u8; 32]]) -> (Self, Option<Fault>) {
         let (file, fault) = match File::open(dir.join(RECEIPTS_NAME)) {
             Ok(file) => (Some(BufReader::new(file)), None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
@@ -46,6 +50,7 @@ impl<'a> Receipts<'a> {
             next: None,
             last: Place::default(),
             closed: false,
+            wanted: wanted.iter().copied().collect(),
         };
         (receipts, fault)
     }
@@ -65,6 +70,11 @@ impl<'a> Receipts<'a> {
             }
         }
         self.next.as_ref().map(Receipt::statement)
+    }
+
+    /// How many that must be there did not come.
+    pub(super) fn missing(&self) -> usize {
+        self.wanted.len()
     }
 
     pub(super) fn take(&mut self) -> Option<Statement> {
@@ -93,6 +103,10 @@ impl<'a> Receipts<'a> {
             let long = line.len() > MAX_RECEIPT;
             let class = if long { Class::Malformed } else { Class::Truncated };
             return Err(self.fault(class, "line has no end"));
+        }
+        if !self.wanted.is_empty() {
+            let hash: [u8; 32] = Sha256::digest(&line[..line.len() - 1]).into();
+            self.wanted.remove(&hash);
         }
         let receipt = std::str::from_utf8(&line)
             .map_err(|_| "receipt is malformed: not text".to_owned())

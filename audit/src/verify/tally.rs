@@ -1,9 +1,12 @@
 //! What the events add up to, against what the author and the gateway say of it.
 
-use crate::{event::Event, printable::printable, receipt::Statement, session::Coverage};
-
-/// What the last messages of a connection may add after the agent has counted.
-const UNCOUNTED_TAIL: u64 = 64 * 1024;
+use crate::{
+    event::Event,
+    printable::printable,
+    receipt::Statement,
+    reconcile::{Agreement, Reconciliation},
+    session::Coverage,
+};
 
 #[derive(Default)]
 pub(super) struct Tally {
@@ -45,27 +48,28 @@ impl Tally {
         })
     }
 
+    /// The agent's claim against the gateway's count, where both are there.
+    pub(super) fn reconciliation(&self, closing: &Statement) -> Option<Reconciliation> {
+        let claim = self.coverage.as_ref()?;
+        Some(Reconciliation::new(claim, closing.client_bytes?, closing.agent_bytes?))
+    }
+
     /// What an auditor should know although it is no fault.
     pub(super) fn notes(&self, closing: &Statement) -> Vec<String> {
         let mut notes = Vec::new();
         if self.gaps > 0 {
             notes.push(format!("{} gaps, {} bytes missing", self.gaps, self.gap_bytes));
         }
-        let Some(said) = &self.coverage else {
-            return notes;
-        };
-        notes.extend(
-            said.not_captured
-                .iter()
-                .flatten()
-                .map(|what| format!("not captured: {}", printable(what.as_bytes()))),
-        );
-        for (who, witness, claim) in [
-            ("client", closing.client_bytes, said.client_to_agent),
-            ("agent", closing.agent_bytes, said.agent_to_client),
-        ] {
-            let witness = witness.unwrap_or(claim);
-            if witness.saturating_sub(claim) > UNCOUNTED_TAIL {
+        let not_captured = self.coverage.iter().flat_map(|said| said.not_captured.iter().flatten());
+        notes.extend(not_captured.map(|what| format!("not captured: {}", printable(what.as_bytes()))));
+        if let Some(both) = self
+            .reconciliation(closing)
+            .filter(|both| both.agreement == Agreement::Differ)
+        {
+            for (who, witness, claim) in [
+                ("client", both.gateway_client_bytes, both.agent_client_bytes),
+                ("agent", both.gateway_agent_bytes, both.agent_agent_bytes),
+            ] {
                 notes.push(format!(
                     "the gateway relayed {witness} bytes from the {who}, the author counts {claim}"
                 ));

@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
                 return self.report();
             }
         };
-        let (mut receipts, fault) = Receipts::open(dir, &self.trust.gateway_key);
+        let (mut receipts, fault) = Receipts::open(dir, &self.trust.gateway_key, &self.options.receipts);
         self.findings.extend(fault);
         let whole = self.segments(dir, &present, &mut receipts);
         self.rest(&present, &mut receipts, whole);

@@ -171,6 +171,7 @@ impl Author {
             reason: "the client went away".into(),
             client_bytes: 1000,
             agent_bytes: 2000,
+            reconciled: None,
         };
         let at = BEGIN * 1000 + 9;
         let certificate = self.certificate();

@@ -79,6 +79,11 @@ impl Home {
         self.path.join("trust.json")
     }
 
+    /// `checkpoints.json`: the newest checkpoint that was seen of each log.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints.json")
+    }
+
     /// `known_hosts`, for ssh.
     pub(crate) fn known_hosts(&self) -> PathBuf {
         self.path.join("known_hosts")

@@ -23,9 +23,14 @@ const MOST_FILES: usize = 100_000;
 pub(super) async fn fetch(home: &Home, settings: &Settings, session: Uuid) -> Result<TempDir, Error> {
     let gateway = Gateway::configured(home, settings)?;
     let pass = login::pass(home, settings).await?;
+    fetch_from(&gateway, &pass, session).await
+}
+
+/// The same with a gateway and a token at hand.
+pub(super) async fn fetch_from(gateway: &Gateway, pass: &Pass, session: Uuid) -> Result<TempDir, Error> {
     let mut signals = Signals::new();
     tokio::select! {
-        fetched = all(&gateway, &pass, session) => fetched,
+        fetched = all(gateway, pass, session) => fetched,
         // The folder is removed on the way out.
         () = signals.next() => Err(Error::Interrupted),
     }

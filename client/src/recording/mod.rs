@@ -15,8 +15,10 @@ use doorward_audit::{Fault, Stamped, events, segment_name};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::gateway::Gateway;
 use crate::home::Home;
 use crate::home::settings::Settings;
+use crate::pass::Pass;
 
 /// A recording whose files are at hand.
 #[derive(Debug)]
@@ -55,6 +57,16 @@ impl Recording {
         })
     }
 
+    /// A session that is fetched from this gateway.
+    pub(crate) async fn fetch(gateway: &Gateway, pass: &Pass, session: Uuid) -> Result<Self, Error> {
+        let fetched = download::fetch_from(gateway, pass, session).await?;
+        Ok(Self {
+            folder: fetched.path().to_owned(),
+            session: Some(session),
+            _fetched: Some(fetched),
+        })
+    }
+
     /// Its folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -74,11 +86,7 @@ impl Recording {
                 self.folder.display()
             )));
         }
-        Ok(events(Segments {
-            folder: self.folder.clone(),
-            next: 0,
-            current: None,
-        }))
+        Ok(events(Segments::of(&self.folder)))
     }
 }
 
@@ -93,6 +101,16 @@ struct Segments {
     folder: PathBuf,
     next: u32,
     current: Option<BufReader<File>>,
+}
+
+impl Segments {
+    fn of(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            next: 0,
+            current: None,
+        }
+    }
 }
 
 impl Read for Segments {

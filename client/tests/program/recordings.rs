@@ -176,6 +176,7 @@ async fn record_with(more: Vec<Event>) -> Recorded {
         reason: "the client left".into(),
         client_bytes: 0,
         agent_bytes: 0,
+        reconciled: None,
     };
     receipts.push(Statement::closing(session, last.unwrap(), closing, unix_ms, &link));
     let lines: String = receipts
@@ -312,7 +313,7 @@ async fn verification_is_offline_and_names_the_place() {
     let ran = folder
         .run(&["verify", "--trust", other.trust.to_str().unwrap(), &recorded.arg()])
         .await
-        .expect(1);
+        .expect(14);
     assert!(ran.out.contains("untrusted-key"), "{}", ran.out);
 
     let segment = recorded.folder().join(segment_name(0));
@@ -321,7 +322,7 @@ async fn verification_is_offline_and_names_the_place() {
     altered[good.len() / 2] ^= 1;
     for (bytes, class) in [(altered, "altered"), (good[..good.len() - 1].to_vec(), "truncated")] {
         std::fs::write(&segment, bytes).unwrap();
-        let ran = verify(&recorded.arg()).await.expect(1);
+        let ran = verify(&recorded.arg()).await.expect(10);
         assert!(
             ran.out.contains("NOT OK") && ran.out.contains(" at segment 0, block "),
             "{class}: {}",
@@ -330,7 +331,7 @@ async fn verification_is_offline_and_names_the_place() {
         let ran = folder
             .run(&["verify", "--json", "--trust", trust, &recorded.arg(), &other.arg()])
             .await
-            .expect(1);
+            .expect(10);
         let reports: Value = serde_json::from_str(&ran.out).unwrap();
         assert_eq!(
             (&reports[0]["ok"], &reports[0]["verdict"]),
@@ -340,7 +341,7 @@ async fn verification_is_offline_and_names_the_place() {
         assert!(ran.err.contains("2 of 2"), "{}", ran.err);
     }
     std::fs::remove_file(&segment).unwrap();
-    let ran = verify(&recorded.arg()).await.expect(1);
+    let ran = verify(&recorded.arg()).await.expect(13);
     assert!(ran.out.contains("missing-segment"), "{}", ran.out);
 }
 
@@ -569,7 +570,7 @@ async fn a_session_whose_recording_is_not_whole_is_shown_as_far_as_it_goes() {
     bytes[last] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     store(&gateway, &recorded);
-    let ran = folder.run(&["sessions", "show", &id]).await.expect(1);
+    let ran = folder.run(&["sessions", "show", &id]).await.expect(10);
     for text in ["shell     started\n", "NOT OK", " at segment 0, block "] {
         assert!(ran.out.contains(text), "{text:?} is not in {}", ran.out);
     }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use doorward_audit::log::{Leaf, LeafKind};
 use doorward_audit::receipt::{self, Durable, Statement};
-use doorward_audit::{HeadCountersigned, Outcome, SessionEnded, SessionIndex};
+use doorward_audit::{
+    Agreement, HeadCountersigned, Outcome, Reconciled, Reconciliation, SessionEnded, SessionIndex, coverage_in,
+    segment_name,
+};
 use uuid::Uuid;
 
 use super::ship::SHIPPED;
@@ -16,6 +19,7 @@ use super::slot::Slot;
 use super::store::{Claim, Inner, ResumeError, unix_ms};
 use super::writer::Writer;
 use super::{Closing, Counted, Failure, index, layout, receipts, recovery};
+use crate::journal::log::PublicLog;
 
 /// A recording whose end the disk refused.
 pub(super) struct Broken {
@@ -88,11 +92,21 @@ impl Inner {
     fn make_up_leaves(&self, session: Uuid, wanted: &[LeafKind]) {
         let public = self.journal.public();
         let Some(checkpoint) = public.checkpoint() else { return };
-        let logged = match public.of_session(session, checkpoint.statement().head.size) {
-            Ok(logged) => logged,
-            Err(error) => return tracing::warn!(%session, %error, "the log cannot be asked about a recording"),
-        };
-        let logged: Vec<_> = logged.iter().filter_map(|leaf| Leaf::parse(&leaf.text).ok()).collect();
+        let size = checkpoint.statement().head.size;
+        let mut logged = Vec::new();
+        let mut from = 0;
+        loop {
+            match public.of_session(session, from, size) {
+                Ok(page) => {
+                    from = page.last().map_or(size, |leaf| leaf.index + 1);
+                    logged.extend(page.iter().filter_map(|leaf| Leaf::parse(&leaf.text).ok()));
+                    if page.len() < PublicLog::MOST_PROVED {
+                        break;
+                    }
+                }
+                Err(error) => return tracing::warn!(%session, %error, "the log cannot be asked about a recording"),
+            }
+        }
         for leaf in wanted {
             if !logged.iter().any(|known| known.kind == *leaf) {
                 self.journal.log(leaf.clone());
@@ -159,20 +173,32 @@ impl Inner {
         let (ended, reason) = match stands {
             Some(said) => (said.at, said.reason.clone().unwrap_or(reason)),
             None => {
-                let counted = closing.counted.unwrap_or_else(|| Counted {
-                    client_bytes: before.as_ref().and_then(|said| said.client_bytes).unwrap_or(0),
-                    agent_bytes: before.as_ref().and_then(|said| said.agent_bytes).unwrap_or(0),
+                let known = closing.counted.or_else(|| {
+                    let said = before.as_ref()?;
+                    Some(Counted {
+                        client_bytes: said.client_bytes?,
+                        agent_bytes: said.agent_bytes?,
+                    })
                 });
+                let counted = known.unwrap_or_default();
+                // Nothing at all was counted by a gateway that was not there: no witness.
+                let both = known
+                    .filter(|known| *known != Counted::default())
+                    .and_then(|known| reconcile(writer, known));
                 let said = receipt::Closing {
                     outcome,
                     reason: reason.clone(),
                     client_bytes: counted.client_bytes,
                     agent_bytes: counted.agent_bytes,
+                    reconciled: both.map(|both| both.agreement),
                 };
                 let certificate = self.certificate()?;
                 let statement = Statement::closing(session, end, said, now, &certificate);
                 for leaf in receipts::append(writer.dir(), self.disk, &self.credential, [statement])? {
                     self.journal.log(leaf);
+                }
+                if let Some(both) = both {
+                    self.put_on_record(session, both);
                 }
                 (now, reason)
             }
@@ -190,6 +216,26 @@ impl Inner {
             shipping.closed(session, writer.durable());
         }
         Ok(entry)
+    }
+
+    /// Says in the journal whether agent and gateway counted the same.
+    fn put_on_record(&self, session: Uuid, both: Reconciliation) {
+        let agree = both.agreement == Agreement::Agree;
+        if !agree {
+            let (client, agent) = both.differences();
+            tracing::error!(
+                %session,
+                "the gateway relayed {client} bytes from the client and {agent} from the agent more than the agent counts"
+            );
+        }
+        self.journal.append(Reconciled {
+            session,
+            agent_client_bytes: both.agent_client_bytes,
+            agent_agent_bytes: both.agent_agent_bytes,
+            gateway_client_bytes: both.gateway_client_bytes,
+            gateway_agent_bytes: both.gateway_agent_bytes,
+            agree,
+        });
     }
 
     /// What the index says of a session.
@@ -271,6 +317,14 @@ impl Inner {
             Err(error) => tracing::error!(%session, %error, "recording cannot be closed"),
         }
     }
+}
+
+/// The agent's statement of what it covered, which stands at the end of a finished recording, against our own count.
+fn reconcile(writer: &Writer, counted: Counted) -> Option<Reconciliation> {
+    let last = writer.last().filter(|_| writer.finished())?;
+    let segment = std::fs::read(writer.dir().join(segment_name(last.segment))).ok()?;
+    let claim = coverage_in(&segment)?;
+    Some(Reconciliation::new(&claim, counted.client_bytes, counted.agent_bytes))
 }
 
 impl Closing {

@@ -38,9 +38,10 @@ pub(crate) async fn show(home: &Home, id: Uuid, json: bool) -> Result<(), Error>
         say::print(&text::of(&session, &account, &proof))?;
     }
     if proof.verdict == "bad" {
-        return Err(Error::Unproven(
-            "the recording is not whole, or not to be trusted".to_owned(),
-        ));
+        return Err(Error::Unproven {
+            exit: verify::EXIT_BAD,
+            text: "the recording is not whole, or not to be trusted".to_owned(),
+        });
     }
     Ok(())
 }

@@ -1,56 +1,149 @@
-//! `doorward verify`: from files and public keys alone. Only for a session that is named by its id are the files fetched.
+//! `doorward verify`: from files and public keys alone. Only for a session that is named by its id are the files fetched, and the
+//! gateway's log is asked what they must reach.
+
+mod bundle;
+mod class;
+mod found;
+mod memory;
+mod offline;
+mod online;
+mod shown;
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use doorward_audit::{Finding, Options, Report, Trust, Verdict, printable, verify_with};
+use doorward_audit::{Report, Trust, Verdict};
 use doorward_certs::{judge_host_at, judge_link_at};
-use serde::Serialize;
-use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::Recording;
+use self::bundle::Bundle;
+use self::class::Class;
+pub(super) use self::found::Found;
+use self::found::Item;
+use self::memory::Memory;
+use self::online::Online;
 use crate::cli::VerifyArgs;
 use crate::error::Error;
 use crate::gateway::CaLines;
 use crate::home::Home;
 use crate::{login, say};
 
+/// The exit code for a recording that is not whole or not to be trusted.
+pub(super) const EXIT_BAD: u8 = 10;
+
 /// Verifies each recording, says what it found, and fails if any of them is not what it should be.
 pub(crate) async fn verify(home: &Home, args: &VerifyArgs) -> Result<(), Error> {
     let path = args.trust.clone().unwrap_or_else(|| home.trust());
-    let trust = trust(&login::stored_trust(&path)?)?;
-    let mut reports = Vec::new();
-    let mut bad = 0;
+    let keys = login::stored_trust(&path)?;
+    let trust = trust(&keys)?;
+    let mut memory = Memory::read(home)?;
+    let mut outcome = Outcome {
+        json: args.json,
+        worst: Class::Complete,
+        trouble: 0,
+        count: 0,
+        items: Vec::new(),
+    };
+    let (mut sessions, mut folders) = (Vec::new(), offline::Found::default());
+    let mut bundles = Vec::new();
     for what in &args.recordings {
-        let report = one(home, what, &trust, args.allow_open).await?;
-        bad += usize::from(!report.ok);
-        if args.json {
-            reports.push(as_json(what, &report));
-        } else {
-            say::print(&describe(what, &report))?;
+        match named(what)? {
+            Named::Bundle(file) => bundles.push(file),
+            Named::Session(session) => sessions.push(session),
+            Named::Folder(folder) => folders.add(folder)?,
         }
     }
-    if args.json {
-        say::print_json(&reports)?;
+    if let Some(file) = &args.bundle {
+        let &[session] = sessions.as_slice() else {
+            return Err(Error::Usage("a bundle is of one session, named by its id".to_owned()));
+        };
+        let mut online = Online::new(home, &trust, &mut memory, args.allow_open).await?;
+        outcome.take(online.bundle(session, &keys, file).await?)?;
+        if let Some(log) = online.log {
+            outcome.take(log.into_item())?;
+        }
+        memory.write(home)?;
+        return outcome.end();
     }
-    match bad {
-        0 => Ok(()),
-        1 if args.recordings.len() == 1 => Err(Error::Unproven("the recording is not to be trusted".to_owned())),
-        _ => Err(Error::Unproven(format!(
-            "{bad} of {} recordings are not to be trusted",
-            args.recordings.len()
-        ))),
+    for file in bundles {
+        let items = Bundle::open(file)?.verify(&file.display().to_string(), &trust);
+        items.into_iter().try_for_each(|item| outcome.take(item))?;
     }
+    if args.all || !sessions.is_empty() {
+        let mut online = Online::new(home, &trust, &mut memory, args.allow_open).await?;
+        for session in sessions {
+            if let Some(item) = online.session(session).await? {
+                outcome.take(item)?;
+            }
+        }
+        if args.all {
+            online.all(|item| outcome.take(item)).await?;
+        }
+        if let Some(log) = online.log {
+            outcome.take(log.into_item())?;
+        }
+    }
+    folders.verify(&trust, &memory, args.allow_open, |item| outcome.take(item))?;
+    memory.write(home)?;
+    outcome.end()
 }
 
-async fn one(home: &Home, what: &OsStr, trust: &Trust, allow_open: bool) -> Result<Report, Error> {
-    let recording = Recording::find(home, what).await?;
-    let options = Options {
-        allow_open,
-        session: recording.session(),
-        ..Options::default()
-    };
-    Ok(verify_with(recording.folder(), trust, &options))
+enum Named<'a> {
+    Session(Uuid),
+    Folder(&'a Path),
+    Bundle(&'a Path),
+}
+
+fn named(what: &OsStr) -> Result<Named<'_>, Error> {
+    if Path::new(what).is_dir() {
+        return Ok(Named::Folder(Path::new(what)));
+    }
+    if Path::new(what).is_file() {
+        return Ok(Named::Bundle(Path::new(what)));
+    }
+    let session = what.to_str().and_then(|text| Uuid::try_parse(text).ok());
+    session.map(Named::Session).ok_or_else(|| {
+        let what = Path::new(what).display();
+        Error::Recording(format!("{what} is neither a session nor a folder nor a bundle"))
+    })
+}
+
+/// What came out so far.
+struct Outcome {
+    json: bool,
+    worst: Class,
+    trouble: usize,
+    count: usize,
+    items: Vec<serde_json::Value>,
+}
+
+impl Outcome {
+    fn take(&mut self, item: Item) -> Result<(), Error> {
+        self.worst = self.worst.max(item.class);
+        self.count += 1;
+        self.trouble += usize::from(item.class > Class::Abnormal);
+        if self.json {
+            self.items.push(item.json());
+            return Ok(());
+        }
+        say::print(&item.describe())
+    }
+
+    fn end(self) -> Result<(), Error> {
+        if self.json {
+            say::print_json(&self.items)?;
+        }
+        let text = match self.worst {
+            Class::Complete => return Ok(()),
+            Class::Abnormal => "what was stored is whole, but a session ended abnormally".to_owned(),
+            _ => format!("{} of {} are not as they should be", self.trouble, self.count),
+        };
+        Err(Error::Unproven {
+            exit: self.worst.exit(),
+            text,
+        })
+    }
 }
 
 /// Certificates are judged as they were at the time of the signature.
@@ -92,63 +185,4 @@ pub(super) fn sentence(report: &Report) -> &'static str {
         Verdict::Open => "ok so far: the session has not ended",
         Verdict::Bad => "NOT OK",
     }
-}
-
-fn describe(what: &OsStr, report: &Report) -> String {
-    let sum = sentence(report);
-    let what = printable(what.as_encoded_bytes());
-    let mut text = format!(
-        "{what}: {sum} ({} blocks, {})\n",
-        report.blocks,
-        say::size(report.bytes)
-    );
-    for finding in &report.findings {
-        let (class, place) = (finding.class.code(), finding.place);
-        let at = format!(
-            "segment {}, block {}, offset {}",
-            place.segment, place.seq, place.offset
-        );
-        text.push_str(&format!("  {class} at {at}: {}\n", printable(finding.text.as_bytes())));
-    }
-    for note in &report.notes {
-        text.push_str(&format!("  note: {}\n", printable(note.as_bytes())));
-    }
-    text
-}
-
-/// A finding as the JSON of `verify` and `sessions show` has it.
-#[derive(Debug, Serialize)]
-pub(super) struct Found<'a> {
-    class: &'a str,
-    segment: u32,
-    block: u64,
-    offset: u64,
-    text: &'a str,
-}
-
-impl<'a> From<&'a Finding> for Found<'a> {
-    fn from(finding: &'a Finding) -> Self {
-        Self {
-            class: finding.class.code(),
-            segment: finding.place.segment,
-            block: finding.place.seq,
-            offset: finding.place.offset,
-            text: &finding.text,
-        }
-    }
-}
-
-fn as_json(what: &OsStr, report: &Report) -> Value {
-    let findings: Vec<Found<'_>> = report.findings.iter().map(Found::from).collect();
-    json!({
-        "recording": what.to_string_lossy(),
-        "session": report.session,
-        "ok": report.ok,
-        "verdict": verdict(report),
-        "outcome": report.outcome,
-        "blocks": report.blocks,
-        "bytes": report.bytes,
-        "findings": findings,
-        "notes": report.notes,
-    })
 }

@@ -84,7 +84,7 @@ async fn what_was_signed_is_proved_over_restarts() {
         verify_inclusion(&leaf_hash(text.as_bytes()), index, last.size, &last.root, &proof).unwrap();
     }
     for session in sessions {
-        let [found] = &rig.public.of_session(session, last.size).unwrap()[..] else {
+        let [found] = &rig.public.of_session(session, 0, last.size).unwrap()[..] else {
             panic!("one leaf")
         };
         verify_inclusion(
@@ -111,7 +111,7 @@ async fn nothing_is_shown_beyond_what_is_signed() {
         rig.public.inclusion(1, 2).map(drop),
         rig.public.inclusion(1, 1).map(drop),
         rig.public.consistency(1, 2).map(drop),
-        rig.public.of_session(Uuid::now_v7(), 2).map(drop),
+        rig.public.of_session(Uuid::now_v7(), 0, 2).map(drop),
     ] {
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
@@ -215,7 +215,7 @@ async fn after_a_disk_that_refused_the_log_goes_on_where_it_was() {
     let mut log = rig.open();
     add(&mut log, &rig, &[late]);
     assert_eq!(rig.head().size, 3);
-    assert_eq!(rig.public.of_session(late, 3).unwrap().len(), 1);
+    assert_eq!(rig.public.of_session(late, 0, 3).unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -237,6 +237,6 @@ async fn a_session_is_found_although_the_clock_jumped() {
         log.append(&[Leaf::new(now, LeafKind::Opened { session })]).unwrap();
     }
     log.publish(&rig.credential, false).unwrap();
-    assert_eq!(rig.public.of_session(ahead, 4).unwrap().len(), 2);
-    assert_eq!(rig.public.of_session(behind, 4).unwrap().len(), 1);
+    assert_eq!(rig.public.of_session(ahead, 0, 4).unwrap().len(), 2);
+    assert_eq!(rig.public.of_session(behind, 0, 4).unwrap().len(), 1);
 }

@@ -1,0 +1,266 @@
+//! Verification of folders: recordings, stores, logs and journals, with nothing but files and public keys.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use doorward_audit::log::{
+    CHECKPOINTS_NAME, Checkpoint, Fate, Frontier, Known, LEAVES_NAME, Leaf, Ledger, MAX_LEAF, TreeHead,
+};
+use doorward_audit::receipt::RECEIPTS_NAME;
+use doorward_audit::{Trust, verify_with};
+use uuid::Uuid;
+
+use super::class::Class;
+use super::found::{Item, What};
+use super::memory::Memory;
+use super::online::{deleted, missing, options};
+use crate::error::Error;
+use crate::say;
+
+/// How deep below a folder is looked: state folder, `records`, day, session.
+const DEEPEST: usize = 4;
+
+/// What the folders hold.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    recordings: Vec<PathBuf>,
+    logs: Vec<PathBuf>,
+    /// Whether a folder with many recordings was among them, so that one that is not there is missing.
+    store: bool,
+}
+
+impl Found {
+    /// Looks into a folder.
+    pub(super) fn add(&mut self, folder: &Path) -> Result<(), Error> {
+        let before = (self.recordings.len(), self.logs.len());
+        self.walk(folder, 0)?;
+        if before == (self.recordings.len(), self.logs.len()) {
+            // Whoever names it wants it judged, even if it is empty now.
+            self.recordings.push(folder.to_owned());
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, folder: &Path, depth: usize) -> Result<(), Error> {
+        if folder.join(LEAVES_NAME).is_file() {
+            self.logs.push(folder.to_owned());
+            return Ok(());
+        }
+        let entries = fs::read_dir(folder).map_err(Error::file("read", folder))?;
+        let mut folders = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::file("read", folder))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            } else if name == RECEIPTS_NAME || (name.starts_with("segment-") && name.ends_with(".dwr")) {
+                self.recordings.push(folder.to_owned());
+                return Ok(());
+            }
+        }
+        folders.sort();
+        for below in folders {
+            if session_of(&below).is_some() && !is_journal(&below) {
+                self.store = true;
+                if fs::read_dir(&below).is_ok_and(|mut entries| entries.next().is_none()) {
+                    self.recordings.push(below);
+                    continue;
+                }
+            }
+            if depth < DEEPEST {
+                self.walk(&below, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges everything, the logs first.
+    pub(super) fn verify(
+        &self,
+        trust: &Trust,
+        memory: &Memory,
+        allow_open: bool,
+        mut on: impl FnMut(Item) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut ledger = Ledger::default();
+        let logs: Vec<Item> = self
+            .logs
+            .iter()
+            .map(|folder| log(folder, trust, memory, &mut ledger))
+            .collect();
+        let mut seen = BTreeSet::new();
+        let count = self.recordings.len();
+        for (number, folder) in (1..).zip(&self.recordings) {
+            if count > 1 {
+                say::step(&format!("recording {number} of {count}"));
+            }
+            let absolute = std::path::absolute(folder).map_err(Error::file("find", folder))?;
+            let session = session_of(&absolute);
+            let known = session
+                .and_then(|session| ledger.of(session))
+                .cloned()
+                .unwrap_or_default();
+            let journal = is_journal(&absolute);
+            let opts = doorward_audit::Options {
+                session,
+                ..options(session.unwrap_or_default(), &known, allow_open || journal)
+            };
+            let report = verify_with(folder, trust, &opts);
+            seen.extend(report.session.or(session));
+            say::step("");
+            on(Item::recording(folder.display().to_string(), report))?;
+        }
+        if self.store {
+            for (session, known) in ledger.sessions().filter(|(session, _)| !seen.contains(session)) {
+                match Known::fate(known) {
+                    Fate::Recorded => on(missing(session))?,
+                    Fate::Deleted(_) => on(deleted(session))?,
+                    Fate::Nothing => {}
+                }
+            }
+        }
+        logs.into_iter().try_for_each(on)
+    }
+}
+
+/// The session that a folder is named for.
+fn session_of(folder: &Path) -> Option<Uuid> {
+    Uuid::try_parse(folder.file_name()?.to_str()?).ok()
+}
+
+/// Whether a folder is a stream of a gateway's journal, which has no closing while the gateway runs.
+fn is_journal(folder: &Path) -> bool {
+    folder
+        .parent()
+        .and_then(Path::file_name)
+        .is_some_and(|name| name == "journal")
+}
+
+/// Judges a log and takes its leaves.
+fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger) -> Item {
+    let mut judged = Judged {
+        class: Class::Complete,
+        findings: Vec::new(),
+        notes: Vec::new(),
+    };
+    let size = judged.log(folder, trust, memory, ledger).unwrap_or_else(|text| {
+        judged.find(Class::Unreadable, text);
+        0
+    });
+    Item {
+        name: folder.display().to_string(),
+        class: judged.class,
+        what: What::Log {
+            size,
+            findings: judged.findings,
+            notes: judged.notes,
+        },
+    }
+}
+
+struct Judged {
+    class: Class,
+    findings: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Judged {
+    fn find(&mut self, class: Class, text: impl Into<String>) {
+        self.class = self.class.max(class);
+        self.findings.push(text.into());
+    }
+
+    /// Compares every checkpoint, and the remembered one, with the leaves on the way.
+    fn log(&mut self, folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger) -> Result<u64, String> {
+        let mut heads = self.checkpoints(folder, trust)?;
+        if let Some((origin, _)) = &heads.last
+            && let Some(known) = memory.of(origin)
+        {
+            heads.all.push((known, "this computer has seen"));
+        } else {
+            self.notes
+                .push("seen for the first time: that nothing was taken away before cannot be told".to_owned());
+        }
+        heads.all.sort_by_key(|(head, _)| head.size);
+        let mut due = heads.all.into_iter().peekable();
+        let file = File::open(folder.join(LEAVES_NAME)).map_err(|error| format!("{LEAVES_NAME}: {error}"))?;
+        let mut reader = BufReader::with_capacity(256 * 1024, file);
+        let (mut frontier, mut line) = (Frontier::default(), Vec::new());
+        loop {
+            while let Some((head, whose)) = due.next_if(|(head, _)| head.size == frontier.size()) {
+                if head.root != frontier.root() {
+                    self.find(
+                        Class::Bad,
+                        format!("the first {} leaves are not those that {whose}", head.size),
+                    );
+                }
+            }
+            line.clear();
+            let read = reader.by_ref().take(MAX_LEAF as u64 + 1).read_until(b'\n', &mut line);
+            let read = read.map_err(|error| format!("{LEAVES_NAME}: {error}"))?;
+            if read == 0 {
+                break;
+            }
+            if line.pop() != Some(b'\n') {
+                self.notes.push(format!("leaf {} is not finished", frontier.size()));
+                break;
+            }
+            frontier.add(&line, |_| {});
+            match std::str::from_utf8(&line).ok().and_then(|text| Leaf::parse(text).ok()) {
+                Some(leaf) => ledger.take(&leaf),
+                None => self.notes.push(format!("leaf {} cannot be read", frontier.size() - 1)),
+            }
+        }
+        let size = frontier.size();
+        if let Some((head, whose)) = due.last() {
+            self.find(
+                Class::Missing,
+                format!(
+                    "the log was rolled back: it has {size} leaves, and {whose} {}",
+                    head.size
+                ),
+            );
+        }
+        Ok(size)
+    }
+
+    /// The signed heads; the newest checkpoint must be by a trusted gateway, and all by its key.
+    fn checkpoints(&mut self, folder: &Path, trust: &Trust) -> Result<Heads, String> {
+        let path = folder.join(CHECKPOINTS_NAME);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{CHECKPOINTS_NAME}: {error}"))?;
+        let mut heads = Heads::default();
+        for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+            let judged = Checkpoint::parse(line)
+                .map_err(|error| (Class::Bad, error.to_string()))
+                .and_then(|checkpoint| {
+                    checkpoint.judge(&trust.gateway_key).map_err(|error| {
+                        let untrusted = matches!(error, doorward_audit::log::CheckpointError::Untrusted(_));
+                        (if untrusted { Class::Untrusted } else { Class::Bad }, error.to_string())
+                    })?;
+                    Ok(checkpoint)
+                });
+            match judged {
+                Ok(checkpoint) => {
+                    let said = checkpoint.statement();
+                    heads.all.push((said.head, "were signed"));
+                    heads.last = Some((said.origin.clone(), said.head));
+                }
+                Err((_, text)) if !line.ends_with('\n') => self.notes.push(format!("checkpoint {number}: {text}")),
+                Err((class, text)) => self.find(class, format!("checkpoint {number}: {text}")),
+            }
+        }
+        if heads.last.is_none() {
+            self.find(Class::Bad, "nothing of it is signed");
+        }
+        Ok(heads)
+    }
+}
+
+#[derive(Default)]
+struct Heads {
+    all: Vec<(TreeHead, &'static str)>,
+    last: Option<(String, TreeHead)>,
+}

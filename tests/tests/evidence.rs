@@ -1,0 +1,323 @@
+//! A store that was edited by hand is named as that, whichever way it was edited.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use doorward_audit::{BlockKind, Event, HEAD_NAMESPACE, Recorder, Stamped, blocks, events};
+use doorward_dev::stack::ClientFolder;
+use serde_json::Value;
+use ssh_key::{HashAlg, PrivateKey, private::Ed25519Keypair};
+use tests::{Outcome, Stand};
+use uuid::Uuid;
+
+const BAD: i32 = 10;
+const MISSING: i32 = 13;
+
+async fn stand(name: &str) -> Result<Stand> {
+    Stand::start(env!("CARGO_BIN_EXE_doorward-all"), env!("CARGO_TARGET_TMPDIR"), name).await
+}
+
+/// Alice, who may see every recording.
+async fn auditor(stand: &Stand) -> Result<ClientFolder> {
+    Ok(stand.stack.login("alice", &stand.folder().join("alice")).await?)
+}
+
+/// Makes a session of this output and waits until its recording is closed and in the log.
+async fn session(stand: &Stand, auditor: &ClientFolder, command: &str) -> Result<String> {
+    let before: Vec<Value> = stand.sessions().await?;
+    let outcome = stand.run(&[], "devenv-1", command, b"").await?;
+    ensure!(outcome.code == Some(0), "{command}: {}", outcome.said());
+    let id = tests::until("the session's entry closes", async || {
+        let new = stand
+            .sessions()
+            .await?
+            .into_iter()
+            .find(|entry| !entry["ended"].is_null() && before.iter().all(|old| old["session"] != entry["session"]));
+        Ok(new.and_then(|entry| Some(entry["session"].as_str()?.to_owned())))
+    })
+    .await?;
+    tests::until("the closing is in the log", async || {
+        let state = fs::read_dir(stand.stack.state_dir().join("log"))?;
+        let leaves: String = state
+            .map(|folder| Ok(fs::read_to_string(folder?.path().join("leaves.jsonl"))?))
+            .collect::<Result<_>>()?;
+        let closing = |line: &str| line.contains("\"closing\"") && line.contains(&id);
+        Ok(leaves.lines().any(closing).then_some(()))
+    })
+    .await?;
+    let verified = verify(auditor, &["--all"]).await?;
+    ensure!(verified.code == Some(0), "before any edit: {}", text(&verified));
+    Ok(id)
+}
+
+async fn verify(client: &ClientFolder, what: &[&str]) -> Result<Outcome> {
+    let mut args = vec!["verify"];
+    args.extend(what);
+    tests::feed(client.command(args), b"").await
+}
+
+fn text(outcome: &Outcome) -> String {
+    format!(
+        "{:?}: {}{}",
+        outcome.code,
+        String::from_utf8_lossy(&outcome.stdout),
+        outcome.said()
+    )
+}
+
+/// It must be found in the gateway's store and from files alone, with this exit code and these words on one line.
+async fn named(stand: &Stand, auditor: &ClientFolder, edit: &str, code: i32, words: &[&str]) -> Result<()> {
+    let (records, log) = (stand.stack.records_dir(), stand.stack.state_dir().join("log"));
+    let files = [log.to_string_lossy(), records.to_string_lossy()];
+    for what in [vec!["--all"], files.iter().map(AsRef::as_ref).collect()] {
+        let found = verify(auditor, &what).await?;
+        let said = String::from_utf8_lossy(&found.stdout);
+        let named = words.iter().all(|word| said.contains(word));
+        ensure!(found.code == Some(code) && named, "{edit}, {what:?}: {}", text(&found));
+    }
+    Ok(())
+}
+
+fn folder_of(stand: &Stand, id: &str) -> Result<PathBuf> {
+    for day in fs::read_dir(stand.stack.records_dir())? {
+        let folder = day?.path().join(id);
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+    }
+    anyhow::bail!("no folder of {id}")
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a folder back to what was copied of it.
+fn restore(copied: &Path, folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder)?;
+    copy(copied, folder)
+}
+
+/// The event blocks of a recording's first segment: where each begins, its length, the position of its number.
+fn chunks(segment: &[u8]) -> Result<Vec<(usize, usize)>> {
+    let mut found = Vec::new();
+    for block in blocks(segment) {
+        let seen = block?.seen;
+        if seen.kind == BlockKind::Events {
+            found.push((usize::try_from(seen.offset)?, usize::try_from(seen.len)?));
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn every_edit_of_a_store_is_named() -> Result<()> {
+    let _alone = tests::alone();
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let stand = stand("evidence").await?;
+        let auditor = auditor(&stand).await?;
+        let backup = stand.folder().join("backup");
+        let first = session(&stand, &auditor, "echo first").await?;
+        let older = stand.folder().join("older");
+        copy(&stand.stack.records_dir(), &older)?;
+        let second = session(&stand, &auditor, "echo second; sleep 0.1; echo third").await?;
+        let records = stand.stack.records_dir();
+        copy(&records, &backup)?;
+        let (one, other) = (folder_of(&stand, &first)?, folder_of(&stand, &second)?);
+        let segment = one.join("segment-000000.dwr");
+        let bytes = fs::read(&segment)?;
+
+        let (at, len) = *chunks(&bytes)?.first().context("no chunk")?;
+        let mut edited = bytes.clone();
+        edited[at + len / 2] ^= 4;
+        fs::write(&segment, &edited)?;
+        named(
+            &stand,
+            &auditor,
+            "a byte",
+            BAD,
+            &[&first, "altered at segment 0, block 1"],
+        )
+        .await?;
+        restore(&backup, &records)?;
+
+        swapped(&one, &other)?;
+        named(
+            &stand,
+            &auditor,
+            "two chunks swapped",
+            BAD,
+            &[&first, &second, "altered at segment 0"],
+        )
+        .await?;
+        restore(&backup, &records)?;
+
+        let last = blocks(&bytes[..]).last().context("no block")??.seen;
+        fs::write(&segment, &bytes[..usize::try_from(last.offset)?])?;
+        named(
+            &stand,
+            &auditor,
+            "the last chunk dropped",
+            BAD,
+            &[&first, "truncated at"],
+        )
+        .await?;
+        // With the receipts that tell of it: the log remembers.
+        fs::remove_file(one.join("receipts.jsonl"))?;
+        named(
+            &stand,
+            &auditor,
+            "the last chunk and the receipts dropped",
+            MISSING,
+            &[&first, "rolled-back at"],
+        )
+        .await?;
+        restore(&backup, &records)?;
+
+        fs::remove_dir_all(&one)?;
+        named(
+            &stand,
+            &auditor,
+            "a whole session deleted",
+            MISSING,
+            &[&first, "MISSING"],
+        )
+        .await?;
+        restore(&backup, &records)?;
+
+        restore(&older, &records)?;
+        named(
+            &stand,
+            &auditor,
+            "the folder rolled back",
+            MISSING,
+            &[&second, "MISSING"],
+        )
+        .await?;
+        restore(&backup, &records)?;
+
+        chained_again(&one, &first)?;
+        named(
+            &stand,
+            &auditor,
+            "all hashes made anew",
+            BAD,
+            &[&first, "bad-signature at", "rolled-back at"],
+        )
+        .await?;
+        restore(&backup, &records)?;
+
+        let whole = verify(&auditor, &["--all"]).await?;
+        ensure!(whole.code == Some(0), "the restored store: {}", text(&whole));
+        stand.stack.stop().await;
+        Ok(())
+    })
+}
+
+/// Exchanges two chunks of the same length between two recordings, and keeps the number of each.
+fn swapped(one: &Path, other: &Path) -> Result<()> {
+    let (one, other) = (one.join("segment-000000.dwr"), other.join("segment-000000.dwr"));
+    let (mut a, mut b) = (fs::read(&one)?, fs::read(&other)?);
+    // Headers say kind, number and lengths: what is behind the header and its tag go together, the number stays.
+    let body = 28;
+    let (in_a, in_b) = (chunks(&a)?, chunks(&b)?);
+    let len = |chunk: &(usize, usize)| chunk.1 - body;
+    let pair = in_a
+        .iter()
+        .find_map(|x| Some((*x, *in_b.iter().find(|y| len(x) == len(y))?)));
+    // The same session opened twice: chunks that differ in length by chance are cut to the shorter one's.
+    let (x, y) = match pair {
+        Some(pair) => pair,
+        None => (*in_a.first().context("no chunk")?, *in_b.first().context("no chunk")?),
+    };
+    for at in 0..len(&x).min(len(&y)) {
+        std::mem::swap(&mut a[x.0 + body + at], &mut b[y.0 + body + at]);
+    }
+    fs::write(one, a)?;
+    fs::write(other, b)?;
+    Ok(())
+}
+
+/// What somebody with write access to the store can do: other words, all hashes anew, heads by a key of their own, and no receipt.
+fn chained_again(folder: &Path, id: &str) -> Result<()> {
+    let bytes = fs::read(folder.join("segment-000000.dwr"))?;
+    let mut all = events(&bytes[..]).collect::<Result<Vec<Stamped>, _>>()?;
+    let mut said = false;
+    for stamped in &mut all {
+        if let Event::Output(output) = &mut stamped.event {
+            output.bytes = b"nothing happened\n".to_vec().into();
+            said = true;
+        }
+    }
+    ensure!(said, "no output to change");
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+    let mut recorder = Recorder::new(Uuid::parse_str(id)?);
+    let mut forged = recorder.append(&all).to_vec();
+    let head = recorder.head(1_700_000_000_000, true, |text| {
+        key.sign(HEAD_NAMESPACE, HashAlg::Sha512, text)
+    })?;
+    forged.extend_from_slice(&head);
+    fs::write(folder.join("segment-000000.dwr"), forged)?;
+    fs::remove_file(folder.join("receipts.jsonl"))?;
+    Ok(())
+}
+
+#[test]
+fn a_store_and_its_log_rolled_back_together_are_named_by_what_the_laptop_remembers() -> Result<()> {
+    let _alone = tests::alone();
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let mut stand = stand("evidence-rollback").await?;
+        let auditor = auditor(&stand).await?;
+        session(&stand, &auditor, "echo first").await?;
+        stand.stack.kill_gateway().await;
+        let (state, records) = (stand.stack.state_dir(), stand.stack.records_dir());
+        let (old_state, old_records) = (stand.folder().join("old-state"), stand.folder().join("old-records"));
+        copy(&state, &old_state)?;
+        copy(&records, &old_records)?;
+        stand.stack.restart_gateway().await?;
+        session(&stand, &auditor, "echo second").await?;
+        stand.stack.kill_gateway().await;
+        restore(&old_state, &state)?;
+        restore(&old_records, &records)?;
+        stand.stack.restart_gateway().await?;
+        let found = verify(&auditor, &["--all"]).await?;
+        let said = String::from_utf8_lossy(&found.stdout).into_owned();
+        ensure!(
+            found.code == Some(MISSING) && said.contains("ROLLED BACK"),
+            "{}",
+            text(&found)
+        );
+        let files = verify(&auditor, &[&state.join("log").to_string_lossy()]).await?;
+        let said = String::from_utf8_lossy(&files.stdout).into_owned();
+        ensure!(
+            files.code == Some(MISSING) && said.contains("rolled back"),
+            "{}",
+            text(&files)
+        );
+        // Grown again to more leaves than are remembered it is no longer shorter, but another one.
+        for _ in 0..3 {
+            let outcome = stand.run(&[], "devenv-1", "echo more", b"").await?;
+            ensure!(outcome.code == Some(0), "{}", outcome.said());
+        }
+        let forked = tests::until("the log is longer than the one that is remembered", async || {
+            let found = verify(&auditor, &["--all"]).await?;
+            let said = String::from_utf8_lossy(&found.stdout).into_owned();
+            ensure!(found.code == Some(MISSING), "{}", text(&found));
+            Ok(said.contains("the log was forked").then_some(said))
+        })
+        .await?;
+        ensure!(forked.contains("ROLLED BACK"), "{forked}");
+        stand.stack.stop().await;
+        Ok(())
+    })
+}
