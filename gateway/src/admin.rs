@@ -122,7 +122,10 @@ fn ready(gateway: &Gateway) -> Response<Body> {
         .into_iter()
         .map(|(name, state)| (name.to_owned(), state.map_or_else(Value::String, |()| json!("ok"))))
         .collect();
-    let mut response = problem::json(&json!({ "ready": all, "checks": checks }));
+    // What refuses nobody, and somebody should see to.
+    let anchoring = gateway.anchoring.state().map_or_else(Value::String, |()| json!("ok"));
+    let details = json!({ "anchoring": anchoring });
+    let mut response = problem::json(&json!({ "ready": all, "checks": checks, "details": details }));
     if !all {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

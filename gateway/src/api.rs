@@ -65,6 +65,7 @@ pub(crate) async fn answer(
         Route::Workspaces => Ok(workspaces(gateway, &who)),
         Route::Sessions => sessions(gateway, &who, request.uri().query().unwrap_or_default()),
         Route::Log => log::checkpoint(gateway),
+        Route::LogAnchor => log::anchor(gateway).await,
         Route::LogConsistency => log::consistency(gateway, request.uri().query().unwrap_or_default()).await,
         Route::LogInclusion => log::inclusion(gateway, request.uri().query().unwrap_or_default()).await,
         Route::LogLeaves => log::leaves(gateway, &who, request.uri().query().unwrap_or_default(), peer).await,

@@ -10,6 +10,7 @@
 //!
 //! Beside it stands the transparency log ([`log`]): what may be known of recordings to everybody, provably only ever added to.
 
+pub mod anchor;
 pub mod log;
 mod stream;
 #[cfg(test)]

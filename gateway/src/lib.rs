@@ -62,6 +62,8 @@ pub struct Gateway {
     pub store: record::Store,
     /// The gateway's own facts.
     pub journal: journal::Journal,
+    /// How the anchoring of the log goes.
+    pub anchoring: Arc<journal::anchor::Anchoring>,
     /// The sessions that are open.
     pub sessions: session::Sessions,
     /// Who and what is locked.

@@ -6,13 +6,14 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use doorward_audit::{hex, log::Hash};
-use http::Response;
+use ::http::Response;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{journal_denial, visible};
 use crate::{
     Gateway,
+    http::not_found,
     journal::log::PublicLog,
     oidc::Identity,
     problem::{self, Body},
@@ -29,6 +30,13 @@ pub(super) fn checkpoint(gateway: &Gateway) -> Result<Response<Body>, Refusal> {
         "statement": checkpoint.text(),
         "signature": signature,
     })))
+}
+
+/// The newest checkpoint that was attested by somebody outside.
+pub(super) async fn anchor(gateway: &Gateway) -> Result<Response<Body>, Refusal> {
+    let line = ask(gateway, PublicLog::anchor).await?.ok_or_else(not_found)?;
+    let line: Value = serde_json::from_str(&line).map_err(|error| unreadable(&error.into()))?;
+    Ok(problem::json(&line))
 }
 
 /// The proof that the log of size `to` begins with that of size `from`.
@@ -65,7 +73,7 @@ pub(super) async fn leaves(
     Ok(problem::json(&json!({ "leaves": leaves })))
 }
 
-/// The leaves of one session, each with its proof.
+/// The leaves of one session from one on, each with its proof, at most [`PublicLog::MOST_PROVED`] at once.
 pub(super) async fn of_session(
     gateway: &Gateway,
     who: &Identity,
@@ -73,9 +81,9 @@ pub(super) async fn of_session(
     query: &str,
     peer: SocketAddr,
 ) -> Result<Response<Body>, Refusal> {
-    let [size] = numbers(query, ["size"])?;
+    let [from, size] = numbers(query, ["from", "size"])?;
     visible(gateway, who, session, peer).await?;
-    let logged = ask(gateway, move |log| log.of_session(session, size)).await?;
+    let logged = ask(gateway, move |log| log.of_session(session, from, size)).await?;
     let leaves: Vec<Value> = logged
         .iter()
         .map(|leaf| json!({ "index": leaf.index, "leaf": leaf.text, "proof": texts(&leaf.proof) }))

@@ -40,6 +40,8 @@ pub(crate) enum Route {
     SessionLog(Uuid),
     /// `GET /v1/log`
     Log,
+    /// `GET /v1/log/anchor`
+    LogAnchor,
     /// `GET /v1/log/consistency`
     LogConsistency,
     /// `GET /v1/log/inclusion`
@@ -75,7 +77,7 @@ impl Route {
             Self::Sessions => "sessions",
             Self::Session(_) => "session",
             Self::File(..) => "file",
-            Self::SessionLog(_) | Self::Log | Self::LogConsistency | Self::LogInclusion | Self::LogLeaves => "log",
+            Self::SessionLog(_) | Self::Log | Self::LogAnchor | Self::LogConsistency | Self::LogInclusion | Self::LogLeaves => "log",
             Self::Connect { .. } => "connect",
             Self::Me => "me",
             Self::Explain => "explain",
@@ -224,6 +226,7 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refu
         ["v1", "backchannel-logout"] => Route::Logout,
         ["v1", "sessions", id, "log"] => Route::SessionLog(session(id)?),
         ["v1", "log"] => Route::Log,
+        ["v1", "log", "anchor"] => Route::LogAnchor,
         ["v1", "log", "consistency"] => Route::LogConsistency,
         ["v1", "log", "inclusion"] => Route::LogInclusion,
         ["v1", "log", "leaves"] => Route::LogLeaves,

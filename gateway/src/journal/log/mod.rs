@@ -163,6 +163,16 @@ impl Log {
     }
 }
 
+/// Keeps what was attested of a checkpoint.
+///
+/// # Errors
+/// Those of the file system.
+pub(super) fn append_anchor(dir: &Path, line: &str) -> io::Result<()> {
+    files::append_line(&dir.join(ANCHORS_NAME), line)
+}
+
+/// The name of the file with what was attested, one line each.
+const ANCHORS_NAME: &str = "anchors.jsonl";
 /// So often at most a checkpoint is put on disk while leaves come in.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 

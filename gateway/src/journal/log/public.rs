@@ -11,6 +11,7 @@ use doorward_audit::log::{
 };
 use uuid::Uuid;
 
+use super::ANCHORS_NAME;
 use super::files::{HASHES_NAME, PLACES_NAME, Place, began};
 use crate::guarded::Guarded;
 
@@ -42,6 +43,31 @@ impl PublicLog {
             .with(|shown| shown.as_ref().map(|shown| Arc::clone(&shown.checkpoint)))
     }
 
+    /// Where the log lies.
+    pub(in super::super) fn folder(&self) -> Option<PathBuf> {
+        self.0.with(|shown| shown.as_ref().map(|shown| shown.dir.clone()))
+    }
+
+    /// The newest line of what was attested of a checkpoint; none if there is none. Blocks.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn anchor(&self) -> io::Result<Option<String>> {
+        let Some(dir) = self.folder() else { return Ok(None) };
+        let mut file = match File::open(dir.join(ANCHORS_NAME)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(LONGEST_ANCHOR)))?;
+        let mut end = Vec::new();
+        file.take(LONGEST_ANCHOR).read_to_end(&mut end)?;
+        let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let last = end[..whole].split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
+        Ok(last.and_then(|line| String::from_utf8(line.to_vec()).ok()))
+    }
+
     pub(super) fn show(&self, dir: &Path, checkpoint: Arc<Checkpoint>) {
         let dir = dir.to_owned();
         self.0.with(|shown| *shown = Some(Shown { dir, checkpoint }));
@@ -63,31 +89,36 @@ impl PublicLog {
         (start..end).map(|_| next_line(&mut reader)).collect()
     }
 
-    /// The leaves of a session in the log of this size, each with its proof. Blocks.
+    /// The leaves of a session in the log of this size, from that leaf on, each with its proof, at most
+    /// [`PublicLog::MOST_PROVED`]. Blocks.
     ///
     /// # Errors
     /// As for [`PublicLog::leaves`].
-    pub fn of_session(&self, session: Uuid, size: u64) -> io::Result<Vec<Logged>> {
-        let shown = self.signed(true, size)?;
+    pub fn of_session(&self, session: Uuid, from: u64, size: u64) -> io::Result<Vec<Logged>> {
+        let shown = self.signed(from <= size, size)?;
         let places = shown.places()?;
         let mut hashes = shown.hashes()?;
         let mut leaves = BufReader::with_capacity(MAX_LEAF, File::open(shown.dir.join(LEAVES_NAME))?);
         let mut found = Vec::new();
-        places.each(places.first_since(began(session), size)?, size, |index, place| {
-            if place.session != session {
-                return Ok(true);
-            }
-            leaves.seek(SeekFrom::Start(place.offset))?;
-            let text = next_line(&mut leaves)?;
-            // Nothing follows these.
-            let done = matches!(
-                Leaf::parse(&text).map(|leaf| leaf.kind),
-                Ok(LeafKind::Forgotten { .. } | LeafKind::Tombstone { .. })
-            );
-            let proof = prove_inclusion(&mut hashes, index, size)?;
-            found.push(Logged { index, text, proof });
-            Ok(!done && found.len() < MOST_OF_SESSION)
-        })?;
+        places.each(
+            places.first_since(began(session), size)?.max(from),
+            size,
+            |index, place| {
+                if place.session != session {
+                    return Ok(true);
+                }
+                leaves.seek(SeekFrom::Start(place.offset))?;
+                let text = next_line(&mut leaves)?;
+                // Nothing follows these.
+                let done = matches!(
+                    Leaf::parse(&text).map(|leaf| leaf.kind),
+                    Ok(LeafKind::Forgotten { .. } | LeafKind::Tombstone { .. })
+                );
+                let proof = prove_inclusion(&mut hashes, index, size)?;
+                found.push(Logged { index, text, proof });
+                Ok(!done && found.len() < Self::MOST_PROVED)
+            },
+        )?;
         Ok(found)
     }
 
@@ -120,6 +151,8 @@ impl PublicLog {
 
     /// The most leaves that are given out at once.
     pub const MOST_LEAVES: u64 = 1000;
+    /// The most leaves of one session, each with its proof.
+    pub const MOST_PROVED: usize = 200;
 }
 
 impl std::fmt::Debug for PublicLog {
@@ -190,5 +223,5 @@ fn next_line(reader: &mut impl io::BufRead) -> io::Result<String> {
     }
 }
 
-/// The most leaves of one session that are given out: one for each of its segments, and few more.
-const MOST_OF_SESSION: usize = 100_000;
+/// No line with an attestation is longer, in bytes.
+const LONGEST_ANCHOR: u64 = 128 * 1024;
