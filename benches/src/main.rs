@@ -17,6 +17,7 @@ mod target;
 mod transfer;
 mod trees;
 mod vault;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ struct Args {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "memory,stuck,transfer,files,trees,mounted,connect,parallel,logins,echo,size"
+        default_value = "memory,stuck,transfer,files,trees,mounted,connect,parallel,logins,echo,verify,size"
     )]
     only: Vec<String>,
     /// Rounds of each transfer.
@@ -180,6 +181,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("parallel", logins::per_second),
     ("logins", logins_at_once),
     ("echo", echoes),
+    ("verify", verifies),
     ("size", sizes),
 ];
 
@@ -411,6 +413,32 @@ fn sizes(_: &Bench<'_>) -> Result<Vec<Row>> {
             Ok(file) => rows.push(Row::new(name, "MB", &[], &[file.len() as f64 / 1e6], goal)),
             Err(error) => eprintln!("benches: {path}: {error}; build it to see its size"),
         }
+    }
+    Ok(rows)
+}
+
+fn verifies(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (name, shown) in [("noise", verify::Shown::Noise), ("text", verify::Shown::Text)] {
+        let folder = bench.folder.join(format!("recording-of-{name}"));
+        let large = verify::Large::write(&folder, shown, bench.args.size << 20)?;
+        let seconds = (0..bench.args.rounds)
+            .map(|_| large.verify(&folder))
+            .collect::<Result<Vec<_>>>()?;
+        let rate = |bytes: u64| seconds.iter().map(|one| bytes as f64 / 1e6 / one).collect::<Vec<_>>();
+        // Of text the bytes that were shown are what people wait for: few are stored.
+        let (bytes, what) = match shown {
+            verify::Shown::Noise => (large.stored, "stored"),
+            verify::Shown::Text => (large.shown, "shown"),
+        };
+        let goal = Some(Goal::AtLeast(300.0));
+        rows.push(Row::new(
+            format!("verify, {name}, {what}"),
+            "MB/s",
+            &[],
+            &rate(bytes),
+            goal,
+        ));
     }
     Ok(rows)
 }

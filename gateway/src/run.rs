@@ -112,6 +112,7 @@ impl Running {
             downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),
             late_records: Arc::new(Semaphore::new(session::MOST_LATE)),
             turned_away: crate::turned_away::TurnedAway::default(),
+            anchoring: Arc::default(),
             authority,
             credential,
             links,
@@ -122,6 +123,13 @@ impl Running {
         });
         gateway.tasks.spawn(door.serve(Arc::clone(&gateway)));
         gateway.tasks.spawn(recheck::run(Arc::clone(&gateway)));
+        if let Some(settings) = gateway.config.anchor.clone() {
+            let (journal, anchoring) = (gateway.journal.clone(), Arc::clone(&gateway.anchoring));
+            let stop = gateway.tasks.closing().clone();
+            gateway
+                .tasks
+                .spawn(journal::anchor::run(settings, journal, anchoring, stop));
+        }
         gateway.tasks.spawn(admin.serve(Arc::clone(&gateway)));
         tracing::info!(address = %addresses.listen, "listening for people (TLS)");
         tracing::info!(address = %addresses.admin, "listening for probes and metrics (plain HTTP)");

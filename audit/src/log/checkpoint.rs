@@ -203,12 +203,18 @@ impl Checkpoint {
     pub fn from_parts(text: String, signature: &str) -> Result<Self, CheckpointError> {
         let bad = CheckpointError::Malformed;
         let statement = Statement::parse(&text).ok_or(bad("its statement is not in the format"))?;
-        let signature = SshSig::from_pem(signature).map_err(|_| bad("its signature is not in the format"))?;
-        Ok(Self {
+        let armour = signature;
+        let signature = SshSig::from_pem(armour).map_err(|_| bad("its signature is not in the format"))?;
+        let checkpoint = Self {
             statement,
             text,
             signature,
-        })
+        };
+        // One form alone, so that no byte of it can change without being seen.
+        if checkpoint.signature().ok().as_deref() != Some(armour) {
+            return Err(bad("its signature is not in its canonical form"));
+        }
+        Ok(checkpoint)
     }
 
     /// Whether a trusted gateway signed it, with the key that the log is named for.

@@ -10,22 +10,22 @@ use doorward_audit::{ChainCheck, events, receipt::RECEIPTS_NAME, segment_name, v
 use tempfile::tempdir;
 
 /// SplitMix64: enough to choose places, and short enough to be repeated from a seed.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 }
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     match std::env::var("DOORWARD_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => RandomState::new().build_hasher().finish(),

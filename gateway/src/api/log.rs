@@ -5,8 +5,8 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use doorward_audit::{hex, log::Hash};
 use ::http::Response;
+use doorward_audit::{hex, log::Hash};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -22,7 +22,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<Anchor> {
     });
     Some(Anchor {
         every: section.or("every", HOUR, duration(Duration::from_secs(10), 7 * 24 * HOUR)),
-        within: section.or("within", Duration::from_secs(30), duration(Duration::from_secs(1), Duration::from_secs(600))),
+        within: section.or(
+            "within",
+            Duration::from_secs(30),
+            duration(Duration::from_secs(1), Duration::from_secs(600)),
+        ),
         command: command?,
     })
 }

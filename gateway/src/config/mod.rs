@@ -9,6 +9,7 @@ use url::{Host, Url};
 
 use crate::workspace::Workspace;
 
+mod anchor;
 pub(crate) mod document;
 mod issuer;
 mod login_rule;
@@ -17,6 +18,7 @@ mod records;
 pub(crate) mod secret_file;
 mod vault;
 
+pub use anchor::Anchor;
 pub use document::{Fault, Faults};
 pub(crate) use issuer::domain;
 pub use issuer::{ClaimPath, ClaimPathError, Dpop, GroupsForm, Introspection, Oidc, TokenKind};
@@ -40,6 +42,8 @@ pub struct Config {
     pub link: Link,
     /// The recordings.
     pub records: Records,
+    /// What has checkpoints of the log attested, if anything.
+    pub anchor: Option<Anchor>,
     /// Where the policy is read from.
     pub policy: PolicyFile,
     /// How open sessions are looked at again.

@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use url::Host;
 
 use super::{
-    Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Session,
+    Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Session, anchor,
     document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
     issuer, records, secret_file, vault,
 };
@@ -52,6 +52,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
     let authority = top.required_section("authority", |section| read_authority(section, base));
     let link = top.required_section("link", |section| read_link(section, base));
     let records = top.required_section("records", |section| records::read(section, base));
+    let anchor = top.section("journal", |section| section.section("anchor", anchor::read));
     let policy = top.required_section("policy", |section| read_policy(section, base, others));
     let limits = match top.has("limits") {
         true => top.section("limits", |section| Some(read_limits(section))),
@@ -84,6 +85,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
         authority: authority?,
         link: link?,
         records: records?,
+        anchor,
         policy: policy?,
         session: session?,
         limits: limits?,

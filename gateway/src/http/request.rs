@@ -77,7 +77,12 @@ impl Route {
             Self::Sessions => "sessions",
             Self::Session(_) => "session",
             Self::File(..) => "file",
-            Self::SessionLog(_) | Self::Log | Self::LogAnchor | Self::LogConsistency | Self::LogInclusion | Self::LogLeaves => "log",
+            Self::SessionLog(_)
+            | Self::Log
+            | Self::LogAnchor
+            | Self::LogConsistency
+            | Self::LogInclusion
+            | Self::LogLeaves => "log",
             Self::Connect { .. } => "connect",
             Self::Me => "me",
             Self::Explain => "explain",

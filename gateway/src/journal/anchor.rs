@@ -49,7 +49,9 @@ pub(crate) async fn run(settings: Anchor, journal: Journal, anchoring: Arc<Ancho
             () = tokio::time::sleep(pause) => {}
         }
         pause = settings.every;
-        let Some(checkpoint) = journal.public().checkpoint() else { continue };
+        let Some(checkpoint) = journal.public().checkpoint() else {
+            continue;
+        };
         if anchored == Some(checkpoint.statement().head) {
             continue;
         }
@@ -126,6 +128,7 @@ async fn ask(settings: &Anchor, input: &str) -> io::Result<Vec<u8>> {
             }
         };
         let ((), printed, said) = tokio::join!(write, bounded(stdout, MOST_PRINTED), bounded(stderr, MOST_SAID));
+        let printed = printed?;
         let status = child.wait().await?;
         if !status.success() {
             let said = said.unwrap_or_default();
@@ -134,14 +137,17 @@ async fn ask(settings: &Anchor, input: &str) -> io::Result<Vec<u8>> {
                 String::from_utf8_lossy(&said).trim()
             )));
         }
-        match printed? {
+        match printed {
             printed if printed.is_empty() => Err(io::Error::other("the command printed nothing")),
             printed => Ok(printed),
         }
     };
-    tokio::time::timeout(settings.within, work)
-        .await
-        .unwrap_or_else(|_| Err(io::Error::other(format!("the command took longer than {:?}", settings.within))))
+    tokio::time::timeout(settings.within, work).await.unwrap_or_else(|_| {
+        Err(io::Error::other(format!(
+            "the command took longer than {:?}",
+            settings.within
+        )))
+    })
 }
 
 fn named(program: &str, error: &io::Error) -> io::Error {

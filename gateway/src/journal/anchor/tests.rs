@@ -17,7 +17,9 @@ fn settings(script: &str) -> Anchor {
 async fn journal(dir: &Path) -> Journal {
     install_provider();
     let authority = Arc::new(Authority::Local(Local::generate().unwrap()));
-    let credential = Credential::start(HostKey::generate().unwrap(), authority).await.unwrap();
+    let credential = Credential::start(HostKey::generate().unwrap(), authority)
+        .await
+        .unwrap();
     Journal::open(dir, credential).await.unwrap()
 }
 
@@ -27,9 +29,13 @@ async fn what_the_command_prints_is_kept_beside_the_checkpoint() {
     let journal = journal(dir.path()).await;
     assert!(journal.public().anchor().unwrap().is_none());
     let checkpoint = journal.public().checkpoint().unwrap();
-    anchor(&settings("cat; printf '\\377'; echo \"[$HOME$VAULT_TOKEN]\""), &journal, &checkpoint)
-        .await
-        .unwrap();
+    anchor(
+        &settings("cat; printf '\\377'; echo \"[$HOME$VAULT_TOKEN]\""),
+        &journal,
+        &checkpoint,
+    )
+    .await
+    .unwrap();
     let kept: Value = serde_json::from_str(&journal.public().anchor().unwrap().unwrap()).unwrap();
     let attested = STANDARD.decode(kept["attestation"].as_str().unwrap()).unwrap();
     assert_eq!(attested, [checkpoint.text().as_bytes(), b"\xff[]\n"].concat());
@@ -45,7 +51,7 @@ async fn a_command_that_fails_hangs_or_floods_is_named_and_nothing_is_kept() {
     let checkpoint = journal.public().checkpoint().unwrap();
     let hanging = Anchor {
         within: Duration::from_millis(200),
-        ..settings("sleep 600")
+        ..settings("exec sleep 600")
     };
     let missing = Anchor {
         command: vec!["/nowhere/stamp".to_owned()],
@@ -71,14 +77,21 @@ async fn a_failure_is_told_and_refuses_nothing() {
     let journal = journal(dir.path()).await;
     let (anchoring, stop) = (Arc::new(Anchoring::default()), CancellationToken::new());
     assert_eq!(anchoring.state(), Ok(()));
-    let running = run(settings("echo no time >&2; exit 1"), journal.clone(), Arc::clone(&anchoring), stop.clone());
+    let running = run(
+        settings("echo no time >&2; exit 1"),
+        journal.clone(),
+        Arc::clone(&anchoring),
+        stop.clone(),
+    );
     let watching = async {
         while anchoring.state().is_ok() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         stop.cancel();
     };
-    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(running, watching) }).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(running, watching) })
+        .await
+        .unwrap();
     assert!(anchoring.state().unwrap_err().contains("no time"));
     assert_eq!(journal.ready(), Ok(()));
     journal.close().await;
@@ -97,14 +110,22 @@ async fn a_time_stamp_of_openssl_anchors_a_checkpoint() {
     std::fs::write(
         tsa.join("tsa.cnf"),
         "[req]\ndistinguished_name=dn\nx509_extensions=ext\nprompt=no\n[dn]\nCN=a time stamp authority\n[ext]\n\
-         basicConstraints=critical,CA:true\nkeyUsage=critical,digitalSignature,keyCertSign\n\
+         basicConstraints=critical,CA:false\nkeyUsage=critical,digitalSignature\n\
          extendedKeyUsage=critical,timeStamping\n[tsa]\ndefault_tsa=one\n[one]\nserial=serial\nsigner_cert=tsa.pem\n\
          signer_key=key.pem\nsigner_digest=sha256\ndefault_policy=1.2.3.4.1\ndigests=sha256\ness_cert_id_alg=sha256\n",
     )
     .unwrap();
     let openssl = |line: &str| {
-        let done = Blocking::new("openssl").args(line.split(' ')).current_dir(&tsa).output().unwrap();
-        assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
+        let done = Blocking::new("openssl")
+            .args(line.split(' '))
+            .current_dir(&tsa)
+            .output()
+            .unwrap();
+        assert!(
+            done.status.success(),
+            "openssl {line}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     };
     openssl("req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out tsa.pem -days 2 -config tsa.cnf");
     let script = format!(
@@ -117,12 +138,25 @@ async fn a_time_stamp_of_openssl_anchors_a_checkpoint() {
     let checkpoint = journal.public().checkpoint().unwrap();
     anchor(&settings(&script), &journal, &checkpoint).await.unwrap();
     let kept: Value = serde_json::from_str(&journal.public().anchor().unwrap().unwrap()).unwrap();
-    std::fs::write(tsa.join("anchor.tsr"), STANDARD.decode(kept["attestation"].as_str().unwrap()).unwrap()).unwrap();
+    std::fs::write(
+        tsa.join("anchor.tsr"),
+        STANDARD.decode(kept["attestation"].as_str().unwrap()).unwrap(),
+    )
+    .unwrap();
     std::fs::write(tsa.join("checkpoint.txt"), checkpoint.text()).unwrap();
     openssl("ts -verify -in anchor.tsr -data checkpoint.txt -CAfile tsa.pem");
     std::fs::write(tsa.join("checkpoint.txt"), checkpoint.text().replace("\n1\n", "\n2\n")).unwrap();
     let other = Blocking::new("openssl")
-        .args(["ts", "-verify", "-in", "anchor.tsr", "-data", "checkpoint.txt", "-CAfile", "tsa.pem"])
+        .args([
+            "ts",
+            "-verify",
+            "-in",
+            "anchor.tsr",
+            "-data",
+            "checkpoint.txt",
+            "-CAfile",
+            "tsa.pem",
+        ])
         .current_dir(&tsa)
         .output()
         .unwrap();

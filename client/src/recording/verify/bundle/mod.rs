@@ -13,3 +13,4 @@ pub(super) use write::{Contents, write};
 const FOLDER: &str = "doorward-";
 const LEAVES: &str = "log/leaves.jsonl";
 const CHECKPOINT: &str = "log/checkpoint.jsonl";
+const SUMS: &str = "SHA256SUMS";

@@ -1,11 +1,12 @@
 //! Reads a bundle, from whomever it comes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader};
 use std::path::{Component, Path};
 
 use doorward_audit::log::{Checkpoint, Known, Leaf};
-use doorward_audit::{Trust, verify_with};
+use doorward_audit::{Trust, hex, printable, verify_with};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -13,7 +14,8 @@ use super::super::class::Class;
 use super::super::found::{Item, What};
 use super::super::online::options;
 use super::super::shown::proved;
-use super::{CHECKPOINT, FOLDER, LEAVES};
+use super::write::sum_of;
+use super::{CHECKPOINT, FOLDER, LEAVES, SUMS};
 use crate::error::Error;
 use crate::gateway::ProvedLeaf;
 
@@ -26,6 +28,8 @@ const MOST_BYTES: u64 = 1 << 40;
 pub(in super::super) struct Bundle {
     session: Uuid,
     folder: TempDir,
+    /// The files in it.
+    names: BTreeSet<String>,
 }
 
 impl Bundle {
@@ -37,8 +41,8 @@ impl Bundle {
             .tempdir()
             .map_err(Error::file("create", std::env::temp_dir()))?;
         let bad = |text: String| Error::Recording(format!("{} is no bundle: {text}", path.display()));
-        let session = unpack(file, folder.path()).map_err(|error| bad(error.to_string()))?;
-        Ok(Self { session, folder })
+        let (session, names) = unpack(file, folder.path()).map_err(|error| bad(error.to_string()))?;
+        Ok(Self { session, folder, names })
     }
 
     /// Judges the recording, the checkpoint, and that the log has what is here.
@@ -52,7 +56,7 @@ impl Bundle {
                 notes: Vec::new(),
             },
         };
-        let known = match self.known(trust) {
+        let known = match self.undamaged().and_then(|()| self.known(trust)) {
             Ok((known, leaves)) => {
                 if let What::Log { size, .. } = &mut log.what {
                     *size = leaves;
@@ -70,6 +74,32 @@ impl Bundle {
         let recording = self.folder.path().join("recording");
         let report = verify_with(&recording, trust, &options(self.session, &known, false));
         vec![Item::recording(name.to_owned(), report), log]
+    }
+
+    /// Whether every file is as the list of sums says, and in it: what people read in here must be what we wrote.
+    fn undamaged(&self) -> Result<(), (Class, String)> {
+        let bad = |text: String| (Class::Bad, text);
+        let path = self.folder.path();
+        let sums = fs::read_to_string(path.join(SUMS)).map_err(|error| bad(format!("{SUMS}: {error}")))?;
+        let mut listed = BTreeSet::new();
+        for line in sums.lines() {
+            let (sum, name) = line
+                .split_once("  ")
+                .ok_or_else(|| bad(format!("{SUMS} is not in the format")))?;
+            let plain = name.split('/').all(is_plain);
+            let found = plain.then(|| sum_of(&path.join(name))).transpose();
+            if !matches!(found, Ok(Some(found)) if hex(&found) == sum) {
+                return Err(bad(format!(
+                    "{} is not what it was when the bundle was made",
+                    printable(name.as_bytes())
+                )));
+            }
+            listed.insert(name.to_owned());
+        }
+        match self.names.iter().find(|name| *name != SUMS && !listed.contains(*name)) {
+            Some(name) => Err(bad(format!("{name} was added after the bundle was made"))),
+            None => Ok(()),
+        }
     }
 
     fn known(&self, trust: &Trust) -> Result<(Known, u64), (Class, String)> {
@@ -105,9 +135,9 @@ impl Bundle {
     }
 }
 
-fn unpack(file: File, to: &Path) -> io::Result<Uuid> {
+fn unpack(file: File, to: &Path) -> io::Result<(Uuid, BTreeSet<String>)> {
     let bad = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
-    let mut session = None;
+    let (mut session, mut names) = (None, BTreeSet::new());
     let mut left = MOST_BYTES;
     for (number, entry) in tar::Archive::new(BufReader::new(file)).entries()?.enumerate() {
         let mut entry = entry?;
@@ -141,8 +171,10 @@ fn unpack(file: File, to: &Path) -> io::Result<Uuid> {
         }
         let mut out = OpenOptions::new().write(true).create_new(true).open(target)?;
         io::copy(&mut entry, &mut out)?;
+        names.insert(rest.join("/"));
     }
-    session.ok_or_else(|| bad("it is empty".to_owned()))
+    let session = session.ok_or_else(|| bad("it is empty".to_owned()))?;
+    Ok((session, names))
 }
 
 /// A name that can only be a file or folder in the folder that it is joined to.

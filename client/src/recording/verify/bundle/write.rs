@@ -10,7 +10,7 @@ use doorward_audit::{Event, blocks, hex};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{CHECKPOINT, FOLDER, LEAVES};
+use super::{CHECKPOINT, FOLDER, LEAVES, SUMS};
 use crate::error::Error;
 use crate::gateway::{Anchor, CaLines, ProvedLeaf};
 use crate::say;
@@ -139,7 +139,7 @@ fn pack(out: &mut File, session: Uuid, mut files: BTreeMap<String, Source>) -> i
     for (name, source) in &files {
         sums += &format!("{}  {name}\n", hex(&sum(source)?));
     }
-    files.insert("SHA256SUMS".to_owned(), Source::Text(sums.into_bytes()));
+    files.insert(SUMS.to_owned(), Source::Text(sums.into_bytes()));
     let mut tar = tar::Builder::new(io::BufWriter::new(out));
     tar.mode(tar::HeaderMode::Deterministic);
     for (name, source) in files {
@@ -167,19 +167,20 @@ fn pack(out: &mut File, session: Uuid, mut files: BTreeMap<String, Source>) -> i
 }
 
 fn sum(source: &Source) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
     match source {
-        Source::Text(bytes) => hash.update(bytes),
-        Source::File(path) => {
-            let mut file = File::open(path)?;
-            let mut buffer = vec![0; 64 * 1024];
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => break,
-                    len => hash.update(&buffer[..len]),
-                }
-            }
+        Source::Text(bytes) => Ok(Sha256::digest(bytes).into()),
+        Source::File(path) => sum_of(path),
+    }
+}
+
+/// SHA-256 of a file.
+pub(super) fn sum_of(path: &Path) -> io::Result<[u8; 32]> {
+    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().into()),
+            len => hash.update(&buffer[..len]),
         }
     }
-    Ok(hash.finalize().into())
 }

@@ -1,5 +1,7 @@
 //! A store that was edited by hand is named as that, whichever way it was edited.
 
+mod reader;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -222,6 +224,111 @@ fn every_edit_of_a_store_is_named() -> Result<()> {
         stand.stack.stop().await;
         Ok(())
     })
+}
+
+#[test]
+fn a_bundle_is_checked_by_its_own_page() -> Result<()> {
+    let _alone = tests::alone();
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let stand = stand("evidence-bundle").await?;
+        let auditor = auditor(&stand).await?;
+        let id = session(&stand, &auditor, "printf 'gr\\303\\274n\\n\\377'; echo oops >&2").await?;
+        let file = |name: &str| stand.folder().join(name).to_string_lossy().into_owned();
+        let (one, two) = (file("one.tar"), file("two.tar"));
+        for name in [&one, &two] {
+            let made = verify(&auditor, &["--bundle", name, &id]).await?;
+            ensure!(made.code == Some(0), "{}", text(&made));
+        }
+        ensure!(fs::read(&one)? == fs::read(&two)?, "the same contents give other bytes");
+        let again = verify(&auditor, &["--bundle", &one, &id]).await?;
+        ensure!(
+            again.code == Some(64),
+            "a file that is there was replaced: {}",
+            text(&again)
+        );
+        let good = verify(&auditor, &[&one]).await?;
+        ensure!(good.code == Some(0), "{}", text(&good));
+
+        // As the page says, with nothing of ours.
+        let apart = stand.folder().join("apart");
+        fs::create_dir(&apart)?;
+        let run = async |program: &str, args: &[&str], input: &Path| -> Result<Outcome> {
+            let mut command = tokio::process::Command::new(program);
+            command.args(args).current_dir(&apart);
+            let bytes = if input.as_os_str().is_empty() {
+                Vec::new()
+            } else {
+                fs::read(input)?
+            };
+            tests::feed(command, &bytes).await
+        };
+        let nothing = Path::new("");
+        let out = run("tar", &["xf", &one, "--strip-components=1"], nothing).await?;
+        ensure!(out.code == Some(0), "{}", text(&out));
+        let sums = run("sha256sum", &["--check", "--strict", "SHA256SUMS"], nothing).await?;
+        ensure!(sums.code == Some(0), "{}", text(&sums));
+        for (namespace, name) in [
+            ("doorward-checkpoint@doorward", "log/checkpoint.txt"),
+            ("doorward-head@doorward", "heads/000000"),
+        ] {
+            let message = apart.join(if name.starts_with("heads") {
+                format!("{name}.cbor")
+            } else {
+                name.to_owned()
+            });
+            let signature = format!("{name}.sig");
+            let signed = run(
+                "ssh-keygen",
+                &["-Y", "check-novalidate", "-n", namespace, "-s", &signature],
+                &message,
+            )
+            .await?;
+            ensure!(signed.code == Some(0), "{name}: {}", text(&signed));
+        }
+        for name in ["keys/gateway-cert.pub", "keys/workspace-cert.pub"] {
+            let shown = run("ssh-keygen", &["-L", "-f", name], nothing).await?;
+            ensure!(shown.code == Some(0), "{name}: {}", text(&shown));
+        }
+        if let Some(python) = reader::python()? {
+            let keys = ["--host-ca", "keys/host-ca.pub", "--user-ca", "keys/user-ca.pub"];
+            let mut args = vec!["reader.py", "recording", "--session", &id, "--output"];
+            args.extend(keys);
+            let read = run(&python, &args, nothing).await?;
+            ensure!(read.code == Some(0), "{}", text(&read));
+            ensure!(
+                read.stdout == b"gr\xc3\xbcn\n\xffoops\n" || read.stdout == b"oops\ngr\xc3\xbcn\n\xff",
+                "{}",
+                text(&read)
+            );
+        }
+
+        let whole = fs::read(&one)?;
+        let edited = file("edited.tar");
+        for (at, what) in places(&whole)? {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&edited, bytes)?;
+            let found = verify(&auditor, &[&edited]).await?;
+            ensure!(found.code == Some(BAD), "{what}: {}", text(&found));
+        }
+        stand.stack.stop().await;
+        Ok(())
+    })
+}
+
+/// Where the first byte of what matters stands in a bundle.
+fn places(bundle: &[u8]) -> Result<Vec<(usize, &'static str)>> {
+    let find = |text: &str| {
+        let at = bundle.windows(text.len()).position(|window| window == text.as_bytes());
+        at.with_context(|| format!("no {text}"))
+    };
+    Ok(vec![
+        (find("What is in here")?, "the page"),
+        (find("\"proof\":[\"")? + 12, "a proof"),
+        (find("doorward-log/SHA256:")? + 25, "the checkpoint"),
+        (find("DWREC")? + 70, "the recording"),
+        (find("{\"statement\":\"{\\\"v\\\":1")? + 40, "a receipt"),
+    ])
 }
 
 /// Exchanges two chunks of the same length between two recordings, and keeps the number of each.
