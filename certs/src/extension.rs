@@ -46,6 +46,7 @@ pub(crate) const TERMS: [&str; 11] = [
 ];
 
 /// Everything that may stand in a session's certificate; Vault's role allows these and no others.
+#[cfg(feature = "vault")]
 pub(crate) const OF_SESSIONS: [&str; TERMS.len() + 2] = {
     let mut all = [SESSION; TERMS.len() + 2];
     let mut at = 0;

@@ -72,7 +72,9 @@ impl Folder {
 
     /// A command of the program that knows nothing of this machine's own settings.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        // Another build of the program, for a look at it from outside.
+        let other = std::env::var_os("DOORWARD_PROGRAM");
+        let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_doorward").into()));
         command
             .args(args)
             .env_clear()

@@ -23,7 +23,8 @@ async fn of_many_at_once_one_refreshes() {
     let folder = gateway.logged_in(&issuer, 10);
     let ran = join_all((0..8).map(|_| folder.run(&["ls", "--json"]))).await;
     for ran in ran {
-        assert!(ran.expect(0).out.contains("devenv-0"));
+        let ran = ran.expect(0);
+        assert!(ran.out.contains("devenv-0"), "{ran:#?}");
     }
     assert_eq!(issuer.server.count("/token"), 1, "a second use would end the login");
     assert_eq!(folder.tokens()["refresh-token"], "refresh-1");

@@ -151,4 +151,34 @@ mod tests {
             "the end of output is seen"
         );
     }
+
+    const CHILD: &str = "DOORWARD_TEST_CLOSES_ITS_OUTPUT";
+
+    /// It is a process's own standard output that is closed, so this is done in another.
+    #[tokio::test]
+    async fn the_end_of_standard_output_is_seen_while_the_program_lives() {
+        if std::env::var_os(CHILD).is_some() {
+            let (mut input, output) = open().unwrap();
+            output.close();
+            input.read_to_end(&mut Vec::new()).await.unwrap();
+            return;
+        }
+        let name = "connect::stdio::windows::tests::the_end_of_standard_output_is_seen_while_the_program_lives";
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (mut said, mut output) = (Vec::new(), child.stdout.take().unwrap());
+        let patience = std::time::Duration::from_secs(30);
+        let ended = tokio::time::timeout(patience, output.read_to_end(&mut said)).await;
+        ended.expect("an end").unwrap();
+        assert!(String::from_utf8_lossy(&said).contains("running 1 test"), "{said:?}");
+        assert!(child.try_wait().unwrap().is_none(), "it lives until its input ends");
+        drop(child.stdin.take());
+        assert!(child.wait().await.unwrap().success());
+    }
 }
