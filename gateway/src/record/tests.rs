@@ -1,3 +1,5 @@
+mod counts;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 

@@ -248,6 +248,7 @@ fn a_bundle_is_checked_by_its_own_page() -> Result<()> {
         );
         let good = verify(&auditor, &[&one]).await?;
         ensure!(good.code == Some(0), "{}", text(&good));
+        ensure!(text(&good).contains("counts agree"), "{}", text(&good));
 
         // As the page says, with nothing of ours.
         let apart = stand.folder().join("apart");
