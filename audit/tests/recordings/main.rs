@@ -2,6 +2,7 @@
 //! exported, and compared with recordings of earlier versions.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should end")]
 
+mod clock;
 mod export;
 mod log;
 mod mutation;

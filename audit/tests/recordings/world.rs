@@ -157,8 +157,16 @@ impl Author {
     }
 
     pub fn head_by(&mut self, key: &PrivateKey, last: bool) {
+        self.head_at(key, last, BEGIN * 1000 + 5);
+    }
+
+    /// The agent's wall clock says that it is `unix_ms`; the gateway's goes right.
+    pub fn head_at(&mut self, key: &PrivateKey, last: bool, unix_ms: u64) {
         let at = BEGIN * 1000 + 5;
-        let bytes = self.recorder.head(at, last, sign_with(key, HEAD_NAMESPACE)).unwrap();
+        let bytes = self
+            .recorder
+            .head(unix_ms, last, sign_with(key, HEAD_NAMESPACE))
+            .unwrap();
         self.store(&bytes);
         self.fresh = true;
         let statement = Statement::head(self.session, self.durable(), at, &self.certificate());
