@@ -231,4 +231,4 @@ fn filled(text: &str) -> String {
 }
 
 /// How long one client may take for all that it does.
-const LONGEST: Duration = Duration::from_secs(180);
+const LONGEST: Duration = Duration::from_secs(600);

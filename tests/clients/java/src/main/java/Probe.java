@@ -1,11 +1,20 @@
 import java.io.ByteArrayOutputStream;
+import java.io.DataInputStream;
 import java.io.InputStream;
+import java.io.OutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
+import java.util.Collections;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Random;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 
 /** What every probe in Java shares, and the choice of the library by the first argument. */
 final class Probe {
@@ -60,6 +69,71 @@ final class Probe {
 
     static void sameAsBulk(Path file) throws Exception {
         check("content", digest(Files.readAllBytes(file)), digest(bulk()));
+    }
+
+    /** What an IDE sends when it brings its backend along: 200 MB, no two blocks alike. Gives the file's digest. */
+    static String large(Path file) throws Exception {
+        MessageDigest digest = MessageDigest.getInstance("SHA-256");
+        byte[] block = new byte[1_000_000];
+        Random random = new Random(7);
+        try (OutputStream to = Files.newOutputStream(file)) {
+            for (int count = 0; count < 200; count++) {
+                random.nextBytes(block);
+                digest.update(block);
+                to.write(block);
+            }
+        }
+        return HexFormat.of().formatHex(digest.digest());
+    }
+
+    /** Runs it so often, so many at a time; the first that fails fails all. */
+    static void parallel(int count, int atOnce, Feature one) throws Exception {
+        ExecutorService pool = Executors.newFixedThreadPool(atOnce);
+        try {
+            List<Callable<Void>> all = Collections.nCopies(count, () -> {
+                one.run();
+                return null;
+            });
+            for (Future<Void> done : pool.invokeAll(all)) {
+                done.get();
+            }
+        } finally {
+            pool.shutdownNow();
+        }
+    }
+
+    /** A connection to the echo as an IDE keeps one: thousands of small messages, and much both ways at the same time. */
+    static void converse(InputStream from, OutputStream out) throws Exception {
+        DataInputStream in = new DataInputStream(from); // readNBytes ends with a read of no bytes, for which sshj waits
+        for (int turn = 0; turn < 2_000; turn++) {
+            byte[] words = ("message " + turn).getBytes();
+            out.write(words);
+            out.flush();
+            byte[] back = new byte[words.length];
+            in.readFully(back);
+            check("message", new String(back), new String(words));
+        }
+        int blocks = 32;
+        byte[] block = new byte[1 << 20];
+        new Random(11).nextBytes(block);
+        ExecutorService writer = Executors.newSingleThreadExecutor();
+        try {
+            Future<Void> written = writer.submit(() -> {
+                for (int count = 0; count < blocks; count++) {
+                    out.write(block);
+                }
+                out.flush();
+                return null;
+            });
+            byte[] back = new byte[block.length];
+            for (int count = 0; count < blocks; count++) {
+                in.readFully(back);
+                check("block " + count, digest(back), digest(block));
+            }
+            written.get();
+        } finally {
+            writer.shutdownNow();
+        }
     }
 
     static void check(String what, Object got, Object wanted) {

@@ -1,5 +1,7 @@
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -64,6 +66,20 @@ final class WithSshj implements Probe.Library {
         }
     }
 
+    private void large() throws Exception {
+        Path file = Probe.FOLDER.resolve("large");
+        String digest = Probe.large(file);
+        try (SFTPClient sftp = client.newSFTPClient()) {
+            sftp.put(file.toString(), Probe.NAME);
+            try (Session session = client.startSession()) {
+                Session.Command command = session.exec("sha256sum " + Probe.NAME);
+                Probe.check("hash", new String(Probe.all(command.getInputStream())).split(" ")[0], digest);
+            }
+            sftp.rm(Probe.NAME);
+        }
+        Files.delete(file);
+    }
+
     private void forward() throws Exception {
         try (DirectConnection there = client.newDirectConnection("127.0.0.1", Probe.ECHO)) {
             try (OutputStream to = there.getOutputStream()) {
@@ -82,10 +98,21 @@ final class WithSshj implements Probe.Library {
         features.put("files", this::files);
         features.put("forward", this::forward);
         features.put("many", () -> {
-            for (int count = 0; count < 100; count++) { // as an IDE does
+            for (int count = 0; count < 200; count++) { // as an IDE does
                 try (SSHClient one = connect()) {
                     command(one);
                 }
+            }
+        });
+        features.put("many at once", () -> Probe.parallel(200, 16, () -> {
+            try (SSHClient one = connect()) {
+                command(one);
+            }
+        }));
+        features.put("large upload", this::large);
+        features.put("long forward", () -> {
+            try (DirectConnection there = client.newDirectConnection("127.0.0.1", Probe.ECHO)) {
+                Probe.converse(there.getInputStream(), there.getOutputStream());
             }
         });
         return features;
