@@ -8,6 +8,7 @@ mod error;
 mod inspect;
 mod keys;
 mod limits;
+mod memory;
 mod retry;
 mod session;
 mod settings;
@@ -17,6 +18,7 @@ mod verdict;
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -69,6 +71,18 @@ impl Vault {
             trouble: Mutex::new(None),
             settings,
         })
+    }
+
+    /// Remembers the authorities' keys in two files of this folder, and begins with what they say: a key that was replaced
+    /// is believed for its time though there is a restart. Once.
+    pub fn remember_in(&self, folder: &Path) {
+        for (keys, name, mount) in [
+            (&self.users, "vault-user-ca", &self.settings.user_mount),
+            (&self.hosts, "vault-host-ca", &self.settings.host_mount),
+        ] {
+            let whose = format!("{} {mount}", self.transport.address());
+            keys.remember(memory::Memory::new(folder.join(name), whose));
+        }
     }
 
     /// Keeps the token and the authorities' keys fresh, and looks whether Vault is there. Never returns: the caller owns the
@@ -230,6 +244,7 @@ impl Vault {
     /// The first thing that is wrong.
     pub async fn look(&self) -> Result<(), VaultError> {
         let deadline = Instant::now() + self.settings.timeout;
+        self.transport.follow_ca();
         self.session.tend(&self.transport, deadline).await?;
         let token = self.session.token(&self.transport, deadline).await?;
         for mount in [&self.users, &self.hosts] {

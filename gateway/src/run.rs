@@ -76,6 +76,9 @@ impl Running {
         make_private(state).map_err(|error| Error::State(state.clone(), error))?;
         let lock = lock(state)?;
         let authority = Arc::new(authority(&config)?);
+        if let Authority::Vault(vault) = authority.as_ref() {
+            vault.remember_in(&config.state_directory);
+        }
         look_after(&authority, &tasks);
         let key = doorward_certs::key::load_or_create(&config.link.key).map_err(Error::Key)?;
         let credential = link::Credential::start(key, Arc::clone(&authority))

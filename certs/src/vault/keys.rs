@@ -1,12 +1,12 @@
 //! The public keys of Vault's SSH mounts, followed through rotations: a key that is replaced is believed for as long as
 //! certificates that it signed may live.
 //!
-//! Keys are read from `MOUNT/public_key`, which needs no token, and where that is closed from `MOUNT/config/ca`. A restart
-//! forgets replaced keys, so that a key that was stolen can be dropped at once.
+//! Keys are read from `MOUNT/public_key`, which needs no token, and where that is closed from `MOUNT/config/ca`. With a
+//! [`Memory`] they are known over restarts, and so is a rotation that took place in between.
 
 use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use http::Method;
@@ -14,7 +14,9 @@ use tokio::{sync::Semaphore, time::Instant};
 use vaultrs::api::ssh::{requests::ReadPublicKeyRequest, responses::ReadPublicKeyResponse};
 
 use super::{
-    VaultError, retry,
+    VaultError,
+    memory::{Memory, Remembered},
+    retry,
     transport::{Ask, Transport},
     verdict::{Asked, judge},
 };
@@ -27,6 +29,7 @@ pub(super) struct MountKeys {
     overlap: Duration,
     known: Mutex<Known>,
     gate: Semaphore,
+    memory: OnceLock<Memory>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,33 @@ impl Known {
         let all = self.current.iter().chain(old.map(|(key, _)| key));
         // At most as many as a set may have are kept.
         CaKeys::new(all.cloned()).unwrap_or_default()
+    }
+
+    /// For how much longer each replaced key is believed, as a time that a restart survives.
+    fn remembered(&self) -> Remembered {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let left = |until: &Instant| wall + until.saturating_duration_since(now);
+        Remembered {
+            current: self.current.clone(),
+            replaced: self
+                .replaced
+                .iter()
+                .map(|(key, until)| (key.clone(), left(until)))
+                .collect(),
+        }
+    }
+
+    /// Begins with what was known before a restart. A clock that was set back prolongs nothing beyond the overlap.
+    fn recall(&mut self, before: Remembered, overlap: Duration) {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        self.current = before.current;
+        let alive = before.replaced.into_iter().filter_map(|(key, until)| {
+            let left = until.duration_since(wall).ok()?;
+            Some((key, now + left.min(overlap)))
+        });
+        self.replaced = alive.collect();
+        let many = self.replaced.len().saturating_sub(MOST_REPLACED);
+        self.replaced.drain(..many);
     }
 
     fn replace(&mut self, fresh: CaKeys, now: Instant, overlap: Duration) -> bool {
@@ -70,7 +100,23 @@ impl MountKeys {
             overlap,
             known: Mutex::default(),
             gate: Semaphore::new(1),
+            memory: OnceLock::new(),
         }
+    }
+
+    /// Knows what it knew before a restart, and remembers from now on.
+    pub(super) fn remember(&self, memory: Memory) {
+        match memory.read() {
+            Ok(Some(before)) => self.with(|known| known.recall(before, self.overlap)),
+            Ok(None) => {}
+            Err(error) => tracing::error!(
+                mount = self.mount,
+                "what was known of the SSH CA's keys cannot be read from {}, and is asked for anew: {error}",
+                memory.file()
+            ),
+        }
+        // A second memory is nobody's wish.
+        let _ = self.memory.set(memory);
     }
 
     /// The keys that are believed now; empty before the first answer.
@@ -126,7 +172,21 @@ impl MountKeys {
     ) -> Result<(), VaultError> {
         self.with(|known| known.asked = Some(Instant::now()));
         let fresh = self.fetch(transport, token, deadline).await?;
-        if self.with(|known| known.replace(fresh, Instant::now(), self.overlap)) {
+        let (rotated, remembered) = self.with(|known| {
+            let new = known.current != fresh;
+            let rotated = known.replace(fresh, Instant::now(), self.overlap);
+            (rotated, new.then(|| known.remembered()))
+        });
+        if let (Some(memory), Some(remembered)) = (self.memory.get(), remembered)
+            && let Err(error) = memory.write(&remembered)
+        {
+            tracing::error!(
+                mount = self.mount,
+                "the SSH CA's keys cannot be written to {}: a restart would forget those that were replaced: {error}",
+                memory.file()
+            );
+        }
+        if rotated {
             tracing::warn!(
                 mount = self.mount,
                 overlap = ?self.overlap,
@@ -224,6 +284,28 @@ mod tests {
         );
         tokio::time::advance(DAY / 2).await;
         assert_eq!(known.trusted(Instant::now()), second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_prolongs_nothing_and_forgets_nothing() {
+        let (first, second, third) = (set(), set(), set());
+        let mut known = Known::default();
+        known.replace(first, Instant::now(), DAY);
+        known.replace(second, Instant::now(), DAY);
+        let before = known.remembered();
+        let mut after = Known::default();
+        after.recall(before, DAY);
+        assert_eq!(after.trusted(Instant::now()), known.trusted(Instant::now()));
+        // A rotation that nobody saw.
+        assert!(after.replace(third, Instant::now(), DAY));
+        assert_eq!(after.trusted(Instant::now()).len(), 3);
+        // A clock that was far ahead when it was written.
+        let mut before = known.remembered();
+        before.replaced[0].1 += 100 * DAY;
+        let mut ahead = Known::default();
+        ahead.recall(before, DAY);
+        tokio::time::advance(DAY).await;
+        assert_eq!(ahead.trusted(Instant::now()).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

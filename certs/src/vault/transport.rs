@@ -4,12 +4,19 @@
 //! reads no more than [`LARGEST`] bytes. `vaultrs` describes the endpoints; they are carried here, because its own client
 //! does none of this.
 
-use std::{fs, io, time::Duration};
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use reqwest::{Certificate, Client, redirect};
 use rustify::Endpoint;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::Instant;
 use url::Url;
@@ -21,9 +28,19 @@ use crate::Secret;
 /// Where requests go, and how.
 #[derive(Debug, Clone)]
 pub struct Transport {
-    http: Client,
+    way: Arc<RwLock<Way>>,
+    ca: Option<PathBuf>,
     base: Url,
     namespace: Option<HeaderValue>,
+}
+
+/// A client, and the CA file that it believes.
+#[derive(Debug)]
+struct Way {
+    http: Client,
+    pem: Vec<u8>,
+    /// Why the file that is there now is not believed.
+    trouble: Option<String>,
 }
 
 /// What is asked.
@@ -102,28 +119,59 @@ impl Transport {
     /// [`VaultError::Client`] where the CA file holds no certificate, or the namespace does not fit a header.
     pub fn new(settings: &Settings) -> Result<Self, VaultError> {
         let unusable = |text: String| VaultError::Client(text);
-        let mut builder = Client::builder()
-            .tls_backend_rustls()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(IDLE)
-            .user_agent(concat!("doorward/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = &settings.ca {
-            let unusable = |text: String| unusable(format!("the CA file {} {text}", file.display()));
-            let pem = fs::read(file).map_err(|error| unusable(format!("cannot be read: {error}")))?;
-            let all = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(format!("is no PEM: {error}")))?;
-            if all.is_empty() {
-                return Err(unusable("holds no certificate".to_owned()));
-            }
-            builder = builder.tls_certs_only(all);
-        }
+        let pem = settings.ca.as_deref().map(read_ca).transpose().map_err(unusable)?;
+        let pem = pem.unwrap_or_default();
+        let http = client(settings.ca.as_deref(), &pem).map_err(unusable)?;
+        let way = Way {
+            http,
+            pem,
+            trouble: None,
+        };
         let namespace = settings.namespace.as_deref().map(HeaderValue::from_str).transpose();
         Ok(Self {
-            http: builder.build().map_err(|error| unusable(chain(&error)))?,
+            way: Arc::new(RwLock::new(way)),
+            ca: settings.ca.clone(),
             base: settings.address.clone(),
             namespace: namespace.map_err(|_| unusable("the namespace does not fit a header".to_owned()))?,
         })
+    }
+
+    /// Reads the CA file again where it has changed; what was believed goes on being believed where it cannot be used. New
+    /// connections are made then: one that an old CA vouched for carries no further request.
+    pub(super) fn follow_ca(&self) {
+        let Some(file) = &self.ca else { return };
+        let read = read_ca(file);
+        let same = |way: &Way| read.as_ref().is_ok_and(|pem| *pem == way.pem) && way.trouble.is_none();
+        if same(&self.way.read().unwrap_or_else(PoisonError::into_inner)) {
+            return;
+        }
+        let made = read.and_then(|pem| Ok((client(Some(file), &pem)?, pem)));
+        let mut way = self.way.write().unwrap_or_else(PoisonError::into_inner);
+        match made {
+            Ok((http, pem)) => {
+                if pem != way.pem {
+                    tracing::info!(
+                        "the CA file {} has changed, and is believed as it is now",
+                        file.display()
+                    );
+                }
+                *way = Way {
+                    http,
+                    pem,
+                    trouble: None,
+                };
+            }
+            Err(text) => {
+                if way.trouble.as_ref() != Some(&text) {
+                    tracing::warn!("{text}; what it held before is believed");
+                }
+                way.trouble = Some(text);
+            }
+        }
+    }
+
+    fn http(&self) -> Client {
+        self.way.read().unwrap_or_else(PoisonError::into_inner).http.clone()
     }
 
     /// Scheme, host and port, for texts.
@@ -140,7 +188,11 @@ impl Transport {
         let (begun, path) = (Instant::now(), ask.path);
         let request = self.request(ask)?;
         let exchange = async {
-            let response = self.http.execute(request).await.map_err(|error| self.failure(&error))?;
+            let response = self
+                .http()
+                .execute(request)
+                .await
+                .map_err(|error| self.failure(&error))?;
             self.read(response, path).await
         };
         tokio::time::timeout_at(deadline, exchange).await.unwrap_or_else(|_| {
@@ -257,6 +309,43 @@ impl Transport {
     }
 }
 
+/// A client that believes these CA certificates alone; the system's where no file is named.
+fn client(file: Option<&Path>, pem: &[u8]) -> Result<Client, String> {
+    let mut builder = Client::builder()
+        .tls_backend_rustls()
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .pool_idle_timeout(IDLE)
+        .user_agent(concat!("doorward/", env!("CARGO_PKG_VERSION")));
+    if let Some(file) = file {
+        let unusable = |text: String| format!("the CA file {} {text}", file.display());
+        let all = Certificate::from_pem_bundle(pem).map_err(|error| unusable(format!("is no PEM: {error}")))?;
+        if all.is_empty() {
+            return Err(unusable("holds no certificate".to_owned()));
+        }
+        // The client leaves out what it cannot read, and would then believe fewer than the file has, or nobody.
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let added = certificate
+                .map_err(|error| error.to_string())
+                .and_then(|one| roots.add(one).map_err(|error| error.to_string()));
+            added.map_err(|error| unusable(format!("holds what is no certificate: {error}")))?;
+        }
+        builder = builder.tls_certs_only(all);
+    }
+    builder.build().map_err(|error| chain(&error))
+}
+
+fn read_ca(file: &Path) -> Result<Vec<u8>, String> {
+    let mut pem = Vec::new();
+    let opened = fs::File::open(file).and_then(|opened| opened.take(LARGEST_CA).read_to_end(&mut pem));
+    match opened {
+        Ok(_) => Ok(pem),
+        Err(error) => Err(format!("the CA file {} cannot be read: {error}", file.display())),
+    }
+}
+
 /// A request's body, which is wiped when HTTP is done with it.
 struct Wiped(Zeroizing<Vec<u8>>);
 
@@ -285,6 +374,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// The longest answer that is read, in bytes.
 const LARGEST: usize = 64 * 1024;
+/// The most that is read of a CA file, in bytes: several times all the public CAs.
+const LARGEST_CA: u64 = 4 * 1024 * 1024;
 const CONNECT: Duration = Duration::from_secs(2);
 /// Shorter than what balancers and address translation usually allow an idle connection.
 const IDLE: Duration = Duration::from_secs(30);

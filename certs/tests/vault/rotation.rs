@@ -47,6 +47,33 @@ async fn a_look_notices_a_rotation_of_the_host_key() {
 }
 
 #[tokio::test]
+async fn a_rotation_overlaps_over_a_restart_and_one_that_nobody_saw_as_well() {
+    let vault = FalseVault::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let started = async |state: Option<&std::path::Path>| {
+        let own = Vault::new(vault.settings()).unwrap();
+        if let Some(state) = state {
+            own.remember_in(state);
+        }
+        own.look().await.unwrap();
+        let authority = Authority::Vault(own);
+        [
+            authority.user_ca().await.unwrap().len(),
+            authority.host_ca().await.unwrap().len(),
+        ]
+    };
+    assert_eq!(started(Some(state.path())).await, [1, 1]);
+    vault.rotate();
+    assert_eq!(started(Some(state.path())).await, [2, 2], "rotated while nobody looked");
+    assert_eq!(started(Some(state.path())).await, [2, 2], "and again after a restart");
+    assert_eq!(started(None).await, [1, 1], "without its state it knows nothing");
+    // Garbage is not believed, and does not keep the gateway from starting.
+    std::fs::write(state.path().join("vault-user-ca"), "of nobody\ncurrent x\n").unwrap();
+    std::fs::write(state.path().join("vault-host-ca"), [0xff; 32]).unwrap();
+    assert_eq!(started(Some(state.path())).await, [1, 1]);
+}
+
+#[tokio::test]
 async fn keys_that_are_known_are_believed_while_vault_is_down() {
     let vault = FalseVault::start().await;
     let authority = vault.authority();
