@@ -2,16 +2,13 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use doorward_audit::Event;
-use doorward_certs::vault::setup::{Admin, GatewayLogin, Names, Needs, steps};
-use doorward_certs::vault::{Login, Settings, SignAs, Transport, Vault as Authority};
-use doorward_certs::{
-    Authority as Signs, Capabilities, HostKey, Login as Account, Recording, Secret, SessionRequest, Terms, UserToken,
-    WorkspaceName, WorkspaceUid,
-};
+use doorward_certs::vault::setup::GatewayLogin;
+use doorward_certs::vault::{Login, Settings, Vault as Authority};
+use doorward_certs::{Authority as Signs, HostKey};
 use doorward_dev::parts::vault::{AppRole, Storage};
 use doorward_dev::parts::{KEYCLOAK, VAULT, Vault};
 use doorward_dev::stack::{Options, Real, Stack};
@@ -19,6 +16,7 @@ use serde_json::{Value, json};
 use ssh_key::LineEnding;
 use tests::journal::journal;
 use tests::parts::{Had, Place, had, own_vault};
+use tests::signing::{code, set_up, settings};
 use tests::{Outcome, feed, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -416,26 +414,17 @@ async fn a_standby_hands_on_what_it_is_asked_and_says_so_when_it_cannot() -> Res
     };
     let folder = tempfile::tempdir()?;
     let (role_id_file, secret_id_file) = (folder.path().join("role-id"), folder.path().join("secret-id"));
-    let settings = Settings {
-        address: vault.url().parse()?,
-        ca: Some(vault.ca_file().to_owned()),
-        namespace: None,
-        user_mount: "ssh".into(),
-        host_mount: "ssh-host".into(),
-        session_role: "doorward-session".into(),
-        link_role: "doorward-link".into(),
-        host_role: "doorward-host".into(),
-        sign_as: SignAs::Gateway,
-        login: Login::AppRole {
-            mount: "approle".into(),
-            role_id_file: role_id_file.clone(),
-            secret_id_file: secret_id_file.clone(),
-        },
-        timeout: Duration::from_secs(4),
-        signings_per_second: 1000,
-        signings_per_user_per_minute: 100_000,
+    let login = Login::AppRole {
+        mount: "approle".into(),
+        role_id_file: role_id_file.clone(),
+        secret_id_file: secret_id_file.clone(),
     };
-    set_up(&vault, &settings).await?;
+    let settings = settings(&vault, login)?;
+    let role = GatewayLogin::AppRole {
+        mount: "approle".to_owned(),
+        role: "doorward-gateway".to_owned(),
+    };
+    set_up(&vault, &settings, role).await?;
     let role = AppRole::hand_out(vault.root(), "doorward-gateway").await?;
     fs::write(&role_id_file, role.role_id)?;
     fs::write(&secret_id_file, role.secret_id)?;
@@ -460,66 +449,4 @@ async fn a_standby_hands_on_what_it_is_asked_and_says_so_when_it_cannot() -> Res
         Ok((code(&signs).await == "signed").then_some(()))
     })
     .await
-}
-
-/// Has Vault hold what a gateway with these settings needs.
-async fn set_up(vault: &Vault, settings: &Settings) -> Result<()> {
-    let needs = Needs {
-        user_mount: settings.user_mount.clone(),
-        host_mount: settings.host_mount.clone(),
-        session_role: settings.session_role.clone(),
-        link_role: settings.link_role.clone(),
-        host_role: settings.host_role.clone(),
-        logins: Names::These(vec!["node".to_owned()]),
-        hosts: Names::Any,
-        session_life: Duration::from_secs(120),
-        link_life: Duration::from_secs(3600),
-        host_life: Duration::from_secs(3600),
-        login: GatewayLogin::AppRole {
-            mount: "approle".to_owned(),
-            role: "doorward-gateway".to_owned(),
-        },
-        user_login: None,
-    };
-    let (transport, token) = (Transport::new(settings)?, vault.root().token().context("a token")?);
-    let token = Secret::new(token.to_owned());
-    let admin = Admin::new(&transport, &token);
-    let plan = admin.plan(steps(&needs)).await?;
-    admin.apply(&plan).await?;
-    Ok(())
-}
-
-/// How a signing for bob ends.
-async fn code(signs: &Signs) -> String {
-    let (Ok(workspace), Ok(workspace_uid), Ok(login), Ok(key)) = (
-        WorkspaceName::try_from("devenv-0"),
-        WorkspaceUid::try_from("uid-0"),
-        Account::try_from("node"),
-        HostKey::generate(),
-    ) else {
-        return "the request cannot be made".to_owned();
-    };
-    let request = SessionRequest {
-        subject: key.public_key().clone(),
-        session: uuid::Uuid::now_v7(),
-        workspace,
-        workspace_uid,
-        user: "bob".into(),
-        terms: Terms {
-            login,
-            capabilities: Capabilities {
-                shell: true,
-                pty: true,
-                ..Capabilities::default()
-            },
-            recording: Recording::default(),
-            longest: Duration::from_secs(3600),
-        },
-        valid_for: Duration::from_secs(60),
-    };
-    let token = UserToken::new(Secret::new(String::new()));
-    match signs.sign_session(&request, token, SystemTime::now()).await {
-        Ok(_) => "signed".to_owned(),
-        Err(error) => error.code().to_owned(),
-    }
 }
