@@ -317,6 +317,40 @@ fn a_bundle_is_checked_by_its_own_page() -> Result<()> {
     })
 }
 
+#[test]
+fn the_log_names_sessions_only_to_who_may_see_them() -> Result<()> {
+    let _alone = tests::alone();
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let stand = stand("evidence-rights").await?;
+        let auditor = auditor(&stand).await?;
+        let id = session(&stand, &auditor, "echo bob was here").await?;
+        let carol = stand.stack.login("carol", &stand.folder().join("carol")).await?;
+        let found = verify(&carol, &["--all", "--json"]).await?;
+        let said = text(&found);
+        ensure!(
+            found.code == Some(0) && !said.contains(&id),
+            "carol reads of bob's session: {said}"
+        );
+        ensure!(
+            said.contains("only your own view"),
+            "carol is not told what she cannot see: {said}"
+        );
+        let one = verify(&carol, &[&id]).await?;
+        let none = verify(&carol, &["01900000-0000-7000-8000-000000000000"]).await?;
+        ensure!(one.code == Some(77) && one.stdout.is_empty(), "{}", text(&one));
+        ensure!(
+            (one.code, one.said()) == (none.code, none.said()),
+            "{} {}",
+            text(&one),
+            text(&none)
+        );
+        let own = verify(stand.stack.client(), &["--all"]).await?;
+        ensure!(own.code == Some(0) && text(&own).contains(&id), "{}", text(&own));
+        stand.stack.stop().await;
+        Ok(())
+    })
+}
+
 /// Where the first byte of what matters stands in a bundle.
 fn places(bundle: &[u8]) -> Result<Vec<(usize, &'static str)>> {
     let find = |text: &str| {
