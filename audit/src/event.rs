@@ -198,6 +198,12 @@ events! {
     79 LoggedOut,
     /// Somebody was let in while recordings could not be stored.
     80 BreakGlass,
+    /// A recording was deleted.
+    81 RecordingDeleted,
+    /// A recording is held: nobody may delete it.
+    82 HoldPlaced,
+    /// A hold was taken away.
+    83 HoldReleased,
     /// What agent and gateway counted was compared.
     84 Reconciled,
     /// Somebody outside attested a checkpoint of the log.

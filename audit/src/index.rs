@@ -42,6 +42,9 @@ pub struct SessionIndex {
     pub reason: Option<String>,
     /// Bytes of the recording that are stored.
     pub record_bytes: u64,
+    /// Until when it is kept, Unix milliseconds; RFC 3339 in the file. Missing: for ever.
+    #[serde(with = "crate::time::optional", default, skip_serializing_if = "Option::is_none")]
+    pub keep_until: Option<u64>,
     /// Where the client came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_address: Option<String>,

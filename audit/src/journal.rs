@@ -333,3 +333,48 @@ pub struct Anchored {
     #[n(3)]
     pub bytes: u64,
 }
+
+/// A recording was deleted, because it need not be kept any longer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct RecordingDeleted {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// Why: `expired`.
+    #[n(1)]
+    pub why: String,
+    /// Until when it had to be kept, Unix milliseconds.
+    #[n(2)]
+    pub keep_until: u64,
+    /// Link at its end.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub link: [u8; 32],
+}
+
+/// Somebody with the right to do so had a recording held: nobody may delete it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct HoldPlaced {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// Who.
+    #[n(1)]
+    pub by: String,
+    /// Why.
+    #[n(2)]
+    pub reason: String,
+}
+
+/// A hold was taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct HoldReleased {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// Who.
+    #[n(1)]
+    pub by: String,
+}

@@ -26,6 +26,7 @@ mod reconcile;
 mod recorder;
 mod session;
 mod time;
+mod tombstone;
 mod verify;
 
 pub use block::{BlockKind, MAX_RAW, SEGMENT_TARGET, first_link, hex, segment_name, unhex};
@@ -43,4 +44,5 @@ pub use read::{Block, Blocks, Events, blocks, events};
 pub use reconcile::{Agreement, Reconciliation, coverage_in};
 pub use recorder::Recorder;
 pub use session::*;
+pub use tombstone::{MAX_TOMBSTONE, TOMBSTONE_NAME, TOMBSTONE_NAMESPACE, Tombstone, TombstoneStatement};
 pub use verify::{Anchor, Finding, JudgeAgent, JudgeGateway, Options, Report, Trust, Verdict, verify, verify_with};

@@ -108,6 +108,14 @@ pub(crate) enum Command {
     Unlock(UnlockArgs),
     /// List what is locked (needs the right lock)
     Locks(JsonArgs),
+    /// Have a recording held, so that nobody deletes it (needs the right hold)
+    #[command(after_help = "Example:\n  \
+        doorward hold 01932c07-209c-7a7b-9f5c-0123456789ab --reason 'case 4711'")]
+    Hold(HoldArgs),
+    /// Let a recording go that was held (needs the right hold)
+    Release(ReleaseArgs),
+    /// List the recordings that are held (needs the right hold)
+    Holds(JsonArgs),
     /// Say who may enter a workspace, and which rule says so
     #[command(after_help = "Examples:\n  \
         doorward explain devenv-0                                for yourself\n  \
@@ -313,6 +321,21 @@ pub(crate) struct LockArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    /// The session
+    pub(crate) session: uuid::Uuid,
+    /// Why, for the journal and whoever asks
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    /// The session
+    pub(crate) session: uuid::Uuid,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct UnlockArgs {
     /// What to unlock
     #[arg(value_enum)]
@@ -460,6 +483,9 @@ mod tests {
             "doorward kill 01900000-0000-7000-8000-000000000000 --reason x",
             "doorward lock user bob@x.org --reason x",
             "doorward unlock workspace devenv-0",
+            "doorward hold 01932c07-209c-7a7b-9f5c-0123456789ab --reason x",
+            "doorward release 01932c07-209c-7a7b-9f5c-0123456789ab",
+            "doorward holds --json",
             "doorward explain --user bob --groups a,b --email b@x.org devenv-0 --json",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -477,6 +503,8 @@ mod tests {
             "doorward connect --reason=a\u{1b}b devenv-0",
             "doorward kill bob",
             "doorward lock bob",
+            "doorward hold 01932c07-209c-7a7b-9f5c-0123456789ab",
+            "doorward hold ../x --reason x",
             "doorward lock group bob",
             "doorward explain --groups a devenv-0",
         ] {

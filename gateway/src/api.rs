@@ -3,6 +3,7 @@
 //! Everything but `/.well-known/doorward` and `/v1/trust` needs a token. What somebody may not see looks like what is not there.
 
 mod admin;
+mod holds;
 mod log;
 mod myself;
 mod renew;
@@ -29,7 +30,7 @@ use crate::{
     listen::Permit,
     oidc::Identity,
     problem::{self, Body},
-    record::{FileEntry, Filter},
+    record::{Content, FileEntry, Filter},
     refusal::{Refusal, RefusalCode},
 };
 
@@ -62,6 +63,9 @@ pub(crate) async fn answer(
         Route::Locks => admin::locks(gateway, &who, peer),
         Route::Lock => admin::lock(gateway, &who, &body, peer).await,
         Route::Unlock(kind, name) => admin::unlock(gateway, &who, kind, &name, peer).await,
+        Route::Holds => holds::list(gateway, &who, peer),
+        Route::Hold => holds::hold(gateway, &who, &body, peer).await,
+        Route::Release(id) => holds::release(gateway, &who, id, peer).await,
         Route::Workspaces => Ok(workspaces(gateway, &who)),
         Route::Sessions => sessions(gateway, &who, request.uri().query().unwrap_or_default()),
         Route::Log => log::checkpoint(gateway),
@@ -314,6 +318,23 @@ async fn visible(gateway: &Gateway, who: &Identity, id: Uuid, peer: SocketAddr) 
     Err(refusal)
 }
 
+/// What stands in the place of a recording that was deleted, for whoever may see all recordings of its workspace.
+async fn tombstone(gateway: &Gateway, who: &Identity, id: Uuid, peer: SocketAddr) -> Result<Content, Refusal> {
+    let found = gateway.store.tombstone(id).await.map_err(|error| unreadable(&error))?;
+    let (tombstone, content) = found.ok_or_else(not_found)?;
+    let workspace = &tombstone.statement().workspace;
+    // Whose it was is no longer known: nobody sees it as their own.
+    if gateway
+        .policy
+        .may_view(who, "", workspace, owner_of(gateway, workspace).as_deref())
+    {
+        return Ok(content);
+    }
+    let refusal = not_found().with_detail(format!("no right to see the recording {id}, which was deleted"));
+    journal_denial(gateway, Some(who.user()), workspace, &refusal, peer);
+    Err(refusal)
+}
+
 async fn session(gateway: &Gateway, who: &Identity, id: Uuid, peer: SocketAddr) -> Result<Response<Body>, Refusal> {
     /// A session with its files.
     #[derive(Serialize)]
@@ -334,15 +355,19 @@ async fn file(
     name: &str,
     peer: SocketAddr,
 ) -> Result<Response<Body>, Refusal> {
-    visible(gateway, who, id, peer).await?;
+    let deleted = name == doorward_audit::TOMBSTONE_NAME && gateway.store.session(id).await.is_none();
+    if !deleted {
+        visible(gateway, who, id, peer).await?;
+    }
     let place = Arc::clone(&gateway.downloads).try_acquire_owned();
     let place = place.map_err(|_| Refusal::too_many("too many recordings are being fetched at the moment"))?;
-    let file = gateway
-        .store
-        .file(id, name)
-        .await
-        .map_err(|error| unreadable(&error))?
-        .ok_or_else(not_found)?;
+    let file = match deleted {
+        true => tombstone(gateway, who, id, peer).await?,
+        false => {
+            let file = gateway.store.file(id, name).await.map_err(|error| unreadable(&error))?;
+            file.ok_or_else(not_found)?
+        }
+    };
     let size = file.size;
     gateway.journal.append(RecordingViewed {
         session: id,

@@ -13,7 +13,7 @@ mod no_authority;
 mod registry;
 mod standing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -213,6 +213,7 @@ async fn connect(
         workspace_uid: grant.workspace().uid.to_string(),
         login: grant.terms().login.to_string(),
         client_address: request.peer.to_string(),
+        keep: grant.keep(),
     };
     let begin = tokio::time::timeout(BEGIN_WITHIN, gateway.store.begin(start.clone()));
     let (agent, begun) = tokio::join!(gateway.links.open(&grant.workspace().name, message), begin);

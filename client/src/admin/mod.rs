@@ -1,14 +1,17 @@
-//! What a role may let a person do beyond entering: end sessions, lock people and workspaces, and ask why.
+//! What a role may let a person do beyond entering: end sessions, lock people and workspaces, have recordings
+//! held, and ask why.
 //!
 //! Whether somebody may is the gateway's to say; here is only how it is asked and shown.
 
 mod explain;
+mod holds;
 mod locks;
 
 use http::Method;
 use serde_json::json;
 
 pub(crate) use explain::explain;
+pub(crate) use holds::{hold, list as holds, release};
 pub(crate) use locks::{list, lock, unlock};
 
 use crate::cli::KillArgs;

@@ -173,7 +173,9 @@ pub(super) fn right(
             RefusalCode::NoRight,
             "none of your roles gives you the right to do this",
         )
-        .with_hint("your platform team gives rights in the policy: `may = [\"kill\", \"lock\", \"explain\"]`");
+        .with_hint(
+            "your platform team gives rights in the policy: `may = [\"kill\", \"lock\", \"explain\", \"hold\"]`",
+        );
         journal_denial(gateway, Some(who.user()), workspace, &refusal, peer);
         return Err(refusal);
     }
@@ -187,7 +189,7 @@ fn unlocked(gateway: &Gateway, who: &Identity, workspace: &str, peer: SocketAddr
 }
 
 /// A text for terminals and records: short, and without what could disturb them.
-fn sentence(text: String) -> Result<String, Refusal> {
+pub(super) fn sentence(text: String) -> Result<String, Refusal> {
     let plain = |character: char| !character.is_control() && !crate::oidc::is_hidden(character);
     match text.len() <= LONGEST_SENTENCE && text.chars().all(plain) {
         true => Ok(text),
@@ -199,7 +201,7 @@ fn sentence(text: String) -> Result<String, Refusal> {
 }
 
 /// Reads a body: an object without repetition, with the members that there may be.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let object = json::object(body).and_then(|object| serde_json::from_value(Value::Object(object)));
     object.map_err(|error| {
         Refusal::new(RefusalCode::BadRequest, "the body is not what it should be").with_detail(error.to_string())

@@ -46,6 +46,8 @@ pub struct S3 {
     pub spool_limit: u64,
     /// How long the directory keeps a recording that the store has.
     pub spool_keep: Duration,
+    /// Whether the bucket locks objects in compliance mode.
+    pub object_lock: bool,
     /// How long one request may take.
     pub timeout: Duration,
 }
@@ -119,6 +121,11 @@ fn read_s3(section: &Section<'_>, base: &Path) -> Option<S3> {
         section.fault_at("spool-limit", "`spool-limit` must be at least \"1MiB\"");
     }
     let spool_keep = section.or("spool-keep", HOUR, duration(Duration::ZERO, 400 * DAY));
+    let object_lock = section.or("object-lock", false, |value| match text(value)?.as_str() {
+        "none" => Ok(false),
+        "compliance" => Ok(true),
+        _ => Err("must be \"none\" or \"compliance\"".to_owned()),
+    });
     let timeout = section.or(
         "timeout",
         Duration::from_secs(30),
@@ -136,6 +143,7 @@ fn read_s3(section: &Section<'_>, base: &Path) -> Option<S3> {
         ship_interval,
         spool_limit,
         spool_keep,
+        object_lock,
         timeout,
     })
 }

@@ -58,6 +58,12 @@ pub(crate) enum Route {
     Lock,
     /// `DELETE /v1/locks/{kind}/{name}`
     Unlock(LockKind, String),
+    /// `GET /v1/holds`
+    Holds,
+    /// `POST /v1/holds`
+    Hold,
+    /// `DELETE /v1/holds/{id}`
+    Release(Uuid),
     /// `POST /v1/backchannel-logout`
     Logout,
     /// `GET /v1/connect/{workspace}`, an upgrade to a WebSocket.
@@ -91,6 +97,9 @@ impl Route {
             Self::Locks => "locks",
             Self::Lock => "lock",
             Self::Unlock(..) => "unlock",
+            Self::Holds => "holds",
+            Self::Hold => "hold",
+            Self::Release(_) => "release",
             Self::Logout => "logout",
         }
     }
@@ -98,7 +107,7 @@ impl Route {
     /// What body the route takes: its type and the most bytes. None but where it says so.
     pub(super) fn body(&self) -> Option<(&'static str, usize)> {
         match self {
-            Self::Kill(_) | Self::Lock => Some(("application/json", LARGEST_JSON)),
+            Self::Kill(_) | Self::Lock | Self::Hold => Some(("application/json", LARGEST_JSON)),
             Self::Logout => Some(("application/x-www-form-urlencoded", LARGEST_FORM)),
             // Its body is empty; a client may say so.
             Self::Renew(_) => Some(("application/json", 0)),
@@ -206,8 +215,8 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refu
     let parts: Vec<&str> = path.split('/').skip(1).take(7).collect();
     let allow = match parts.as_slice() {
         ["v1", "sessions", _, "renew" | "kill"] | ["v1", "backchannel-logout"] => "POST",
-        ["v1", "locks"] => "GET, POST",
-        ["v1", "locks", _, _] => "DELETE",
+        ["v1", "locks" | "holds"] => "GET, POST",
+        ["v1", "locks", _, _] | ["v1", "holds", _] => "DELETE",
         _ => "GET",
     };
     if !allow.split(", ").any(|one| one == method.as_str()) {
@@ -228,6 +237,9 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refu
             let name = percent_decoded(name).ok_or_else(|| bad("that is no name"))?;
             Route::Unlock(kind, name)
         }
+        ["v1", "holds"] if *method == Method::POST => Route::Hold,
+        ["v1", "holds"] => Route::Holds,
+        ["v1", "holds", id] => Route::Release(session(id)?),
         ["v1", "backchannel-logout"] => Route::Logout,
         ["v1", "sessions", id, "log"] => Route::SessionLog(session(id)?),
         ["v1", "log"] => Route::Log,

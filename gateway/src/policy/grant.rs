@@ -15,6 +15,7 @@ pub struct Grant {
     pub(super) terms: Terms,
     pub(super) roles: Vec<String>,
     pub(super) break_glass: bool,
+    pub(super) keep: Option<std::time::Duration>,
 }
 
 impl Grant {
@@ -34,6 +35,13 @@ impl Grant {
     #[must_use]
     pub fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// How long the recording is kept after its end; for ever if `None`. Unlike the terms it is nothing that the agent needs
+    /// to know.
+    #[must_use]
+    pub fn keep(&self) -> Option<std::time::Duration> {
+        self.keep
     }
 
     /// The names of the roles that the terms were made of, in the order of the policy file.

@@ -116,6 +116,7 @@ impl Policy {
             workspace: Arc::clone(workspace),
             terms,
             break_glass: weighed.glass,
+            keep: weighed.keep(),
             roles: weighed.applying().map(|role| role.name.clone()).collect(),
         })
     }

@@ -33,6 +33,8 @@ pub(super) struct Role {
     pub(super) login: Option<Login>,
     pub(super) longest: Duration,
     pub(super) recording: Recording,
+    /// How long recordings are kept after their end; for ever if it is not said.
+    pub(super) keep: Option<Duration>,
     pub(super) recordings: RecordingsRight,
     /// It applies only while the record store is down.
     pub(super) break_glass: bool,
@@ -56,6 +58,8 @@ pub enum Right {
     Lock,
     /// See why somebody may enter a workspace that the role covers, or may not.
     Explain,
+    /// Have recordings of the workspaces that the role covers held, so that nobody deletes them, and release them.
+    Hold,
 }
 
 impl Right {
@@ -66,6 +70,7 @@ impl Right {
             Self::Kill => "kill",
             Self::Lock => "lock",
             Self::Explain => "explain",
+            Self::Hold => "hold",
         }
     }
 }
@@ -217,7 +222,7 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
             section.fault_at("allow", "a role with `break-glass` must open something");
         }
     }
-    let recording = read_recording(section, break_glass);
+    let (recording, keep) = read_recording(section, break_glass);
     Some(Role {
         name: name?,
         members: members?,
@@ -231,13 +236,14 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
         login: if section.has("login") { Some(login?) } else { None },
         longest,
         recording,
+        keep,
         recordings,
         break_glass,
         may: may.into_iter().collect(),
     })
 }
 
-fn read_recording(section: &Section<'_>, break_glass: bool) -> Recording {
+fn read_recording(section: &Section<'_>, break_glass: bool) -> (Recording, Option<Duration>) {
     let usual = Recording {
         mode: match break_glass {
             true => RecordingMode::BestEffort,
@@ -270,9 +276,10 @@ fn read_recording(section: &Section<'_>, break_glass: bool) -> Recording {
                 "0 shows nothing that is not stored, and \"best-effort\" goes on without: one or the other",
             );
         }
-        Some(read)
+        let keep = recording.optional("keep", duration(Duration::from_secs(1), LONGEST_KEEP));
+        Some((read, keep))
     };
-    section.section("recording", read).unwrap_or(usual)
+    section.section("recording", read).unwrap_or((usual, None))
 }
 
 fn mode(value: &DeValue<'_>) -> Result<RecordingMode, String> {
@@ -316,8 +323,9 @@ fn right(value: &DeValue<'_>) -> Result<Right, String> {
         "kill" => Ok(Right::Kill),
         "lock" => Ok(Right::Lock),
         "explain" => Ok(Right::Explain),
+        "hold" => Ok(Right::Hold),
         other => Err(format!(
-            "`{}` is no right (known: kill, lock, explain)",
+            "`{}` is no right (known: kill, lock, explain, hold)",
             other.escape_debug()
         )),
     }
@@ -388,6 +396,8 @@ const LEAST_STALL: Duration = Duration::from_secs(1);
 /// The most unacknowledged bytes that a role may say: what the gateway holds for one session while its disk is slow is twice
 /// as much.
 const MOST_UNACKED: u64 = 8 * 1024 * 1024;
+/// The longest that a role may have recordings kept, other than for ever: a hundred years.
+const LONGEST_KEEP: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// How long a session may last if the role does not say.
 const USUAL_LONGEST: Duration = Duration::from_secs(12 * 3600);
 /// The longest that a role may say; what a certificate can carry.

@@ -355,6 +355,31 @@ fn the_strictest_recording_wins() {
     }
 }
 
+/// A recording is kept for as long as the role that wants it longest says, and for ever if one says nothing.
+#[test]
+fn the_longest_keep_wins() {
+    let keep = |one: &str, other: &str| {
+        let text = format!(
+            "[[role]]\nname = 'a'\ngroups = ['g']\nworkspaces = ['*']\nallow = ['shell']\nrecording = {{ {one} }}\n\
+             [[role]]\nname = 'b'\ngroups = ['g']\nworkspaces = ['*']\nallow = ['exec']\nrecording = {{ {other} }}\n"
+        );
+        let person = Identity::for_test("zoe", &["g"]);
+        let decided = policy(&text).decide(&person, Some(&workspace("d", None)), RecordStore::Works);
+        decided.unwrap().keep()
+    };
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    assert_eq!(keep("keep = '30d'", "keep = '400d'"), days(400));
+    assert_eq!(keep("keep = '30d'", "keep = '1d'"), days(30));
+    assert_eq!(keep("keep = '30d'", "input = true"), None);
+    assert_eq!(keep("input = false", "input = true"), None);
+    for bad in ["keep = '0s'", "keep = 400", "keep = 'ever'", "keep = '40000d'"] {
+        let text = format!(
+            "[[role]]\nname = 'a'\ngroups = ['g']\nworkspaces = ['*']\nallow = ['shell']\nrecording = {{ {bad} }}\n"
+        );
+        assert!(Roles::parse(Path::new("p.toml"), &text).is_err(), "{bad}");
+    }
+}
+
 /// Who has no right to see more is told of their own roles alone, and of a workspace that is not there what a refusal tells.
 #[test]
 fn an_explanation_tells_a_stranger_nothing() {

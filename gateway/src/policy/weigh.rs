@@ -131,6 +131,12 @@ impl<'r> Weighed<'r> {
         self.applying().map(|role| role.recording.mode).min()
     }
 
+    /// How long the recording is kept after its end, the longest of all roles; for ever if one does not say.
+    pub(super) fn keep(&self) -> Option<Duration> {
+        let all: Option<Vec<Duration>> = self.applying().map(|role| role.keep).collect();
+        all.and_then(|all| all.into_iter().max())
+    }
+
     /// What the applying roles allow together.
     pub(super) fn terms(&self) -> Result<Terms, Refusal> {
         if self.applying().next().is_none() {

@@ -104,6 +104,7 @@ pub(crate) fn start(session: Uuid) -> Start {
         workspace_uid: "uid-0".into(),
         login: "node".into(),
         client_address: "192.0.2.1:4711".into(),
+        keep: None,
     }
 }
 

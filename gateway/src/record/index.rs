@@ -78,6 +78,7 @@ impl Index {
                 let Ok(session) = Uuid::parse_str(&name) else { continue };
                 match read(root, session) {
                     Ok(Some(found)) => index.put(found),
+                    Ok(None) if has(root, session, layout::TOMBSTONE) => {}
                     Ok(None) => tracing::warn!(%session, "recording without an index"),
                     Err(error) => tracing::warn!(%session, %error, "recording cannot be read"),
                 }
@@ -88,6 +89,10 @@ impl Index {
         }
         Ok(index)
     }
+}
+
+fn has(root: &Path, session: Uuid, name: &str) -> bool {
+    layout::session_dir(root, session).is_some_and(|dir| dir.join(name).exists())
 }
 
 fn names(dir: &Path) -> io::Result<Vec<String>> {
@@ -132,4 +137,4 @@ fn text(session: &SessionIndex) -> io::Result<Vec<u8>> {
 }
 
 /// At a few hundred bytes each, some ten megabytes.
-pub(super) const MOST_KEPT: usize = 50_000;
+const MOST_KEPT: usize = 50_000;

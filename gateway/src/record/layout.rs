@@ -1,7 +1,8 @@
 //! Where a recording lies on disk, and which names in there may be asked for.
 //!
 //! `records/YYYY-MM-DD/<session>/` with `segment-000000.dwr …`, `receipts.jsonl`, `session.json`
-//! and, after a crash, `torn-…` files with the bytes that were cut off. The day comes from the
+//! and, after a crash, `torn-…` files with the bytes that were cut off; `hold.json` while it
+//! is held, `tombstone.json` alone once it is deleted. The day comes from the
 //! session's own id (a version 7 UUID carries its time), so that a session is found without an index.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -13,6 +14,9 @@ use uuid::Uuid;
 
 pub(super) const RECEIPTS: &str = "receipts.jsonl";
 pub(super) const INDEX: &str = "session.json";
+
+pub(super) const TOMBSTONE: &str = doorward_audit::TOMBSTONE_NAME;
+pub(super) const HOLD: &str = "hold.json";
 
 /// The folder of a session below `root`; `None` for an id that carries no time.
 pub(super) fn session_dir(root: &Path, session: Uuid) -> Option<PathBuf> {
@@ -44,7 +48,12 @@ pub(super) fn segment_index(name: &str) -> Option<u32> {
 
 /// Whether `name` is a name that we write: the only ones that can be asked for.
 pub(super) fn is_ours(name: &str) -> bool {
-    name == RECEIPTS || name == INDEX || segment_index(name).is_some() || is_torn(name)
+    name == RECEIPTS
+        || name == INDEX
+        || name == TOMBSTONE
+        || name == HOLD
+        || segment_index(name).is_some()
+        || is_torn(name)
 }
 
 fn is_torn(name: &str) -> bool {
@@ -109,6 +118,37 @@ pub(super) fn sync_session(dir: &Path) -> io::Result<()> {
     dir.ancestors().take(3).try_for_each(sync_dir)
 }
 
+/// Reads a file, which need not be there.
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Does something with each session's folder. One that fails does not keep the others from their turn.
+pub(super) fn each(root: &Path, mut act: impl FnMut(Uuid, &Path) -> io::Result<()>) -> io::Result<()> {
+    let mut first = Ok(());
+    for day in std::fs::read_dir(root)? {
+        let day = day?;
+        if !day.file_name().to_str().is_some_and(is_day) {
+            continue;
+        }
+        for folder in std::fs::read_dir(day.path())? {
+            let folder = folder?;
+            let session = folder.file_name().to_str().and_then(|name| Uuid::try_parse(name).ok());
+            if let Some(session) = session
+                && let Err(error) = act(session, &folder.path())
+                && first.is_ok()
+            {
+                first = Err(error);
+            }
+        }
+    }
+    first
+}
+
 /// Removes a file, which need not be there.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
@@ -148,6 +188,8 @@ mod tests {
             "segment-999999.dwr",
             "receipts.jsonl",
             "session.json",
+            "tombstone.json",
+            "hold.json",
             "torn-17-9",
             "torn-receipt-9",
         ] {

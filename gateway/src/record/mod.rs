@@ -17,6 +17,7 @@ mod receipts;
 mod recovery;
 mod remote;
 mod repair;
+mod retention;
 mod ship;
 mod slot;
 mod store;
@@ -35,6 +36,7 @@ use tokio::io::AsyncRead;
 use crate::config;
 
 pub use index::Filter;
+pub use retention::Hold;
 pub use ship::Backlog;
 pub use slot::{Progress, Recording};
 pub use store::{ResumeError, Store};
@@ -75,6 +77,8 @@ pub struct Start {
     pub login: String,
     /// Where the client came from.
     pub client_address: String,
+    /// How long the recording is kept after its end; for ever if `None`.
+    pub keep: Option<Duration>,
 }
 
 /// What the gateway says at the end of a recording.
@@ -122,6 +126,9 @@ pub enum Failure {
     /// The agent sent more than it may send ahead of the acknowledgements, or out of order.
     #[error("the agent broke the rules of the record stream: {0}")]
     Protocol(&'static str),
+    /// Somebody else's bytes stand in the object store where ours belong.
+    #[error("the recording cannot be stored: {0}")]
+    Conflict(String),
     /// The disk.
     #[error("the record store cannot {0}")]
     Storage(String),
@@ -137,6 +144,7 @@ impl Failure {
         match self {
             Self::Chain(_) => "record-chain",
             Self::Protocol(_) => "record-protocol",
+            Self::Conflict(_) => "record-conflict",
             Self::Storage(_) => "record-store",
         }
     }

@@ -1,6 +1,6 @@
 //! What the bucket has and the spool has not: recordings of other gateways, and our own that the spool no longer keeps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::bucket::{Bucket, BucketError};
-use super::index::MOST_KEPT;
 use super::pieces::{Stored, StoredFile};
+use super::retention::Hold;
 use super::store::Inner;
 use super::{Content, FileEntry, layout};
 
@@ -33,7 +33,15 @@ pub(super) async fn files(bucket: &Bucket, session: Uuid) -> io::Result<Vec<File
 
 /// One file of a session, whole or put together of its pieces; `None` if it is not there.
 pub(super) async fn file(bucket: &Bucket, session: Uuid, name: &str) -> io::Result<Option<Content>> {
-    let (Some(stored), Some(folder)) = (stored(bucket, session).await?, layout::session_folder(session)) else {
+    let Some(folder) = layout::session_folder(session) else {
+        return Ok(None);
+    };
+    let whole = bucket.stream(&format!("{folder}/{name}")).await;
+    if let Some((size, stream)) = whole.map_err(io::Error::other)? {
+        let bytes = Box::pin(StreamReader::new(stream.map_err(io::Error::other)));
+        return Ok(Some(Content { size, bytes }));
+    }
+    let Some(stored) = stored(bucket, session).await? else {
         return Ok(None);
     };
     let Some(file) = stored.0.get(name) else {
@@ -178,13 +186,18 @@ async fn look(
     if !all {
         days.truncate(NEWEST_DAYS);
     }
-    let mut kept = 0;
+    let mut held = HashSet::new();
     for day in days {
         for found in bucket.list(&day).await? {
-            let Some(session) = session_of_index(&found.name) else {
+            if let Some(session) = session_of(&found.name, layout::HOLD) {
+                held.insert(session);
+                if !store.retention.holds(session) {
+                    store.retention.seen(session, hold(bucket, session).await?);
+                }
+            }
+            let Some(session) = session_of(&found.name, layout::INDEX) else {
                 continue;
             };
-            kept += 1;
             if seen.get(&session) == Some(&found.tag) {
                 continue;
             }
@@ -192,6 +205,7 @@ async fn look(
                 // What the spool has is newer.
                 Ok(Some(entry)) => {
                     if !layout::session_dir(&store.root, session).is_some_and(|dir| dir.exists()) {
+                        store.retention.note(&entry);
                         store.index.with(|index| index.put(entry));
                     }
                 }
@@ -200,17 +214,37 @@ async fn look(
             }
             seen.insert(session, found.tag);
         }
-        if kept >= MOST_KEPT {
-            break;
+    }
+    // Released by another gateway.
+    for known in store.retention.all() {
+        if all && !held.contains(&known.session) && hold(bucket, known.session).await?.is_none() {
+            store.retention.seen(known.session, None);
         }
     }
     Ok(())
 }
 
-fn session_of_index(name: &str) -> Option<Uuid> {
+/// The hold of a session. One that cannot be read is one.
+pub(super) async fn hold(bucket: &Bucket, session: Uuid) -> Result<Option<Hold>, BucketError> {
+    let Some(folder) = layout::session_folder(session) else {
+        return Ok(None);
+    };
+    let Some(text) = bucket.read(&format!("{folder}/{}", layout::HOLD)).await? else {
+        return Ok(None);
+    };
+    Ok(Some(serde_json::from_slice(&text).unwrap_or_else(|_| Hold {
+        session,
+        by: String::new(),
+        at: String::new(),
+        reason: "the hold cannot be read".to_owned(),
+    })))
+}
+
+/// The session whose folder the object lies in, if it has this name there.
+fn session_of(name: &str, wanted: &str) -> Option<Uuid> {
     let (folder, file) = name.rsplit_once('/')?;
     let session = Uuid::try_parse(folder.rsplit_once('/')?.1).ok()?;
-    (file == layout::INDEX && layout::session_folder(session)? == folder).then_some(session)
+    (file == wanted && layout::session_folder(session)? == folder).then_some(session)
 }
 
 const LOOK_AGAIN: Duration = Duration::from_secs(15);

@@ -203,15 +203,21 @@ impl Inner {
                 (now, reason)
             }
         };
+        let before = self.entry(session)?;
+        // It is kept for so long after its end, which may come more than once.
+        let kept_from = before.ended.unwrap_or(before.started);
+        let keep_until = before.keep_until.map(|until| ended + until.saturating_sub(kept_from));
         let entry = SessionIndex {
             ended: Some(ended),
             outcome: Some(outcome),
             reason: Some(reason),
             record_bytes: writer.durable(),
-            ..self.entry(session)?
+            keep_until,
+            ..before
         };
         index::write(writer.dir(), &entry).map_err(|e| Failure::storage("write a session's index", &e))?;
         self.index.with(|index| index.put(entry.clone()));
+        self.retention.note(&entry);
         if let Some(shipping) = &self.shipping {
             shipping.closed(session, writer.durable());
         }

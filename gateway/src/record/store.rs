@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use doorward_audit::SessionIndex;
 use doorward_audit::log::LeafKind;
+use doorward_audit::{MAX_TOMBSTONE, SessionIndex, Tombstone};
+use tokio::io::AsyncReadExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -16,6 +17,7 @@ use super::commit::{self, Commits};
 use super::index::{self, Index};
 use super::keeper::{self, Health};
 use super::repair::Broken;
+use super::retention::{self, Retention};
 use super::ship::{self, Shipping};
 use super::slot::{Recording, Slot};
 use super::writer::Writer;
@@ -26,7 +28,7 @@ use crate::link::Credential;
 
 /// All recordings of this gateway. Clones are the same store.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) root: PathBuf,
@@ -39,6 +41,7 @@ pub(super) struct Inner {
     pub(super) credential: Arc<Credential>,
     pub(super) journal: Journal,
     pub(super) index: Guarded<Index>,
+    pub(super) retention: Retention,
     /// Sessions that somebody writes: a session, a fetch of leftovers, a repair.
     claimed: Guarded<HashSet<Uuid>>,
     /// Sessions of an earlier life of the gateway that have no closing yet.
@@ -122,6 +125,7 @@ impl Store {
             credential,
             journal,
             index: Guarded::new(index),
+            retention: Retention::default(),
             claimed: Guarded::default(),
             unclosed: Guarded::new(unclosed),
             broken: Guarded::default(),
@@ -129,6 +133,10 @@ impl Store {
         });
         inner.tasks.spawn(commit::serve(Arc::clone(&inner), inner.stop.clone()));
         inner.tasks.spawn(keeper::keep(Arc::clone(&inner), inner.stop.clone()));
+        inner.retention.read(&inner.root)?;
+        inner
+            .tasks
+            .spawn(retention::expire(Arc::clone(&inner), inner.stop.clone()));
         inner.tasks.spawn(ship::serve(Arc::clone(&inner), inner.stop.clone()));
         inner.tasks.spawn(ship::sweep(Arc::clone(&inner), inner.stop.clone()));
         inner
@@ -317,6 +325,27 @@ impl Store {
         }
     }
 
+    /// What stands in the place of a recording that was deleted; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of the file system or the object store; it is no tombstone.
+    pub async fn tombstone(&self, session: Uuid) -> io::Result<Option<(Tombstone, Content)>> {
+        let Some(content) = self.file(session, layout::TOMBSTONE).await? else {
+            return Ok(None);
+        };
+        let mut text = String::new();
+        let most = u64::try_from(MAX_TOMBSTONE).unwrap_or(u64::MAX);
+        tokio::io::AsyncReadExt::take(content.bytes, most)
+            .read_to_string(&mut text)
+            .await?;
+        let tombstone = Tombstone::parse(&text).map_err(io::Error::other)?;
+        let content = Content {
+            size: text.len() as u64,
+            bytes: Box::pin(io::Cursor::new(text.into_bytes())),
+        };
+        Ok(Some((tombstone, content)))
+    }
+
     /// Stores what was handed in and stops. Recordings that are still open stay so on disk, and
     /// the next start deals with them.
     pub async fn close(&self) {
@@ -345,17 +374,19 @@ impl Inner {
         let dir = layout::session_dir(&self.root, session)
             .ok_or_else(|| Failure::Storage("keep a session without a time in its id".into()))?;
         let claim = Claim::take(self, session).ok_or_else(|| Failure::Storage("keep a session twice".into()))?;
+        let now = unix_ms();
         let entry = SessionIndex {
             session,
             user: start.user,
             workspace: start.workspace,
             workspace_uid: start.workspace_uid,
             login: start.login,
-            started: unix_ms(),
+            started: now,
             ended: None,
             outcome: None,
             reason: None,
             record_bytes: 0,
+            keep_until: start.keep.map(|keep| now.saturating_add(millis(keep))),
             client_address: Some(start.client_address),
         };
         let make = || -> io::Result<()> {
@@ -399,6 +430,10 @@ impl Drop for Claim {
 pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const FORGET_WITHIN: Duration = Duration::from_secs(5);

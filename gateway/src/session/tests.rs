@@ -124,7 +124,7 @@ fn echo(author: Author, stream: MuxStream) -> tokio::task::JoinHandle<Author> {
 }
 
 /// Everything in the gateway's journal, in order.
-pub(super) fn journal(folder: &Path) -> Vec<Event> {
+pub(crate) fn journal(folder: &Path) -> Vec<Event> {
     let mut streams: Vec<_> = fs::read_dir(folder.join("state/journal"))
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -145,6 +145,8 @@ async fn each_route_takes_its_own_method() {
         ("/v1/trust".to_owned(), "GET"),
         ("/v1/locks".to_owned(), "GET, POST"),
         ("/v1/locks/user/bob".to_owned(), "DELETE"),
+        ("/v1/holds".to_owned(), "GET, POST"),
+        (format!("/v1/holds/{id}"), "DELETE"),
         (format!("/v1/sessions/{id}/renew"), "POST"),
         (format!("/v1/sessions/{id}/kill"), "POST"),
         (format!("/v1/sessions/{id}"), "GET"),

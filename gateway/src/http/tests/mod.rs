@@ -9,6 +9,7 @@ use crate::testing::{Bench, Reply, UPGRADE, eventually};
 
 mod bodies;
 mod early;
+mod holds;
 
 /// A4, A7, A12: what two parsers could read differently never becomes a tunnel, and the connection closes.
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! that we know.
 
 mod credentials;
+mod lock;
 mod transport;
 
 use std::future::Future;
@@ -25,7 +26,10 @@ use object_store::{
 use tokio::io::AsyncReadExt as _;
 
 use crate::config::S3;
-use transport::{Confirmed, Plain, Protection, Signed};
+use lock::Direct;
+use transport::{Confirmed, Plain, Signed};
+
+pub(super) use transport::Protection;
 
 /// One bucket, below one prefix. Names of objects are relative to that.
 #[derive(Clone)]
@@ -33,6 +37,9 @@ pub(super) struct Bucket {
     objects: Arc<dyn ObjectStore>,
     prefix: Key,
     timeout: Duration,
+    direct: Option<Direct>,
+    /// Whether it keeps versions and locks them.
+    pub(super) locks: bool,
 }
 
 /// Why the bucket does not do what it should.
@@ -70,7 +77,7 @@ impl Bucket {
             false => endpoint.replacen("://", &format!("://{}.", settings.bucket), 1),
         };
         let store = AmazonS3Builder::new()
-            .with_endpoint(endpoint)
+            .with_endpoint(&endpoint)
             .with_bucket_name(&settings.bucket)
             .with_region(&settings.region)
             .with_virtual_hosted_style_request(!settings.path_style)
@@ -80,10 +87,18 @@ impl Bucket {
             .with_checksum_algorithm(Checksum::SHA256)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_retry(no_retry())
-            .with_http_connector(signed)
+            .with_http_connector(signed.clone())
             .build()
             .map_err(|error| BucketError::Unusable(crate::refusal::chain(&error)))?;
-        Ok(Self::over(Arc::new(store), &settings.prefix, settings.timeout))
+        let base = match settings.path_style {
+            true => format!("{endpoint}/{}", settings.bucket),
+            false => endpoint,
+        };
+        Ok(Self {
+            direct: Some(Direct { signed, base }),
+            locks: settings.object_lock,
+            ..Self::over(Arc::new(store), &settings.prefix, settings.timeout)
+        })
     }
 
     pub(super) fn over(objects: Arc<dyn ObjectStore>, prefix: &str, timeout: Duration) -> Self {
@@ -91,15 +106,17 @@ impl Bucket {
             objects,
             prefix: Key::from(prefix),
             timeout,
+            direct: None,
+            locks: false,
         }
     }
 
     /// Creates an object; an object of the same bytes that is there already is as good.
-    pub(super) async fn create(&self, name: &str, bytes: Bytes) -> Result<(), BucketError> {
+    pub(super) async fn create(&self, name: &str, bytes: Bytes, protection: &Protection) -> Result<(), BucketError> {
         let key = self.key(name);
         let options = PutOptions {
             mode: PutMode::Create,
-            extensions: protected(),
+            extensions: protected(protection),
             ..PutOptions::default()
         };
         let len = bytes.len() as u64;
@@ -115,18 +132,24 @@ impl Bucket {
     }
 
     /// The same for the first `len` bytes of a file, in parts where there are many.
-    pub(super) async fn create_from(&self, name: &str, file: &std::path::Path, len: u64) -> Result<(), BucketError> {
+    pub(super) async fn create_from(
+        &self,
+        name: &str,
+        file: &std::path::Path,
+        len: u64,
+        protection: &Protection,
+    ) -> Result<(), BucketError> {
         let failed =
             |error: std::io::Error| BucketError::Down(format!("take {name}: the spool cannot be read: {error}"));
         let mut from = tokio::fs::File::open(file).await.map_err(failed)?.take(len);
         if len <= PART {
             let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
             from.read_to_end(&mut bytes).await.map_err(failed)?;
-            return self.create(name, bytes.into()).await;
+            return self.create(name, bytes.into(), protection).await;
         }
         let key = self.key(name);
         let options = PutMultipartOptions {
-            extensions: protected(),
+            extensions: protected(protection),
             ..PutMultipartOptions::default()
         };
         let mut upload = self
@@ -308,9 +331,9 @@ impl std::fmt::Debug for Bucket {
     }
 }
 
-fn protected() -> Extensions {
+fn protected(protection: &Protection) -> Extensions {
     let mut extensions = Extensions::new();
-    extensions.insert(Protection::default());
+    extensions.insert(protection.clone());
     extensions
 }
 

@@ -4,6 +4,11 @@ use object_store::memory::InMemory;
 
 use super::*;
 
+const FREE: Protection = Protection {
+    retain_until: None,
+    held: false,
+};
+
 fn bucket() -> Bucket {
     Bucket::over(Arc::new(InMemory::new()), "some/where", Duration::from_secs(5))
 }
@@ -11,11 +16,13 @@ fn bucket() -> Bucket {
 #[tokio::test]
 async fn nothing_is_ever_replaced() {
     let bucket = bucket();
-    bucket.create("day/a", Bytes::from_static(b"one")).await.unwrap();
+    bucket.create("day/a", Bytes::from_static(b"one"), &FREE).await.unwrap();
     // The same again: what an answer that was lost on its way looks like.
-    bucket.create("day/a", Bytes::from_static(b"one")).await.unwrap();
+    bucket.create("day/a", Bytes::from_static(b"one"), &FREE).await.unwrap();
     for other in ["two", "longer"] {
-        let refused = bucket.create("day/a", Bytes::from_static(other.as_bytes())).await;
+        let refused = bucket
+            .create("day/a", Bytes::from_static(other.as_bytes()), &FREE)
+            .await;
         assert_eq!(refused, Err(BucketError::Conflict("day/a".to_owned())));
     }
     assert_eq!(bucket.read("day/a").await.unwrap().unwrap(), "one");
@@ -26,7 +33,7 @@ async fn nothing_is_ever_replaced() {
 async fn names_are_below_the_prefix() {
     let bucket = bucket();
     for name in ["2026-01-02/x/segment-000000.dwr", "2026-01-03/y/session.json"] {
-        bucket.create(name, Bytes::from_static(b"1234")).await.unwrap();
+        bucket.create(name, Bytes::from_static(b"1234"), &FREE).await.unwrap();
     }
     assert_eq!(bucket.folders().await.unwrap(), ["2026-01-02", "2026-01-03"]);
     let listed = bucket.list("2026-01-02/x").await.unwrap();
@@ -50,7 +57,7 @@ async fn an_index_is_replaced_and_a_large_file_goes_in_parts() {
     let bytes: Vec<u8> = (0..PART * 2 + 5).map(|n| (n / 3) as u8).collect();
     std::fs::write(&file, &bytes).unwrap();
     let len = PART * 2 + 1;
-    bucket.create_from("large", &file, len).await.unwrap();
+    bucket.create_from("large", &file, len, &FREE).await.unwrap();
     let whole = digest::digest(&SHA256, &bytes[..len as usize]);
     bucket.compare("large", whole.as_ref(), len).await.unwrap();
     assert!(bucket.compare("large", &[0; 32], len).await.is_err());

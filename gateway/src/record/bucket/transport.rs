@@ -34,12 +34,12 @@ pub(super) struct Signed {
 }
 
 /// What a new object is protected by; travels in a request's extensions until it is signed.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Protection {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::record) struct Protection {
     /// Nobody may delete it before, RFC 3339.
-    pub(super) retain_until: Option<String>,
+    pub(in crate::record) retain_until: Option<String>,
     /// Nobody may delete it at all.
-    pub(super) held: bool,
+    pub(in crate::record) held: bool,
 }
 
 /// In a response's extensions: the store has said the checksum of what it took, and it is ours.

@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::known::Known;
 use super::snapshot::{self, LocalFile, Snapshot};
 use super::{Shipping, Waiting};
-use crate::record::bucket::BucketError;
+use crate::record::bucket::{BucketError, Protection};
 use crate::record::pieces::piece_name;
 use crate::record::slot::Slot;
-use crate::record::store::Inner;
+use crate::record::store::{Inner, unix_ms};
 use crate::record::{Failure, layout};
 
 /// Sends what the bucket lacks of a session.
@@ -51,9 +51,14 @@ pub(super) async fn ship(store: &Arc<Inner>, shipping: &Shipping, session: Uuid)
         shipping,
         folder,
         here: &here,
+        protection: store.protection(session, here.keep_until),
     };
-    pass.send(known, |stored| shipping.advance(session, stored, slot.as_deref()))
-        .await?;
+    pass.send(
+        known,
+        |stored| shipping.advance(session, stored, slot.as_deref()),
+        || store.protection(session, here.keep_until),
+    )
+    .await?;
     if let Some(ended) = here.ended {
         let inner = Arc::clone(store);
         let marked = tokio::task::spawn_blocking(move || snapshot::mark(&inner, session, ended)).await;
@@ -80,11 +85,17 @@ struct Pass<'p> {
     shipping: &'p Shipping,
     folder: String,
     here: &'p Snapshot,
+    protection: Protection,
 }
 
 impl Pass<'_> {
     /// Sends all files; `advanced` hears how much of the stream the bucket has.
-    async fn send(&self, known: &mut Known, advanced: impl Fn(u64)) -> Result<(), BucketError> {
+    async fn send(
+        &self,
+        known: &mut Known,
+        advanced: impl Fn(u64),
+        again: impl Fn() -> Protection,
+    ) -> Result<(), BucketError> {
         let in_pieces = self.shipping.stored || self.here.ended.is_some();
         let something = in_pieces || self.here.files.iter().any(|file| file.whole);
         // Who it is stands first, so that nothing lies there that nobody can find.
@@ -115,7 +126,11 @@ impl Pass<'_> {
         if self.here.ended.is_some() {
             self.index(known).await?;
         }
-        self.tidy(known).await
+        self.tidy(known).await?;
+        if self.here.ended.is_some() {
+            self.protect(again()).await?;
+        }
+        Ok(())
     }
 
     async fn index(&self, known: &mut Known) -> Result<(), BucketError> {
@@ -129,7 +144,10 @@ impl Pass<'_> {
 
     async fn whole(&self, known: &mut Known, file: &LocalFile, name: &str) -> Result<(), BucketError> {
         let path = self.here.dir.join(&file.name);
-        self.shipping.bucket.create_from(name, &path, file.len).await?;
+        self.shipping
+            .bucket
+            .create_from(name, &path, file.len, &self.protection)
+            .await?;
         known.whole.insert(file.name.clone());
         let pieces = known.pieces.remove(&file.name).unwrap_or_default();
         let pieces = pieces.into_iter().map(|offset| piece_name(&file.name, offset));
@@ -146,7 +164,11 @@ impl Pass<'_> {
                 return Ok(());
             }
             let bytes = self.read(file, from, len).await?;
-            self.shipping.bucket.create(&piece_name(name, from), bytes).await?;
+            // Pieces make room for the whole, so that nothing keeps them until the recording is closed.
+            let bucket = &self.shipping.bucket;
+            bucket
+                .create(&piece_name(name, from), bytes, &Protection::default())
+                .await?;
             known.pieces.entry(file.name.clone()).or_default().push(from);
             known.lens.insert(file.name.clone(), from + len);
         }
@@ -167,12 +189,33 @@ impl Pass<'_> {
             .map_err(|error| BucketError::Down(format!("be fed: the spool cannot be read: {error}")))
     }
 
+    /// A closed recording is kept for so long after its end, which nobody knew while it was sent.
+    /// A hold may have come meanwhile: one that comes later finds all objects by itself.
+    async fn protect(&self, protection: Protection) -> Result<(), BucketError> {
+        let bucket = &self.shipping.bucket;
+        if protection == Protection::default() {
+            return Ok(());
+        }
+        for found in bucket.list(&self.folder).await? {
+            if found.name.ends_with(layout::HOLD) || found.name.ends_with(layout::TOMBSTONE) {
+                continue;
+            }
+            if let Some(until) = &protection.retain_until {
+                bucket.retain(&found.name, until).await?;
+            }
+            if protection.held {
+                bucket.hold(&found.name).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the pieces that whole files stand in for.
     async fn tidy(&self, known: &mut Known) -> Result<(), BucketError> {
         let mut deletes: Vec<BoxFuture<'_, _>> = Vec::with_capacity(known.superseded.len());
         for piece in &known.superseded {
             let name = format!("{}/{piece}", self.folder);
-            deletes.push(Box::pin(async move { self.shipping.bucket.delete(&name).await }));
+            deletes.push(Box::pin(async move { self.shipping.bucket.erase(&name).await }));
         }
         let mut deletes = futures_util::stream::iter(deletes).buffered(DELETES_AT_ONCE);
         while let Some(deleted) = deletes.next().await {
@@ -181,6 +224,24 @@ impl Pass<'_> {
         drop(deletes);
         known.superseded.clear();
         Ok(())
+    }
+}
+
+impl Inner {
+    /// What a new object of a session is protected by, where the bucket can.
+    fn protection(&self, session: Uuid, keep_until: Option<u64>) -> Protection {
+        if !self.shipping.as_ref().is_some_and(|shipping| shipping.bucket.locks) {
+            return Protection::default();
+        }
+        // A store refuses a time that has passed.
+        let until = keep_until.filter(|until| *until > unix_ms() + 1000);
+        Protection {
+            retain_until: until.and_then(|until| {
+                let at = jiff::Timestamp::from_millisecond(i64::try_from(until).ok()?).ok()?;
+                Some(at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+            }),
+            held: self.retention.holds(session),
+        }
     }
 }
 
@@ -222,8 +283,7 @@ pub(super) fn give_up(shipping: &Shipping, session: Uuid, error: &BucketError) {
     });
     if let Some(slot) = slot.filter(|_| shipping.stored) {
         slot.progress.send_modify(|now| {
-            now.failure
-                .get_or_insert(Failure::Storage(format!("store a recording: {error}")));
+            now.failure.get_or_insert(Failure::Conflict(error.to_string()));
         });
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Snapshot {
     pub(super) index: Bytes,
     /// Whether the recording is closed, and when it ended.
     pub(super) ended: Option<u64>,
+    /// Until when it is kept.
+    pub(super) keep_until: Option<u64>,
 }
 
 /// A file of the spool.
@@ -62,6 +64,7 @@ impl Snapshot {
             dir,
             files,
             index,
+            keep_until: entry.keep_until,
             ended: entry.ended.filter(|_| durable.is_none()),
         }))
     }
@@ -82,7 +85,7 @@ fn files(dir: &std::path::Path, durable: Option<u64>, entry: &SessionIndex) -> i
         let Ok(name) = found.file_name().into_string() else {
             continue;
         };
-        if !layout::is_ours(&name) || name == layout::INDEX {
+        if !layout::is_ours(&name) || [layout::INDEX, layout::HOLD, layout::TOMBSTONE].contains(&&*name) {
             continue;
         }
         let len = found.metadata()?.len();

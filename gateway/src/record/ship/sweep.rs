@@ -43,7 +43,7 @@ pub(in crate::record) async fn sweep(store: Arc<Inner>, stop: CancellationToken)
 /// Closed sessions that carry no mark, with the bytes of their streams.
 fn unsent(inner: &Inner) -> io::Result<Vec<(Uuid, u64)>> {
     let mut all = Vec::new();
-    each(inner, |session, dir| {
+    layout::each(&inner.root, |session, dir| {
         if dir.join(SHIPPED).exists() {
             return Ok(());
         }
@@ -60,7 +60,7 @@ fn unsent(inner: &Inner) -> io::Result<Vec<(Uuid, u64)>> {
 }
 
 fn remove_old(inner: &Arc<Inner>, keep: Duration) -> io::Result<()> {
-    each(inner, |session, dir| {
+    layout::each(&inner.root, |session, dir| {
         let mark = dir.join(SHIPPED);
         let Ok(about) = fs::metadata(&mark) else { return Ok(()) };
         let age = SystemTime::now().duration_since(about.modified()?).unwrap_or_default();
@@ -79,26 +79,4 @@ fn remove_old(inner: &Arc<Inner>, keep: Duration) -> io::Result<()> {
         fs::rename(dir, &aside)?;
         fs::remove_dir_all(&aside)
     })
-}
-
-/// Does something with each session's folder. One that fails does not keep the others from their turn.
-fn each(inner: &Inner, mut act: impl FnMut(Uuid, &std::path::Path) -> io::Result<()>) -> io::Result<()> {
-    let mut first = Ok(());
-    for day in fs::read_dir(&inner.root)? {
-        let day = day?;
-        if !day.file_name().to_str().is_some_and(layout::is_day) {
-            continue;
-        }
-        for folder in fs::read_dir(day.path())? {
-            let folder = folder?;
-            let session = folder.file_name().to_str().and_then(|name| Uuid::try_parse(name).ok());
-            if let Some(session) = session
-                && let Err(error) = act(session, &folder.path())
-                && first.is_ok()
-            {
-                first = Err(error);
-            }
-        }
-    }
-    first
 }
