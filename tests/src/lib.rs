@@ -7,6 +7,7 @@ pub mod bridge;
 pub mod early;
 pub mod echo;
 pub mod echo_port;
+pub mod faulty;
 pub mod front;
 pub mod impostor;
 pub mod journal;

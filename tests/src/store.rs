@@ -27,6 +27,8 @@ pub struct Replica {
     pub journal: Journal,
     /// The store.
     pub store: Store,
+    /// How long recordings are kept.
+    pub keep: Option<Duration>,
     options: Options,
 }
 
@@ -52,6 +54,7 @@ impl Replica {
             credential,
             journal,
             store,
+            keep: None,
             options,
         })
     }
@@ -66,6 +69,15 @@ impl Replica {
         Ok(())
     }
 
+    /// Signs with another's key from now on, as one gateway does after a restart on a new disk.
+    ///
+    /// # Errors
+    /// The store cannot be opened again.
+    pub async fn take_over(&mut self, other: &Self) -> Result<()> {
+        self.credential = Arc::clone(&other.credential);
+        self.reopen().await
+    }
+
     /// Begins a recording of bob's in devenv-0.
     ///
     /// # Errors
@@ -78,6 +90,7 @@ impl Replica {
             workspace_uid: "uid-0".into(),
             login: "node".into(),
             client_address: "192.0.2.1:4711".into(),
+            keep: self.keep,
         };
         Ok(self.store.begin(start).await?)
     }
@@ -141,6 +154,7 @@ pub fn settings(s3: &S3, endpoint: &str, bucket: &str) -> config::S3 {
         ship_interval: Duration::from_millis(20),
         spool_limit: 1 << 30,
         spool_keep: Duration::from_secs(3600),
+        object_lock: false,
         timeout: Duration::from_secs(5),
     }
 }
@@ -212,6 +226,21 @@ impl Author {
             stream: 1,
             bytes: crate::noise(len).into(),
         })
+    }
+
+    /// What a liar would say behind the opening of the same stream.
+    ///
+    /// # Errors
+    /// The key does not sign.
+    pub fn second_story(&self, session: Uuid) -> Result<Bytes> {
+        let mut other = Self {
+            key: self.key.clone(),
+            recorder: Recorder::new(session),
+            at: 0,
+            shown: 0,
+        };
+        other.open();
+        Ok(other.output(700))
     }
 
     fn event(&mut self, event: impl Into<Event>) -> Bytes {
