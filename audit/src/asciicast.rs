@@ -2,7 +2,8 @@
 //!
 //! asciicast is text: bytes that are not UTF-8 become U+FFFD, and a character that was split over
 //! two events appears with the second. Whoever needs the bytes takes [`raw`]. Places where the
-//! recording has a gap, or goes over to a digest, become markers.
+//! recording has a gap, is masked, or goes over to a digest, become markers. Hidden and control characters stand in the file as
+//! escapes, so that showing it does nothing.
 
 mod text;
 
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::{
     event::{Event, Stamped},
+    export::json,
     fault::{Error, Fault},
     session::Exit,
 };
@@ -177,6 +179,18 @@ impl<'a, W: Write> Cast<'a, W> {
             Event::Input(input) => self.bytes(at, input.channel, 0, &input.bytes)?,
             Event::Gap(gap) if gap.channel.is_none_or(|channel| self.is_current(channel)) => {
                 self.line(at, "m", &format!("{} bytes are missing: {}", gap.bytes, gap.why))?;
+            }
+            // In front of what it is about: the next bytes of the stream.
+            Event::Masked(masked) if masked.channel.is_some_and(|channel| self.is_current(channel)) => {
+                let text = format!("{} bytes of {} are masked ({})", masked.bytes, masked.name, masked.form);
+                self.line(at, "m", &text)?;
+            }
+            Event::IdeServerSeen(seen) => {
+                self.line(
+                    at,
+                    "m",
+                    &format!("{} was seen: its terminals are not captured", seen.product),
+                )?;
             }
             Event::DigestStarted(digest) if self.is_current(digest.channel) => {
                 let text = format!("stream {} goes on as a digest", digest.stream);
@@ -352,9 +366,4 @@ struct Term {
     rows: u32,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
-}
-
-/// JSON of plain data, to which nothing can happen.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }

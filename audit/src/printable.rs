@@ -36,8 +36,21 @@ pub fn printable(bytes: &[u8]) -> String {
     Escaped(bytes).to_string()
 }
 
+/// Whether a character changes the order or the place in which others are shown: controls of bidirectional text, ends of
+/// lines that are none in a terminal, tags. A text that keeps its accents and joined emoji must do without these.
+pub fn reorders(c: char) -> bool {
+    matches!(c,
+        '\u{61c}'
+        | '\u{200e}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{206f}'
+        | '\u{fff0}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
 /// Characters that are not seen, or that change how others are seen.
-fn hidden(c: char) -> bool {
+pub(crate) fn hidden(c: char) -> bool {
     matches!(c,
         '\u{80}'..='\u{9f}'
         | '\u{ad}'

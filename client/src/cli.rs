@@ -88,6 +88,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  \
         doorward sessions\n  \
         doorward sessions --workspace devenv-0 --limit 5 --json\n  \
+        doorward sessions --csv > sessions.csv\n  \
         doorward sessions show 01900000-0000-7000-8000-000000000000"
     )]
     Sessions(SessionsArgs),
@@ -149,8 +150,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Write a recording in another format
     #[command(after_help = "Examples:\n  \
-        doorward export ID --format asciicast-v2 -o session.cast\n  \
-        doorward export FOLDER --format raw > output")]
+        doorward export ID --format asciicast -o session.cast\n  \
+        doorward export ID --format jsonl | jq 'select(.act == \"command\").command'\n  \
+        doorward export FOLDER --format text\n\n\
+        An export is no evidence. All formats but raw are safe to show: nothing in them acts on a terminal.")]
     Export(ExportArgs),
 }
 
@@ -279,6 +282,9 @@ pub(crate) struct ListArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print CSV, with times in UTC and sizes in bytes; a cell that a spreadsheet would take for a formula begins with '
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
 }
 
 #[derive(Debug, Args)]
@@ -426,9 +432,15 @@ pub(crate) struct ExportArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// asciinema's format, version 2
+    #[value(name = "asciicast", alias = "asciicast-v2")]
     AsciicastV2,
     /// asciinema's format, version 3
+    #[value(name = "asciicast3", alias = "asciicast-v3")]
     AsciicastV3,
+    /// What one channel showed, as plain text
+    Text,
+    /// Every event, one JSON object a line
+    Jsonl,
     /// The bytes of the channel's output
     Raw,
 }
@@ -469,6 +481,9 @@ mod tests {
         for line in [
             "doorward sessions --json --limit 3",
             "doorward sessions ls --user bob",
+            "doorward sessions --csv",
+            "doorward export ID --format asciicast-v3",
+            "doorward export ID --format jsonl --channel 3",
             "doorward sessions show 01900000-0000-7000-8000-000000000000 --json",
             "doorward replay ID --at 1m30s --max-pause 0.5 --speed 2.5",
             "doorward ssh devenv-0 -- -v ls -l",
@@ -493,6 +508,7 @@ mod tests {
         for line in [
             "doorward",
             "doorward sessions show x",
+            "doorward sessions --csv --json",
             "doorward config --no-include",
             "doorward replay ID --speed 0",
             "doorward replay ID --speed NaN",

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::pin::pin;
 use std::time::Duration;
 
+use doorward_audit::export::pretty;
 use doorward_audit::printable;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -98,11 +99,9 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// A value as indented JSON. JSON escapes control characters of itself; the other hidden characters stay as they are,
-/// because the reader of JSON is a program.
+/// A value as indented JSON. The reader is a program, but the text may pass a terminal: hidden characters are escaped.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Output(error.into()))?;
-    print(&format!("{text}\n"))
+    print(&format!("{}\n", pretty(value)))
 }
 
 /// A table with a head, columns aligned by the number of characters; the cells are escaped here.
@@ -168,6 +167,16 @@ pub(crate) fn moment(unix_ms: u64) -> String {
         || "?".to_owned(),
         |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S").to_string(),
     )
+}
+
+/// A moment in UTC as programs read it (RFC 3339), from Unix milliseconds.
+pub(crate) fn utc(unix_ms: u64) -> String {
+    let timestamp = i64::try_from(unix_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    timestamp.map_or_else(String::new, |timestamp| {
+        timestamp.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    })
 }
 
 /// A length of time to the second.

@@ -1,5 +1,6 @@
 //! `doorward sessions`.
 
+use doorward_audit::export::csv;
 use doorward_audit::{Outcome, SessionIndex};
 
 use crate::cli::ListArgs;
@@ -22,6 +23,9 @@ pub(crate) async fn list(home: &Home, args: &ListArgs) -> Result<(), Error> {
     let sessions = gateway.sessions(&pass, &wanted).await?;
     if args.json {
         return say::print_json(&sessions);
+    }
+    if args.csv {
+        return say::print(&table(&sessions));
     }
     let rows: Vec<Vec<String>> = sessions
         .into_iter()
@@ -49,6 +53,42 @@ pub(crate) async fn list(home: &Home, args: &ListArgs) -> Result<(), Error> {
         "USER",
     ];
     say::print(&say::table(&head, &rows))
+}
+
+/// For spreadsheets: exact values, times in UTC.
+fn table(sessions: &[SessionIndex]) -> String {
+    let head = [
+        "session",
+        "started",
+        "ended",
+        "state",
+        "record-bytes",
+        "workspace",
+        "workspace-uid",
+        "login",
+        "user",
+        "client-address",
+        "reason",
+    ];
+    let rows: Vec<Vec<String>> = sessions
+        .iter()
+        .map(|session| {
+            vec![
+                session.session.to_string(),
+                say::utc(session.started),
+                session.ended.map(say::utc).unwrap_or_default(),
+                state(session).to_owned(),
+                session.record_bytes.to_string(),
+                session.workspace.clone(),
+                session.workspace_uid.clone(),
+                session.login.clone(),
+                session.user.clone(),
+                session.client_address.clone().unwrap_or_default(),
+                session.reason.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    csv(&head, &rows)
 }
 
 pub(super) fn length(session: &SessionIndex) -> String {

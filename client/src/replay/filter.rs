@@ -6,7 +6,10 @@
 //! answers as if typed, mouse and keyboard modes, printing, window operations, and whatever this list does not know.
 //!
 //! Bytes that are not UTF-8 become U+FFFD, since to some terminals a lone byte 0x9b is the beginning of a sequence; C1
-//! controls in UTF-8 are taken as the sequences that they stand for.
+//! controls in UTF-8 are taken as the sequences that they stand for. Controls of bidirectional text become U+FFFD as well:
+//! with them a line reads as what it is not.
+
+use doorward_audit::reorders;
 
 use super::decode::Decoder;
 
@@ -96,6 +99,7 @@ impl Parser {
             }
             _ if ('\u{80}'..='\u{9f}').contains(&c) => self.c1(c, emit),
             _ if c == '\x7f' => {}
+            State::Ground if reorders(c) => emit(Piece::Text(char::REPLACEMENT_CHARACTER)),
             State::Ground => emit(Piece::Text(c)),
             State::Escape => self.escape(c, emit),
             State::Csi => self.csi(c, emit),
@@ -331,6 +335,10 @@ mod tests {
         ] {
             assert_eq!(filtered(text.as_bytes()), "", "{text:?}");
         }
+        assert_eq!(
+            filtered("a\u{202e}b\u{2066}c 👩\u{200d}🚀".as_bytes()),
+            "a\u{fffd}b\u{fffd}c 👩\u{200d}🚀"
+        );
         assert_eq!(filtered(b"a\x9b6nb"), "a\u{fffd}6nb");
         assert_eq!(filtered(b"\x9d52;c;AA\x07"), "\u{fffd}52;c;AA");
     }

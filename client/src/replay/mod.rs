@@ -7,14 +7,14 @@ mod player;
 mod terminal;
 mod track;
 
-use std::io::{BufWriter, stdout};
+use std::io::{BufWriter, Write, stdout};
 
-use doorward_audit::Event;
+use doorward_audit::{Error as AuditError, Event, Fault, Stamped};
 
 use crate::cli::{Format, ReplayArgs};
 use crate::error::Error;
 use crate::home::Home;
-use crate::recording::{Recording, damaged, export};
+use crate::recording::{Recording, export};
 use crate::say;
 use plain::Plain;
 use player::Player;
@@ -33,14 +33,20 @@ pub(crate) async fn replay(home: &Home, args: &ReplayArgs) -> Result<(), Error> 
             others.join(", ")
         ));
     }
+    if args.raw {
+        say::note("these are the recorded bytes: they do to a terminal whatever they did to the one that was recorded");
+    }
     if terminal::is_shown() {
         return play(&recording, &track, args).await;
     }
-    if args.raw {
-        let out = &mut BufWriter::with_capacity(256 * 1024, stdout().lock());
-        return export::write(recording.events()?, Format::Raw, Some(track.channel), out);
-    }
-    text(&recording, &track)
+    let format = if args.raw { Format::Raw } else { Format::Text };
+    let out = &mut BufWriter::with_capacity(256 * 1024, stdout().lock());
+    export::write(&recording, format, Some(track.channel), out)
+}
+
+/// The channel that is played where none is named.
+pub(crate) fn channel(recording: &Recording, wanted: Option<u32>) -> Result<u32, Error> {
+    Track::choose(recording.events()?, wanted).map(|track| track.channel)
 }
 
 async fn play(recording: &Recording, track: &Track, args: &ReplayArgs) -> Result<(), Error> {
@@ -55,33 +61,38 @@ async fn play(recording: &Recording, track: &Track, args: &ReplayArgs) -> Result
     player.play(recording.events()?).await
 }
 
-/// Plain text, without waiting.
-fn text(recording: &Recording, track: &Track) -> Result<(), Error> {
+/// Writes what a channel showed as plain text, without waiting.
+///
+/// # Errors
+/// If the recording is damaged (what comes before is written), or `out` fails.
+pub(crate) fn text(
+    events: impl Iterator<Item = Result<Stamped, Fault>>,
+    channel: u32,
+    out: &mut impl Write,
+) -> Result<(), AuditError> {
     let mut plain = Plain::default();
-    let mut out = String::new();
-    for event in recording.events()? {
-        match event.map_err(|fault| damaged(&fault)) {
+    let mut lines = String::new();
+    let mut result = Ok(());
+    for event in events {
+        match event {
             Ok(stamped) => match stamped.event {
-                Event::Output(output) if output.channel == track.channel => plain.push(&output.bytes, &mut out),
+                Event::Output(output) if output.channel == channel => plain.push(&output.bytes, &mut lines),
                 event => {
-                    if let Some(note) = player::note(&event, track.channel) {
+                    if let Some(note) = player::note(&event, channel) {
                         say::note(&note);
                     }
                 }
             },
-            Err(error) => {
-                plain.finish(&mut out);
-                say::print(&out)?;
-                return Err(error);
-            }
+            Err(fault) => result = Err(fault.into()),
         }
-        if out.len() > FLUSH {
-            say::print(&out)?;
-            out.clear();
+        if lines.len() > FLUSH {
+            out.write_all(lines.as_bytes()).map_err(AuditError::Write)?;
+            lines.clear();
         }
     }
-    plain.finish(&mut out);
-    say::print(&out)
+    plain.finish(&mut lines);
+    out.write_all(lines.as_bytes()).map_err(AuditError::Write)?;
+    result
 }
 
 /// How much text is gathered before it is written, in bytes.

@@ -103,6 +103,9 @@ pub(super) fn note(event: &Event, played: u32) -> Option<String> {
         Event::Gap(gap) if gap.channel.is_none_or(|channel| channel == played) => {
             Some(format!("{} bytes are missing here: {}", gap.bytes, gap.why))
         }
+        Event::Masked(masked) if masked.channel == Some(played) => {
+            Some(format!("{} bytes of {} are masked here", masked.bytes, masked.name))
+        }
         Event::DigestStarted(digest) if digest.channel == played && digest.stream != 0 => Some(format!(
             "beyond {} only the hash was recorded",
             say::size(digest.at_byte)

@@ -14,6 +14,7 @@ mod admin;
 mod connect;
 mod dpop;
 mod gateway;
+mod hostile;
 mod issuer;
 mod lists;
 mod login;

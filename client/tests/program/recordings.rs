@@ -34,9 +34,9 @@ const SHOWN: [&[u8]; 4] = [
     b"bye\r\n",
 ];
 
-struct Recorded {
+pub(crate) struct Recorded {
     dir: TempDir,
-    session: Uuid,
+    pub(crate) session: Uuid,
     /// A file with the CA keys.
     trust: PathBuf,
 }
@@ -46,7 +46,7 @@ impl Recorded {
         self.dir.path().join(self.session.to_string())
     }
 
-    fn arg(&self) -> String {
+    pub(crate) fn arg(&self) -> String {
         self.folder().to_str().unwrap().to_owned()
     }
 
@@ -60,7 +60,7 @@ async fn record() -> Recorded {
 }
 
 /// A session as agent and gateway would have stored it, with more events near its end.
-async fn record_with(more: Vec<Event>) -> Recorded {
+pub(crate) async fn record_with(more: Vec<Event>) -> Recorded {
     let authority = Authority::Local(Local::generate().unwrap());
     let (agent, gateway) = (HostKey::generate().unwrap(), HostKey::generate().unwrap());
     let now = SystemTime::now();
@@ -204,7 +204,7 @@ async fn record_with(more: Vec<Event>) -> Recorded {
 }
 
 /// Runs the program with a terminal of this size and returns what the terminal was sent.
-async fn in_terminal(folder: &Folder, args: &[&str], size: (u16, u16)) -> (i32, Vec<u8>, Duration) {
+pub(crate) async fn in_terminal(folder: &Folder, args: &[&str], size: (u16, u16)) -> (i32, Vec<u8>, Duration) {
     let size = Winsize {
         ws_col: size.0,
         ws_row: size.1,
@@ -238,7 +238,7 @@ async fn in_terminal(folder: &Folder, args: &[&str], size: (u16, u16)) -> (i32, 
     )
 }
 
-fn contains(all: &[u8], part: &[u8]) -> bool {
+pub(crate) fn contains(all: &[u8], part: &[u8]) -> bool {
     all.windows(part.len()).any(|window| window == part)
 }
 
@@ -379,7 +379,7 @@ async fn exports_are_made_for_their_owner_alone() {
     assert_eq!(timeout(LIMIT, child.wait()).await.unwrap().unwrap().code(), Some(0));
 }
 
-fn store(gateway: &Gateway, recorded: &Recorded) {
+pub(crate) fn store(gateway: &Gateway, recorded: &Recorded) {
     let base = format!("/v1/sessions/{}", recorded.session);
     let names = [segment_name(0), RECEIPTS_NAME.to_owned()];
     let mut files = vec![json!({"name": "../../evil", "size": 1})];

@@ -1,0 +1,472 @@
+//! Every kind of event in every language, compared with files that are kept; and hostile text in all of its fields.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::*;
+use crate::*;
+
+const LANGUAGES: [(Language, &str); 3] = [
+    (Language::Lines, "events.jsonl"),
+    (Language::Ocsf, "events.ocsf"),
+    (Language::Ecs, "events.ecs"),
+];
+
+fn about(text: &str) -> About {
+    About {
+        session: Uuid::from_u128(7),
+        user: text.into(),
+        workspace: text.into(),
+        workspace_uid: text.into(),
+        login: text.into(),
+        client_address: "10.0.0.1:50022".into(),
+    }
+}
+
+/// One of each kind, with `text` in every place for a text.
+fn all(text: &str) -> Vec<(bool, Event)> {
+    let session = Uuid::from_u128(7);
+    let t = || text.to_owned();
+    let b = || Bytes::copy_from_slice(text.as_bytes());
+    let whole = FileBytes {
+        bytes: 5,
+        from: 0,
+        sha256: Some([0xab; 32]),
+    };
+    let recorded: Vec<Event> = vec![
+        Opened {
+            session,
+            started_unix_ms: 1_767_225_599_000,
+            workspace: t(),
+            workspace_uid: t(),
+            login: t(),
+            user: t(),
+            serial: 9,
+            agent_version: t(),
+            host_certificate: b(),
+            terms: vec![(t(), t())],
+            client_address: t(),
+        }
+        .into(),
+        ChannelOpened { channel: 1, kind: t() }.into(),
+        Pty {
+            channel: 1,
+            term: b(),
+            cols: 80,
+            rows: 24,
+            modes: vec![(1, 3)],
+        }
+        .into(),
+        Env {
+            channel: 1,
+            name: t(),
+            value: b(),
+            accepted: true,
+        }
+        .into(),
+        Shell { channel: 1 }.into(),
+        Exec {
+            channel: 1,
+            command: b(),
+        }
+        .into(),
+        Subsystem { channel: 1, name: t() }.into(),
+        DigestStarted {
+            channel: 1,
+            stream: 1,
+            at_byte: 16,
+        }
+        .into(),
+        Digest {
+            channel: 1,
+            stream: 1,
+            bytes: 32,
+            sha256: [1; 32],
+        }
+        .into(),
+        Signal { channel: 1, name: t() }.into(),
+        Exit {
+            channel: 1,
+            status: Some(3),
+            signal: None,
+            core_dumped: false,
+        }
+        .into(),
+        Exit {
+            channel: 1,
+            status: None,
+            signal: Some(t()),
+            core_dumped: true,
+        }
+        .into(),
+        ChannelClosed { channel: 1 }.into(),
+        Refused {
+            channel: Some(1),
+            what: t(),
+            why: t(),
+        }
+        .into(),
+        Gap {
+            channel: None,
+            bytes: 9,
+            why: t(),
+            from: Some(2_000_000),
+            milliseconds: Some(5),
+        }
+        .into(),
+        Coverage {
+            channels: 1,
+            not_captured: Some(vec![t()]),
+            ..Coverage::default()
+        }
+        .into(),
+        Ended { reason: t(), code: t() }.into(),
+        FileOperation {
+            channel: 1,
+            operation: "rename".into(),
+            path: b(),
+            target: b(),
+            detail: t(),
+            status: 0,
+        }
+        .into(),
+        FileOperation {
+            channel: 1,
+            operation: t(),
+            path: b(),
+            target: Bytes::new(),
+            detail: t(),
+            status: 3,
+        }
+        .into(),
+        FileClosed {
+            channel: 1,
+            path: b(),
+            read: None,
+            written: Some(whole.clone()),
+        }
+        .into(),
+        FileClosed {
+            channel: 1,
+            path: b(),
+            read: Some(FileBytes { sha256: None, ..whole }),
+            written: None,
+        }
+        .into(),
+        FolderListed {
+            channel: 1,
+            path: b(),
+            names: 4,
+        }
+        .into(),
+        MasksSet { names: vec![t()] }.into(),
+        Masked {
+            channel: Some(1),
+            stream: Some(1),
+            at: 2,
+            bytes: 8,
+            name: t(),
+            form: t(),
+        }
+        .into(),
+        IdeServerSeen { product: t() }.into(),
+        ForwardConnected {
+            channel: 1,
+            listener: Some(2),
+            asked: t(),
+            address: "127.0.0.1:5432".into(),
+        }
+        .into(),
+        ForwardEnded {
+            channel: 1,
+            from_client: 3,
+            to_client: 4,
+            milliseconds: 5,
+            how: t(),
+        }
+        .into(),
+        ForwardFailed { asked: t(), why: t() }.into(),
+        ListenerOpened {
+            listener: 2,
+            kind: t(),
+            asked: t(),
+            addresses: vec![t()],
+        }
+        .into(),
+        ListenerClosed {
+            listener: 2,
+            connections: 6,
+        }
+        .into(),
+        Event::Unknown(Unknown {
+            kind: 999,
+            body: Bytes::from_static(&[0xa0]),
+        }),
+    ];
+    let journal: Vec<Event> = vec![
+        GatewayStarted {
+            version: t(),
+            instance: t(),
+            certificate: None,
+            previous: Some(t()),
+        }
+        .into(),
+        Denied {
+            user: None,
+            workspace: t(),
+            code: t(),
+            detail: t(),
+            client_address: "10.0.0.1:1".into(),
+        }
+        .into(),
+        Denied {
+            user: Some(t()),
+            workspace: t(),
+            code: t(),
+            detail: t(),
+            client_address: t(),
+        }
+        .into(),
+        Signed {
+            session,
+            user: t(),
+            workspace: t(),
+            serial: 9,
+            key_id: t(),
+            valid_before: 1_767_225_600,
+        }
+        .into(),
+        SessionOpened {
+            session,
+            user: t(),
+            workspace: t(),
+            workspace_uid: t(),
+            login: t(),
+            client_address: "[::1]:4".into(),
+            client_version: t(),
+        }
+        .into(),
+        SessionEnded {
+            session,
+            reason: t(),
+            code: t(),
+            client_bytes: 1,
+            agent_bytes: 2,
+            record_bytes: 3,
+        }
+        .into(),
+        HeadCountersigned {
+            session,
+            segment: 0,
+            seq: 3,
+            link: [2; 32],
+        }
+        .into(),
+        RecordingViewed {
+            session,
+            user: t(),
+            what: t(),
+        }
+        .into(),
+        LinkUp {
+            workspace: t(),
+            uid: t(),
+            agent_version: t(),
+        }
+        .into(),
+        LinkDown {
+            workspace: t(),
+            reason: t(),
+        }
+        .into(),
+        Enrolled {
+            workspace: t(),
+            uid: t(),
+        }
+        .into(),
+        GatewayStopped {}.into(),
+        SessionKilled {
+            session,
+            by: t(),
+            reason: t(),
+        }
+        .into(),
+        Locked {
+            kind: t(),
+            name: t(),
+            by: t(),
+            reason: t(),
+        }
+        .into(),
+        Unlocked {
+            kind: t(),
+            name: t(),
+            by: t(),
+        }
+        .into(),
+        RecheckSuspended { issuer: t(), why: t() }.into(),
+        LoggedOut {
+            issuer: t(),
+            subject: Some(t()),
+            login_session: None,
+            sessions: 1,
+        }
+        .into(),
+        Reconciled {
+            session,
+            agent_client_bytes: 1,
+            agent_agent_bytes: 2,
+            gateway_client_bytes: 3,
+            gateway_agent_bytes: 4,
+            agree: false,
+        }
+        .into(),
+        Anchored {
+            log: t(),
+            size: 3,
+            sha256: [3; 32],
+            bytes: 4,
+        }
+        .into(),
+        BreakGlass {
+            session,
+            user: t(),
+            workspace: t(),
+            reason: t(),
+        }
+        .into(),
+    ];
+    let recorded = recorded.into_iter().map(|event| (true, event));
+    recorded
+        .chain(journal.into_iter().map(|event| (false, event)))
+        .collect()
+}
+
+fn written(text: &str, language: Language) -> Vec<String> {
+    let about = about(text);
+    let events = all(text);
+    let mut lines: Vec<String> = (0..)
+        .zip(&events)
+        .map(|(index, (recorded, event))| {
+            let entry = Entry {
+                stream: Uuid::from_u128(7),
+                index,
+                unix_ms: 1_767_225_599_123,
+                about: recorded.then_some(&about),
+                recorded: *recorded,
+                event,
+            };
+            entry.line(language).unwrap()
+        })
+        .collect();
+    let missing = Missing {
+        stream: Uuid::from_u128(8),
+        from: 3,
+        unix_ms: 1_767_225_599_123,
+        why: text,
+    };
+    lines.push(missing.line(language));
+    lines
+}
+
+#[test]
+fn every_kind_is_as_it_was_agreed() {
+    for (language, name) in LANGUAGES {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden")
+            .join(name);
+        let lines = written("/srv/a b", language);
+        if std::env::var_os("DOORWARD_VECTORS").is_some_and(|value| value == "write") {
+            std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(kept.lines().count(), lines.len(), "{name}");
+        for (kept, line) in kept.lines().zip(&lines) {
+            let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!(read(kept), read(line), "{name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_from_outside_ends_a_line_or_acts_on_a_viewer() {
+    let evil = "=\u{1b}]52;c;ZXZpbA==\u{7}\r\n{\"act\":\"forged\"}\u{9b}31m\u{202e}\u{2028}<img onerror>\0";
+    let hostile = |c: char| c.is_control() || crate::printable::hidden(c);
+    for (language, name) in LANGUAGES {
+        for line in written(evil, language) {
+            assert!(!line.chars().any(hostile), "{name}: {line}");
+            let value: Value = serde_json::from_str(&line).unwrap();
+            // What a collector decodes and shows does nothing either; our own lines give back what was said, to the byte.
+            if language != Language::Lines {
+                each_string(&value, &mut |text| {
+                    assert!(!text.chars().any(hostile), "{name}: {text:?}")
+                });
+            }
+        }
+    }
+    let lines = written(evil, Language::Lines);
+    let command = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let command = command.into_iter().find(|value| value["act"] == "command").unwrap();
+    assert_eq!(command["command"], evil);
+}
+
+fn each_string(value: &Value, each: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => each(text),
+        Value::Array(items) => items.iter().for_each(|item| each_string(item, each)),
+        Value::Object(members) => members.iter().for_each(|(name, member)| {
+            each(name);
+            each_string(member, each);
+        }),
+        _ => {}
+    }
+}
+
+#[test]
+fn names_without_hidden_characters_stay_as_they_are() {
+    assert_eq!(shown("CORP\\bob grün"), "CORP\\bob grün");
+    assert_eq!(shown("a\\\u{202e}"), "a\\\\\\u{202e}");
+    assert_eq!(shown_bytes(b"/tmp/\xff"), "/tmp/\\xff");
+    assert_eq!((base_name("/srv/a/"), base_name("/"), base_name("b")), ("a", "/", "b"));
+}
+
+#[test]
+fn the_terminal_is_not_for_collectors_and_lines_have_all_of_it() {
+    let output: Event = Output {
+        channel: 1,
+        stream: 2,
+        bytes: Bytes::from_static(b"\xff\x1b[1m"),
+    }
+    .into();
+    let entry = Entry {
+        stream: Uuid::nil(),
+        index: 0,
+        unix_ms: 0,
+        about: None,
+        recorded: true,
+        event: &output,
+    };
+    for (language, _) in LANGUAGES {
+        assert_eq!(entry.line(language), None);
+    }
+    let opened = Opened {
+        started_unix_ms: 1_000,
+        ..Opened::default()
+    };
+    let events = [Stamped::new(0, opened), Stamped::new(2_500_000, output)];
+    let write = |channel| {
+        let mut out = Vec::new();
+        lines(events.iter().cloned().map(Ok), channel, &mut out).map(|()| String::from_utf8(out).unwrap())
+    };
+    let text = write(None).unwrap();
+    let last: Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "at-ms": 2, "time": "1970-01-01T00:00:01.002Z", "act": "output", "channel": 1, "stream": "err", "bytes": 5,
+        "text": "\u{fffd}\u{1b}[1m", "text-hex": "ff1b5b316d",
+    });
+    assert_eq!(last, expected);
+    assert_eq!(write(Some(1)).unwrap().lines().count(), 1);
+    assert!(matches!(write(Some(2)), Err(Error::NoChannel(Some(2)))));
+}
