@@ -143,8 +143,9 @@ fn close(store: &Inner, slot: &Slot, writer: &mut super::writer::Writer, failure
     };
     let claim = slot.claim.with(Option::take);
     if let Err(failure) = &closed {
-        store.health.fail(&failure.to_string());
+        // In this order: whoever hears of the failure finds what it left.
         store.broken(slot.session, writer.durable(), closing);
+        store.health.fail(&failure.to_string());
     }
     drop(claim);
     slot.progress.send_modify(|now| now.closed = Some(closed.map(Box::new)));

@@ -16,29 +16,48 @@ use crate::guarded::Guarded;
 /// Whether the disk takes bytes.
 #[derive(Default)]
 pub(super) struct Health {
-    failing: Guarded<Option<String>>,
+    state: Guarded<State>,
     changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    failing: Option<String>,
+    /// How often the disk has refused, so that a probe does not answer for what failed while it ran.
+    failures: u64,
 }
 
 impl Health {
     /// The disk refused something. New sessions are refused until a probe succeeds.
     pub(super) fn fail(&self, text: &str) {
-        let first = self.failing.with(|state| state.replace(text.to_owned()).is_none());
+        let first = self.state.with(|state| {
+            state.failures += 1;
+            state.failing.replace(text.to_owned()).is_none()
+        });
         if first {
             tracing::error!(fault = text, "the record store fails; new sessions are refused");
         }
         self.changed.notify_one();
     }
 
-    fn recover(&self) {
-        if self.failing.with(Option::take).is_some() {
+    /// How often the disk has refused until now.
+    pub(super) fn failures(&self) -> u64 {
+        self.state.with(|state| state.failures)
+    }
+
+    /// The disk works again, as a probe found that began after so many failures. One that came since stands.
+    pub(super) fn recover(&self, failures: u64) {
+        let recovered = self
+            .state
+            .with(|state| state.failures == failures && state.failing.take().is_some());
+        if recovered {
             tracing::info!("the record store works again");
         }
     }
 
     /// Why the disk refuses, `Ok` if it does not.
     pub(super) fn ready(&self) -> Result<(), String> {
-        self.failing.with(|state| state.clone().map_or(Ok(()), Err))
+        self.state.with(|state| state.failing.clone().map_or(Ok(()), Err))
     }
 }
 
@@ -71,12 +90,15 @@ pub(super) async fn keep(store: Arc<Inner>, stop: CancellationToken) {
 /// Probes the disk, and if it works finishes what its failure left unfinished.
 async fn look(store: &Arc<Inner>) {
     let owner = Arc::clone(store);
+    let failures = store.health.failures();
     let probed = store.tasks.spawn_blocking(move || {
         probe(&owner.root)?;
         owner.close_broken()
     });
     match probed.await {
-        Ok(Ok(())) if store.shipping.as_ref().is_none_or(|shipping| shipping.ready().is_ok()) => store.health.recover(),
+        Ok(Ok(())) if store.shipping.as_ref().is_none_or(|shipping| shipping.ready().is_ok()) => {
+            store.health.recover(failures);
+        }
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the record store still fails"),
         Err(error) => tracing::error!(%error, "probe of the record store"),
