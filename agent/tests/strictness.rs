@@ -4,7 +4,7 @@ mod rig;
 
 use std::time::Duration;
 
-use doorward_audit::{Coverage, Event, Gap};
+use doorward_audit::{Coverage, Event, Gap, Paused};
 use doorward_certs::{RecordingMode, Terms};
 use rig::client::{Client, Heard, leave, logged_in, rest, says, until};
 use rig::{Rig, everything};
@@ -33,6 +33,15 @@ fn gaps(rig: &Rig, session: Uuid) -> Vec<Gap> {
         _ => None,
     });
     gaps.collect()
+}
+
+fn pauses(rig: &Rig, session: Uuid) -> Vec<Paused> {
+    let events = rig.recorded(session).into_iter();
+    let pauses = events.filter_map(|stamped| match stamped.event {
+        Event::Paused(paused) => Some(paused),
+        _ => None,
+    });
+    pauses.collect()
 }
 
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -70,6 +79,7 @@ async fn a_strict_session_ends_also_while_it_is_silent() {
 }
 
 /// The terms tighten the bound of the agent's own file: output waits there, and comes whole once there are acknowledgements.
+/// That it waited for over a second is on record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_channel_pauses_at_the_bound_of_its_terms() {
     const BOUND: u64 = 64 * 1024;
@@ -84,8 +94,8 @@ async fn a_strict_channel_pauses_at_the_bound_of_its_terms() {
         while length() < BOUND {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // More than one chunk never stands beyond the bound.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // More than one chunk never stands beyond the bound, and a pause is one from a second on.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
         length()
     };
     let waiting = tokio::time::timeout(Duration::from_secs(30), paused).await.unwrap();
@@ -95,6 +105,14 @@ async fn a_strict_channel_pauses_at_the_bound_of_its_terms() {
     assert_eq!((heard.status, heard.out.len()), (Some(0), 3_000_000));
     assert_eq!(rig.output(session, 1), heard.out);
     assert!(gaps(&rig, session).is_empty());
+    let paused = pauses(&rig, session);
+    let [paused] = paused.as_slice() else {
+        panic!("{paused:?}")
+    };
+    assert!(
+        paused.channel == Some(0) && paused.unacknowledged >= BOUND && paused.milliseconds > 1000,
+        "{paused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -150,6 +150,8 @@ events! {
     23 MasksSet,
     /// Bytes of a stream, or of a value, were replaced in the recording.
     24 Masked,
+    /// A strict session stood still until more of its record was stored.
+    25 Paused,
     /// The last bytes of a stream stand in no event yet.
     26 Withheld,
     /// A program was seen whose terminals are no channels.

@@ -277,6 +277,24 @@ pub struct Gap {
     pub milliseconds: Option<u64>,
 }
 
+/// A strict session stood still until more of its record was stored, and then went on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct Paused {
+    /// The channel that waited, if it was one.
+    #[n(0)]
+    pub channel: Option<u32>,
+    /// Bytes of the record that were not acknowledged when it began.
+    #[n(1)]
+    pub unacknowledged: u64,
+    /// How long it lasted.
+    #[n(2)]
+    pub milliseconds: u64,
+    /// So many pauses that have no event of their own: this one has the most unacknowledged bytes of them and the sum of their times.
+    #[n(3)]
+    pub pauses: Option<u64>,
+}
+
 /// What the recording covers, written once near its end.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]

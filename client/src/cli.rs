@@ -254,7 +254,7 @@ pub(crate) enum SessionsCommand {
         client-address, files, agent-version, serial, terms, terms-text, end, verification, channels, acts, coverage, \
         unknown-events, left-out. A channel: channel, kind, asked, at-ms, closed-ms, runs, command, subsystem, \
         duration-ms, streams, exit, terminal, forward, acts. An act: at-ms, act (environment, signal, file-operation, \
-        file-closed, folder-listed, forward-failed, listener-opened, listener-closed, refused, gap) and what belongs to \
+        file-closed, folder-listed, forward-failed, listener-opened, listener-closed, refused, gap, paused, masked, masks, ide-server) and what belongs to \
         it. Bytes that are not UTF-8 are there with U+FFFD, and as they were in NAME-hex. \
         docs/sessions.md has the whole.\n\n\
         Exit code 1 when the recording is not whole; what can be read of it is listed all the same."

@@ -2,6 +2,7 @@
 
 mod ide;
 mod missing;
+mod pauses;
 mod reason;
 mod recording;
 mod serve;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::missing::Missing;
+use super::pauses::Pauses;
 use super::strictness::Strictness;
 use crate::mask::{Masks, Patterns, mask_event};
 
@@ -50,6 +51,7 @@ struct State {
     /// Servers of IDEs that were seen.
     ide_servers: Vec<&'static str>,
     missing: Missing,
+    pauses: Pauses,
     refusals: u64,
     /// Blocks that the stream no longer took.
     unsent: Vec<Bytes>,
@@ -111,6 +113,7 @@ impl Recording {
                 tally: Tally::default(),
                 ide_servers: Vec::new(),
                 missing: Missing::default(),
+                pauses: Pauses::default(),
                 refusals: 0,
                 unsent: Vec::new(),
             }),
@@ -147,9 +150,15 @@ impl Recording {
         if self.strictness.is_best_effort() {
             return self.put_if_room(event.into(), tally);
         }
-        self.sink.ready().await.map_err(|lost| self.lose(lost))?;
-        let offset = self.put(event.into(), tally)?;
-        self.until_durable(offset).await
+        let paused = self.ready(None).await?;
+        let offset = {
+            let mut state = self.state();
+            if let Some(paused) = paused {
+                self.put_in(&mut state, paused, Tally::default())?;
+            }
+            self.put_in(&mut state, event.into(), tally)?
+        };
+        self.until_durable(None, offset).await
     }
 
     /// Records bytes of a channel, and says whether they are recorded: best-effort they may be counted alone. `seen` of them
@@ -159,7 +168,7 @@ impl Recording {
         channel: u32,
         seen: u64,
         recorded: u64,
-        events: Vec<Event>,
+        mut events: Vec<Event>,
     ) -> Result<bool, RecordLost> {
         let tally = Tally {
             seen,
@@ -167,9 +176,10 @@ impl Recording {
             ..Tally::default()
         };
         if !self.strictness.is_best_effort() {
-            self.sink.ready().await.map_err(|lost| self.lose(lost))?;
+            let paused = self.ready(Some(channel)).await?;
+            events.splice(..0, paused);
             let offset = self.put_all(&mut self.state(), events, tally)?;
-            return self.until_durable(offset).await.map(|()| true);
+            return self.until_durable(Some(channel), offset).await.map(|()| true);
         }
         let mut state = self.state();
         let (waiting, _) = self.sink.waiting();
@@ -187,13 +197,31 @@ impl Recording {
         self.put_all(&mut state, events, tally).map(|_| true)
     }
 
+    /// Waits until there is room below the bound; the event that says so, if that took long.
+    async fn ready(&self, channel: Option<u32>) -> Result<Option<Event>, RecordLost> {
+        let (waiting, _) = self.sink.waiting();
+        let began = Instant::now();
+        self.sink.ready().await.map_err(|lost| self.lose(lost))?;
+        Ok(self.paused(channel, waiting, began.elapsed()))
+    }
+
     /// Where nothing is shown that is not durable: waits until it is.
-    async fn until_durable(&self, offset: u64) -> Result<(), RecordLost> {
-        if self.strictness.unacked == 0 {
-            let stored = self.sink.wait_acked(offset, self.strictness.stall).await;
-            stored.map_err(|lost| self.lose(lost))?;
+    async fn until_durable(&self, channel: Option<u32>, offset: u64) -> Result<(), RecordLost> {
+        if self.strictness.unacked > 0 {
+            return Ok(());
+        }
+        let (waiting, _) = self.sink.waiting();
+        let began = Instant::now();
+        let stored = self.sink.wait_acked(offset, self.strictness.stall).await;
+        stored.map_err(|lost| self.lose(lost))?;
+        if let Some(paused) = self.paused(channel, waiting, began.elapsed()) {
+            self.put(paused, Tally::default())?;
         }
         Ok(())
+    }
+
+    fn paused(&self, channel: Option<u32>, waiting: u64, lasted: Duration) -> Option<Event> {
+        self.state().pauses.tell(channel, waiting, lasted).map(Event::from)
     }
 
     /// Records an event unless far too much is unacknowledged.
@@ -298,6 +326,7 @@ impl Recording {
             let at = self.at();
             let gaps = state.missing.take();
             let mut events: Vec<Stamped> = gaps.into_iter().map(|gap| Stamped::new(at, gap)).collect();
+            events.extend(state.pauses.rest().map(|paused| Stamped::new(at, paused)));
             if let Some(more) = state.refusals.checked_sub(REFUSALS).filter(|more| *more > 0) {
                 let why = format!("{more} further refusals are only counted");
                 events.push(Stamped::new(

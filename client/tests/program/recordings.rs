@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use doorward_audit::receipt::{Closing, Durable, RECEIPT_NAMESPACE, RECEIPTS_NAME, Statement, sign};
 use doorward_audit::{
     ChainCheck, ChannelClosed, ChannelOpened, Coverage, Ended, Env, Event, Exit, FileBytes, FileClosed, FileOperation,
-    ForwardConnected, Gap, HEAD_NAMESPACE, Opened, Outcome, Output, Pty, Recorder, Refused, Shell, Stamped,
+    ForwardConnected, Gap, HEAD_NAMESPACE, Opened, Outcome, Output, Paused, Pty, Recorder, Refused, Shell, Stamped,
     segment_name,
 };
 use doorward_certs::{Authority, HostKey, HostRequest, LinkRequest, Local};
@@ -501,7 +501,15 @@ async fn what_a_session_did_is_shown_and_its_names_do_nothing() {
             channel: Some(0),
             bytes: 9,
             why: evil.into(),
-            ..Gap::default()
+            from: Some(3_000_000_000),
+            milliseconds: Some(1_500),
+        }
+        .into(),
+        Paused {
+            channel: Some(0),
+            unacknowledged: 4096,
+            milliseconds: 2_050,
+            pauses: None,
         }
         .into(),
     ];
@@ -528,7 +536,8 @@ async fn what_a_session_did_is_shown_and_its_names_do_nothing() {
         ": permission denied\n",
         "through listener 3\n",
         "refused   \"\\x1b[2J",
-        "missing   9 B: \\x1b[2J",
+        "missing   9 B from 3.000s within 1.500s: \\x1b[2J",
+        "paused    for 2.050s: 4.1 kB of the record waited to be stored\n",
     ] {
         assert!(shown.contains(text), "{text:?} is not in {shown}");
     }
@@ -545,6 +554,14 @@ async fn what_a_session_did_is_shown_and_its_names_do_nothing() {
     assert_eq!(
         (&acts[1]["result"], &acts[1]["status"]),
         (&json!("permission denied"), &json!(3))
+    );
+    assert_eq!(
+        (&acts[3]["from-ms"], &acts[3]["milliseconds"]),
+        (&json!(3000), &json!(1500))
+    );
+    assert_eq!(
+        (&acts[4]["act"], &acts[4]["unacknowledged"]),
+        (&json!("paused"), &json!(4096))
     );
     assert_eq!(all["channels"][0]["forward"]["listener"], 3);
     assert_eq!(

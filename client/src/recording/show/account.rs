@@ -14,7 +14,7 @@ const COST: usize = 512;
 pub(super) struct Account {
     pub(super) opened: Option<Opened>,
     pub(super) channels: BTreeMap<u32, Channel>,
-    /// What belongs to no channel: listeners, connections that failed, refusals, gaps.
+    /// What belongs to no channel: listeners, connections that failed, refusals, gaps, pauses.
     pub(super) acts: Vec<Stamped>,
     pub(super) coverage: Option<Coverage>,
     pub(super) ended: Option<(u64, Ended)>,
@@ -40,7 +40,7 @@ pub(super) struct Channel {
     pub(super) streams: [Stream; 3],
     pub(super) connected: Option<ForwardConnected>,
     pub(super) forward_ended: Option<ForwardEnded>,
-    /// Environment, signals, file operations, refusals and gaps, as they came.
+    /// Environment, signals, file operations, refusals, gaps and pauses, as they came.
     pub(super) acts: Vec<Stamped>,
 }
 
@@ -193,6 +193,7 @@ fn number(event: &Event) -> Option<u32> {
         Event::ForwardEnded(body) => body.channel,
         Event::Refused(body) => return body.channel,
         Event::Gap(body) => return body.channel,
+        Event::Paused(body) => return body.channel,
         Event::Masked(body) => return body.channel,
         _ => return None,
     })

@@ -243,7 +243,24 @@ fn act(event: &Event) -> Option<(&'static str, String)> {
             "refused",
             format!("{}: {}", quoted(refused.what.as_bytes()), plain(&refused.why)),
         ),
-        Event::Gap(gap) => ("missing", format!("{}: {}", say::size(gap.bytes), plain(&gap.why))),
+        Event::Gap(gap) => {
+            let from = gap.from.map(|from| format!(" from {}", seconds(from)));
+            let lasted = gap.milliseconds.map(|ms| format!(" within {}", milliseconds(ms)));
+            let when = format!("{}{}", from.unwrap_or_default(), lasted.unwrap_or_default());
+            (
+                "missing",
+                format!("{}{when}: {}", say::size(gap.bytes), plain(&gap.why)),
+            )
+        }
+        Event::Paused(paused) => {
+            let often = paused.pauses.map(|pauses| format!("{pauses} more times, in all "));
+            let lasted = format!("{}for {}", often.unwrap_or_default(), milliseconds(paused.milliseconds));
+            let waiting = say::size(paused.unacknowledged);
+            (
+                "paused",
+                format!("{lasted}: {waiting} of the record waited to be stored"),
+            )
+        }
         Event::Masked(masked) => {
             let place = match masked.stream.and_then(|stream| STREAMS.get(usize::from(stream))) {
                 Some(stream) => format!(" in {stream}"),
@@ -293,6 +310,10 @@ fn quoted(bytes: &[u8]) -> String {
 /// Nanoseconds as seconds.
 fn seconds(nanoseconds: u64) -> String {
     format!("{}.{:03}s", nanoseconds / 1_000_000_000, nanoseconds / 1_000_000 % 1000)
+}
+
+fn milliseconds(milliseconds: u64) -> String {
+    format!("{}.{:03}s", milliseconds / 1000, milliseconds % 1000)
 }
 
 /// A line of the head; the value is escaped already.
