@@ -80,6 +80,20 @@ final class WithMina implements Probe.Library {
         }
     }
 
+    private void large() throws Exception {
+        Path file = Probe.FOLDER.resolve("large");
+        String digest = Probe.large(file);
+        try (SftpClient sftp = SftpClientFactory.instance().createSftpClient(session)) {
+            try (var to = sftp.write(Probe.NAME)) {
+                Files.copy(file, to);
+            }
+            String said = run(session, "sha256sum " + Probe.NAME, new byte[0], false)[0];
+            Probe.check("hash", said.split(" ")[0], digest);
+            sftp.remove(Probe.NAME);
+        }
+        Files.delete(file);
+    }
+
     private void forward() throws Exception {
         SshdSocketAddress here = new SshdSocketAddress("127.0.0.1", 0);
         SshdSocketAddress bound = session.startLocalPortForwarding(here, new SshdSocketAddress("127.0.0.1", Probe.ECHO));
@@ -106,11 +120,26 @@ final class WithMina implements Probe.Library {
         features.put("files", this::files);
         features.put("forward", this::forward);
         features.put("many", () -> {
-            for (int count = 0; count < 100; count++) { // as an IDE does
+            for (int count = 0; count < 200; count++) { // as an IDE does
                 try (ClientSession one = connect()) {
                     command(one);
                 }
             }
+        });
+        features.put("many at once", () -> Probe.parallel(200, 16, () -> {
+            try (ClientSession one = connect()) {
+                command(one);
+            }
+        }));
+        features.put("large upload", this::large);
+        features.put("long forward", () -> {
+            SshdSocketAddress here = new SshdSocketAddress("127.0.0.1", 0);
+            SshdSocketAddress echo = new SshdSocketAddress("127.0.0.1", Probe.ECHO);
+            SshdSocketAddress bound = session.startLocalPortForwarding(here, echo);
+            try (Socket socket = new Socket("127.0.0.1", bound.getPort())) {
+                Probe.converse(socket.getInputStream(), socket.getOutputStream());
+            }
+            session.stopLocalPortForwarding(bound);
         });
         return features;
     }
