@@ -7,6 +7,7 @@ mod export;
 mod log;
 mod mutation;
 mod property;
+mod tombstones;
 mod vectors;
 mod verify;
 mod world;
