@@ -45,11 +45,31 @@ impl Second {
     /// # Errors
     /// It does not come up; its log is in its folder.
     pub async fn start(stand: &Stand, program: &str, name: &str, limits: &str) -> Result<Self> {
+        let limits = limits.parse()?;
+        Self::start_with(stand, program, name, |config| {
+            config.insert("limits".to_owned(), Value::Table(limits));
+            Ok(())
+        })
+        .await
+    }
+
+    /// The same with any change to its configuration.
+    ///
+    /// # Errors
+    /// It does not come up; its log is in its folder.
+    pub async fn start_with(
+        stand: &Stand,
+        program: &str,
+        name: &str,
+        change: impl FnOnce(&mut Table) -> Result<()>,
+    ) -> Result<Self> {
         let issuer = Issuer::start(Settings::default()).await?;
         let folder = stand.folder().join(name);
         fs::create_dir_all(&folder)?;
         let config = folder.join("gateway.toml");
-        fs::write(&config, configuration(stand, &issuer, limits)?)?;
+        let mut text = configuration(stand, &issuer)?;
+        change(&mut text)?;
+        fs::write(&config, toml::to_string(&text)?)?;
         let announced = folder.join("announced.json");
         let log = fs::File::create(folder.join("gateway.log"))?;
         let mut child = Command::new(program)
@@ -175,7 +195,7 @@ async fn answer(stderr: impl tokio::io::AsyncBufRead + Unpin, person: &str) -> R
 }
 
 /// The stand's own configuration with another issuer, free ports, a key and a state of its own.
-fn configuration(stand: &Stand, issuer: &Issuer, limits: &str) -> Result<String> {
+fn configuration(stand: &Stand, issuer: &Issuer) -> Result<Table> {
     let stack = stand.folder().join("stack");
     let mut config: Table = fs::read_to_string(stack.join("gateway.toml"))?.parse()?;
     let set = |config: &mut Table, path: &[&str], value: &str| -> Result<()> {
@@ -219,6 +239,5 @@ fn configuration(stand: &Stand, issuer: &Issuer, limits: &str) -> Result<String>
             .context("no workspace")?
             .remove("join-token-file");
     }
-    config.insert("limits".to_owned(), Value::Table(limits.parse()?));
-    Ok(toml::to_string(&config)?)
+    Ok(config)
 }

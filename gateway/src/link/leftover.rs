@@ -59,6 +59,10 @@ pub(super) async fn fetch_all(standing: &Arc<Standing>, live: &Arc<Live>, news: 
             if *tries >= MOST_TRIES {
                 continue;
             }
+            // The agent keeps it for as long as it takes.
+            while standing.shared.store.ready().is_err() {
+                tokio::time::sleep(CLAIM_EVERY).await;
+            }
             match fetch(standing, live, session, first_unacked).await {
                 Ok(()) => *tries = 0,
                 Err(reason) => {

@@ -2,13 +2,18 @@
 //!
 //! A round begins at once after a quiet time and otherwise one interval after the last one began,
 //! so that a keystroke becomes durable in one fsync and a hundred busy sessions share the disk.
+//!
+//! While the spool holds its limit, recordings that go on are set aside with what they brought: nothing of it is acknowledged, so
+//! that their agents stop, and nothing has failed. One that ends is still written, or its end would be lost.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::slot::Slot;
 use super::store::Inner;
@@ -18,6 +23,8 @@ use crate::guarded::Guarded;
 /// Recordings that wait for a worker. Each stands here at most once.
 pub(super) struct Commits {
     queue: Guarded<Vec<Arc<Slot>>>,
+    /// Those that wait for room in the spool.
+    aside: Guarded<BTreeMap<Uuid, Weak<Slot>>>,
     wake: Notify,
     hurry: Notify,
     interval: Duration,
@@ -27,6 +34,7 @@ impl Commits {
     pub(super) fn new(interval: Duration) -> Self {
         Self {
             queue: Guarded::new(Vec::new()),
+            aside: Guarded::default(),
             wake: Notify::new(),
             hurry: Notify::new(),
             interval,
@@ -46,6 +54,43 @@ impl Commits {
 
     fn take(&self) -> Vec<Arc<Slot>> {
         self.queue.with(std::mem::take)
+    }
+
+    /// The spool has room again: what was set aside goes on.
+    pub(super) fn go_on(&self) {
+        let aside = self.aside.with(std::mem::take);
+        if aside.is_empty() {
+            return;
+        }
+        tracing::info!(recordings = aside.len(), "the spool has room again");
+        for slot in aside.into_values().filter_map(|slot| slot.upgrade()) {
+            if slot.queue() {
+                self.submit(&slot);
+            }
+        }
+    }
+
+    /// Sets a recording aside for which the spool has no room, unless it ends; whether it was.
+    fn set_aside(&self, store: &Inner, slot: &Arc<Slot>) -> bool {
+        let Some(Err(why)) = store.shipping.as_ref().map(|shipping| shipping.ready()) else {
+            return false;
+        };
+        if !slot.stands_back() {
+            return false;
+        }
+        let first = self.aside.with(|aside| {
+            let first = aside.is_empty();
+            aside.insert(slot.session, Arc::downgrade(slot));
+            first
+        });
+        if first {
+            tracing::error!(why, "open recordings wait: the record store cannot take more");
+        }
+        // Room that came meanwhile found nothing to go on with.
+        if store.shipping.as_ref().is_some_and(|shipping| shipping.ready().is_ok()) {
+            self.go_on();
+        }
+        true
     }
 }
 
@@ -79,6 +124,10 @@ async fn round(store: &Arc<Inner>, workers: &Arc<Semaphore>) {
         };
         let owner = Arc::clone(store);
         store.tasks.spawn_blocking(move || {
+            if owner.commits.set_aside(&owner, &slot) {
+                drop(permit);
+                return;
+            }
             work(&owner, &slot);
             if let Some(urgent) = slot.rest() {
                 owner.commits.submit(&slot);
@@ -100,12 +149,8 @@ fn work(store: &Inner, slot: &Arc<Slot>) {
         }
         let mut failure = slot.progress.borrow().failure.clone();
         if failure.is_none() {
-            let room = match &store.shipping {
-                Some(shipping) if !waiting.chunks.is_empty() => shipping.ready().map_err(Failure::Storage),
-                _ => Ok(()),
-            };
-            let stored = room.and_then(|()| waiting.chunks.into_iter().try_for_each(|chunk| writer.absorb(chunk)));
-            failure = stored.err();
+            let mut chunks = waiting.chunks.into_iter();
+            failure = chunks.try_for_each(|chunk| writer.absorb(chunk)).err();
             let turned = writer.has_heads();
             // What came before a fault of the chain is good and stays.
             if !matches!(failure, Some(Failure::Storage(_)))

@@ -96,10 +96,7 @@ async fn look(store: &Arc<Inner>) {
         owner.close_broken()
     });
     match probed.await {
-        Ok(Ok(())) if store.shipping.as_ref().is_none_or(|shipping| shipping.ready().is_ok()) => {
-            store.health.recover(failures);
-        }
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => store.health.recover(failures),
         Ok(Err(error)) => tracing::debug!(%error, "the record store still fails"),
         Err(error) => tracing::error!(%error, "probe of the record store"),
     }

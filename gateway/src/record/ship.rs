@@ -2,7 +2,7 @@
 //! takes.
 //!
 //! Nothing is taken from the spool before the bucket has all of its session. While the bucket is away the spool fills up to its
-//! limit, and then the record store is down: that is said, and nothing is acknowledged that is not kept.
+//! limit, and then the record store is down: that is said, no session begins, and nothing is acknowledged until there is room.
 
 mod known;
 mod pass;
@@ -123,7 +123,10 @@ impl Shipping {
 
     /// The recording is gone, because its session never opened.
     pub(super) fn forget(&self, session: Uuid) {
-        self.waiting.with(|waiting| waiting.remove(&session));
+        if self.waiting.with(|waiting| waiting.remove(&session)).is_some() {
+            // Others may wait for its room.
+            self.wake.notify_one();
+        }
     }
 
     pub(super) fn backlog(&self) -> Backlog {
@@ -237,6 +240,9 @@ async fn round(store: &Arc<Inner>, shipping: &Arc<Shipping>) -> bool {
     let mut passes = futures_util::stream::iter(passes).buffered(AT_ONCE);
     let mut good = true;
     while let Some((session, passed)) = passes.next().await {
+        if shipping.ready().is_ok() {
+            store.commits.go_on();
+        }
         match passed {
             Ok(()) => {}
             Err(error @ BucketError::Conflict(_)) => pass::give_up(shipping, session, &error),
@@ -249,6 +255,10 @@ async fn round(store: &Arc<Inner>, shipping: &Arc<Shipping>) -> bool {
     }
     if good {
         shipping.recover();
+    }
+    // What was forgotten made room, too.
+    if shipping.ready().is_ok() {
+        store.commits.go_on();
     }
     good
 }

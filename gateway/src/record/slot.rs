@@ -102,6 +102,21 @@ impl Slot {
         })
     }
 
+    /// Leaves what waits where it is, out of the queue, until somebody asks again. Refused if the recording is to be closed, or
+    /// nothing waits.
+    pub(super) fn stands_back(&self) -> bool {
+        self.inbox.with(|inbox| {
+            let may = inbox.closing.is_none() && !inbox.chunks.is_empty();
+            inbox.queued &= !may;
+            may
+        })
+    }
+
+    /// Whether the slot must be put into the queue, because it is not there.
+    pub(super) fn queue(&self) -> bool {
+        self.inbox.with(|inbox| !std::mem::replace(&mut inbox.queued, true))
+    }
+
     /// The worker is done. If something came meanwhile, the slot must queue again, and the answer
     /// says whether that is urgent.
     pub(super) fn rest(&self) -> Option<bool> {
@@ -183,10 +198,7 @@ impl Recording {
 
     /// Has a worker look at the recording without new bytes.
     pub(super) fn commit(&self) {
-        let fresh = self
-            .slot
-            .inbox
-            .with(|inbox| !std::mem::replace(&mut inbox.queued, true));
+        let fresh = self.slot.queue();
         self.wake(fresh, false);
     }
 

@@ -1,6 +1,8 @@
 //! Recordings in real object stores: kept, served back, and true to their word when the store fails.
 
 mod faults;
+mod full;
+mod gate;
 mod locks;
 mod outage;
 mod races;
