@@ -115,9 +115,16 @@ fn session(event: &Event) -> Option<(&'static str, Value)> {
         Event::Gap(b) => {
             let from = b.from.map(|from| from / 1_000_000);
             let members = json!({
-                "channel": b.channel, "bytes": b.bytes, "why": b.why, "from-ms": from, "duration-ms": b.milliseconds,
+                "channel": b.channel, "bytes": b.bytes, "why": b.why, "from-ms": from, "milliseconds": b.milliseconds,
             });
             ("gap", members)
+        }
+        Event::Paused(b) => {
+            let members = json!({
+                "channel": b.channel, "unacknowledged": b.unacknowledged, "milliseconds": b.milliseconds,
+                "pauses": b.pauses,
+            });
+            ("paused", members)
         }
         Event::Coverage(b) => {
             let members = json!({
@@ -269,6 +276,16 @@ fn journal(event: &Event) -> Option<(&'static str, Value)> {
             });
             ("reconciled", members)
         }
+        Event::RecordingDeleted(b) => {
+            let until = crate::time::format(b.keep_until);
+            let members = json!({"session": b.session, "why": b.why, "keep-until": until, "link": hex(&b.link)});
+            ("recording-deleted", members)
+        }
+        Event::HoldPlaced(b) => (
+            "hold-placed",
+            json!({"session": b.session, "by": b.by, "reason": b.reason}),
+        ),
+        Event::HoldReleased(b) => ("hold-released", json!({"session": b.session, "by": b.by})),
         Event::Anchored(b) => (
             "anchored",
             json!({"log": b.log, "size": b.size, "sha256": hex(&b.sha256), "bytes": b.bytes}),

@@ -144,6 +144,11 @@ fn judge(event: &Event) -> What {
             .outcome(true)
             .reason(&b.reason),
         Event::RecordingViewed(_) => What::of(&["file"], &["access"]).outcome(true),
+        Event::RecordingDeleted(b) => What::of(&["file"], &["deletion"]).outcome(true).reason(&b.why),
+        Event::HoldPlaced(b) => What::of(&["configuration"], &["change"])
+            .outcome(true)
+            .reason(&b.reason),
+        Event::HoldReleased(_) => What::of(&["configuration"], &["change"]).outcome(true),
         Event::Locked(b) => What::of(&["iam"], &["change", "admin"]).outcome(true).reason(&b.reason),
         Event::Unlocked(_) => What::of(&["iam"], &["change", "admin"]).outcome(true),
         Event::Enrolled(_) => What::of(&["host", "iam"], &["creation"]).outcome(true),

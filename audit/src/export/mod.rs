@@ -186,6 +186,9 @@ fn session_of(event: &Event) -> Option<Uuid> {
         Event::SessionKilled(body) => body.session,
         Event::BreakGlass(body) => body.session,
         Event::Reconciled(body) => body.session,
+        Event::RecordingDeleted(body) => body.session,
+        Event::HoldPlaced(body) => body.session,
+        Event::HoldReleased(body) => body.session,
         _ => return None,
     })
 }
@@ -200,6 +203,8 @@ fn user_of(entry: &Entry<'_>) -> Option<String> {
         Event::SessionKilled(body) => Some(body.by.as_str()),
         Event::Locked(body) => Some(body.by.as_str()),
         Event::Unlocked(body) => Some(body.by.as_str()),
+        Event::HoldPlaced(body) => Some(body.by.as_str()),
+        Event::HoldReleased(body) => Some(body.by.as_str()),
         Event::LoggedOut(body) => body.subject.as_deref(),
         Event::BreakGlass(body) => Some(body.user.as_str()),
         _ => entry.about.map(|about| about.user.as_str()),

@@ -235,6 +235,18 @@ fn judge(entry: &Entry<'_>) -> What {
             "entity",
             json!({"type": "recording", "uid": b.session, "name": shown(&b.what)}),
         ),
+        Event::RecordingDeleted(b) => What::of(ENTITY, 4, "Delete")
+            .good()
+            .with("entity", json!({"type": "recording", "uid": b.session}))
+            .with("comment", shown(&b.why)),
+        Event::HoldPlaced(b) => What::of(ENTITY, 3, "Update")
+            .good()
+            .with("entity", json!({"type": "recording", "uid": b.session}))
+            .with("comment", shown(&b.reason)),
+        Event::HoldReleased(b) => What::of(ENTITY, 3, "Update")
+            .severe(3)
+            .good()
+            .with("entity", json!({"type": "recording", "uid": b.session})),
         Event::Locked(b) => What::of(ENTITY, 3, "Update")
             .severe(3)
             .good()
