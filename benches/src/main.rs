@@ -57,6 +57,9 @@ struct Args {
     /// Mebibytes of the repository for git.
     #[arg(long, default_value_t = 200)]
     repository: usize,
+    /// Mebibytes of the repository for git whose objects are not packed.
+    #[arg(long, default_value_t = 32)]
+    loose: usize,
     /// Random operations on the mounted folder.
     #[arg(long, default_value_t = 2_000)]
     operations: usize,

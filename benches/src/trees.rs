@@ -31,16 +31,18 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
         rows.push(Row::new(name, "files/s", &direct, &ours, goal));
     }
     fs::remove_dir_all(&tree)?;
-    let repository = bench.folder.join("repository");
-    let megabytes = make_repository(&repository, bench.args.repository)?;
-    let (mut direct, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..bench.args.rounds {
-        direct.push(megabytes / clone(&bench.direct, &repository, bench)?);
-        ours.push(megabytes / clone(&bench.doorward, &repository, bench)?);
+    for (state, mebibytes) in [(State::Packed, bench.args.repository), (State::Loose, bench.args.loose)] {
+        let repository = bench.folder.join("repository");
+        let megabytes = make_repository(&repository, mebibytes, state)?;
+        let (mut direct, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..bench.args.rounds {
+            direct.push(megabytes / clone(&bench.direct, &repository, bench)?);
+            ours.push(megabytes / clone(&bench.doorward, &repository, bench)?);
+        }
+        let name = format!("git clone of {megabytes:.0} MB, {}", state.name());
+        rows.push(Row::new(name, "MB/s", &direct, &ours, goal));
+        fs::remove_dir_all(&repository)?;
     }
-    let name = format!("git clone of {megabytes:.0} MB");
-    rows.push(Row::new(name, "MB/s", &direct, &ours, goal));
-    fs::remove_dir_all(&repository)?;
     Ok(rows)
 }
 
@@ -105,8 +107,26 @@ fn count(folder: &Path) -> Result<usize> {
     Ok(files)
 }
 
-/// A bare repository of one commit with files of a mebibyte; its megabytes.
-fn make_repository(repository: &Path, mebibytes: usize) -> Result<f64> {
+/// How a repository keeps its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In a pack, as a server has them: sent as they lie.
+    Packed,
+    /// Each in a file, as after commits: git packs them anew for each clone, which takes longer than to send them.
+    Loose,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Packed => "packed",
+            Self::Loose => "loose objects",
+        }
+    }
+}
+
+/// A repository of one commit with files of a mebibyte; its megabytes.
+fn make_repository(repository: &Path, mebibytes: usize, state: State) -> Result<f64> {
     let work = repository.with_extension("work");
     fs::create_dir_all(&work)?;
     let mut noise = Noise::default();
@@ -115,37 +135,30 @@ fn make_repository(repository: &Path, mebibytes: usize) -> Result<f64> {
         noise.fill(&mut bytes);
         fs::write(work.join(format!("file-{number}")), &bytes)?;
     }
-    let lines: [&[&str]; 4] = [
-        &["init", "-q", "-b", "main"],
-        &["add", "."],
-        &[
-            "-c",
-            "user.name=bench",
-            "-c",
-            "user.email=bench@localhost",
-            "commit",
-            "-q",
-            "-m",
-            "all",
-        ],
-        // a pack, as a server has: loose objects would be packed anew for each clone, which takes longer than to send them
-        &[
+    let git = |line: &[&str]| {
+        let status = Command::new("git")
+            .arg("-C")
+            .arg(&work)
+            .args(["-c", "user.name=bench", "-c", "user.email=bench@localhost"])
+            .args(line)
+            .status()
+            .context("git")?;
+        ensure!(status.success(), "git {line:?} ended with {status}");
+        anyhow::Ok(())
+    };
+    git(&["init", "-q", "-b", "main"])?;
+    git(&["add", "."])?;
+    git(&["-c", "gc.auto=0", "commit", "-q", "-m", "all"])?;
+    match state {
+        State::Packed => git(&[
             "clone",
             "-q",
             "--bare",
             "--no-local",
             ".",
             &repository.to_string_lossy(),
-        ],
-    ];
-    for line in lines {
-        let status = Command::new("git")
-            .arg("-C")
-            .arg(&work)
-            .args(line)
-            .status()
-            .context("git")?;
-        ensure!(status.success(), "git {line:?} ended with {status}");
+        ])?,
+        State::Loose => fs::rename(work.join(".git"), repository)?,
     }
     fs::remove_dir_all(&work)?;
     Ok((mebibytes << 20) as f64 / 1e6)
