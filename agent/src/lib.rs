@@ -26,3 +26,6 @@ pub use error::Error;
 pub use process::Ending;
 pub use serve::{Ended, run, run_announced};
 pub use sftp::act_as_file_server;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use sftp::fuzzing;

@@ -9,6 +9,8 @@
 //! into it, so that an account cannot forge what is reported about it.
 
 mod attributes;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listing;
 mod open;
 mod order;
