@@ -30,7 +30,7 @@ use crate::{
     listen::Permit,
     oidc::Identity,
     problem::{self, Body},
-    record::{Content, FileEntry, Filter},
+    record::{self, Content, FileEntry, Filter},
     refusal::{Refusal, RefusalCode},
 };
 
@@ -357,7 +357,13 @@ async fn file(
 ) -> Result<Response<Body>, Refusal> {
     let deleted = name == doorward_audit::TOMBSTONE_NAME && gateway.store.session(id).await.is_none();
     if !deleted {
-        visible(gateway, who, id, peer).await?;
+        let one = visible(gateway, who, id, peer).await?;
+        if !record::is_ours(name) {
+            // No program asks for such a file: somebody tries what can be reached.
+            let refusal = not_found().with_detail(format!("no file of the recording {id} has such a name"));
+            journal_denial(gateway, Some(who.user()), &one.workspace, &refusal, peer);
+            return Err(refusal);
+        }
     }
     let place = Arc::clone(&gateway.downloads).try_acquire_owned();
     let place = place.map_err(|_| Refusal::too_many("too many recordings are being fetched at the moment"))?;

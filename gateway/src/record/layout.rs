@@ -47,7 +47,7 @@ pub(super) fn segment_index(name: &str) -> Option<u32> {
 }
 
 /// Whether `name` is a name that we write: the only ones that can be asked for.
-pub(super) fn is_ours(name: &str) -> bool {
+pub(crate) fn is_ours(name: &str) -> bool {
     name == RECEIPTS
         || name == INDEX
         || name == TOMBSTONE

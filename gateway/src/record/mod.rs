@@ -36,6 +36,7 @@ use tokio::io::AsyncRead;
 use crate::config;
 
 pub use index::Filter;
+pub(crate) use layout::is_ours;
 pub use retention::Hold;
 pub use ship::Backlog;
 pub use slot::{Progress, Recording};
