@@ -7,6 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 use doorward_dev::parts::S3;
 use doorward_dev::stack::ClientFolder;
+use serde_json::Value;
 use tests::second::Second;
 use tests::{Outcome, Stand, feed};
 use tokio::process::Command;
@@ -70,6 +71,11 @@ pub(crate) fn ssh(client: &ClientFolder, workspace: &str, remote: &str) -> Comma
 /// `doorward ARGS` of somebody's.
 pub(crate) async fn doorward(client: &ClientFolder, args: &[&str]) -> Result<Outcome> {
     feed(client.command(args), b"").await
+}
+
+/// The newest session that somebody sees.
+pub(crate) async fn newest(client: &ClientFolder) -> Result<Option<Value>> {
+    Ok(tests::sessions_of(client).await?.into_iter().next())
 }
 
 /// The folder of a session in a gateway's directory, if it is there.

@@ -3,6 +3,7 @@
 mod faults;
 mod full;
 mod gate;
+mod holds;
 mod locks;
 mod outage;
 mod races;
