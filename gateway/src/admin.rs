@@ -124,7 +124,13 @@ fn ready(gateway: &Gateway) -> Response<Body> {
         .collect();
     // What refuses nobody, and somebody should see to.
     let anchoring = gateway.anchoring.state().map_or_else(Value::String, |()| json!("ok"));
-    let details = json!({ "anchoring": anchoring });
+    let exports: Map<String, Value> = gateway
+        .exports
+        .states()
+        .into_iter()
+        .map(|(name, state)| (name.to_owned(), state.map_or_else(Value::String, |()| json!("ok"))))
+        .collect();
+    let details = json!({ "anchoring": anchoring, "export": exports });
     let mut response = problem::json(&json!({ "ready": all, "checks": checks, "details": details }));
     if !all {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -146,6 +152,7 @@ fn numbers(gateway: &Gateway) -> Response<Body> {
     if let Some(backlog) = gateway.store.backlog() {
         metrics::backlog(backlog);
     }
+    gateway.exports.count();
     let Some(numbers) = metrics::install() else {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "no numbers are kept\n");
     };

@@ -23,10 +23,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorward_audit::log::{Leaf, LeafKind};
 use doorward_audit::{Event, Gap, GatewayStarted, GatewayStopped, Stamped};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use self::log::{Log, PublicLog};
 use self::stream::{Last, Stream};
@@ -48,8 +49,20 @@ struct Inner {
     queue: Guarded<Queue>,
     wake: Notify,
     failing: Guarded<Option<String>>,
+    durable: watch::Sender<Durable>,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// How far the events of this life of the gateway are on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Durable {
+    /// The stream that is written.
+    pub stream: Uuid,
+    /// How many blocks of it are durable.
+    pub blocks: u64,
+    /// How many events are durable, those of this life's earlier streams included.
+    pub events: u64,
 }
 
 #[derive(Default)]
@@ -76,6 +89,7 @@ impl Journal {
             queue: Guarded::default(),
             wake: Notify::new(),
             failing: Guarded::default(),
+            durable: watch::Sender::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -127,6 +141,11 @@ impl Journal {
         self.0.wake.notify_one();
     }
 
+    /// How far the journal is durable, now and from now on.
+    pub fn durable(&self) -> watch::Receiver<Durable> {
+        self.0.durable.subscribe()
+    }
+
     /// What the log shows.
     pub fn public(&self) -> &Arc<PublicLog> {
         &self.0.public
@@ -170,7 +189,15 @@ impl Inner {
             ..started(certificate)
         };
         stream.append(&[self.stamp(started.into())])?;
+        self.is_durable(&stream, 1);
         Ok(stream)
+    }
+
+    fn is_durable(&self, stream: &Stream, events: usize) {
+        self.durable.send_modify(|durable| {
+            (durable.stream, durable.blocks) = stream.last().position();
+            durable.events += events as u64;
+        });
     }
 
     /// Says anew who signs the heads, where there is another certificate than the stream has named: a gateway may start without
@@ -295,7 +322,10 @@ fn write_events(journal: &Inner, place: Place, stopping: bool) -> (Place, io::Re
         Ok(())
     });
     match written {
-        Ok(()) => (Place::Writing(stream), Ok(())),
+        Ok(()) => {
+            journal.is_durable(&stream, events.len());
+            (Place::Writing(stream), Ok(()))
+        }
         Err(error) => {
             journal.put_back(events);
             (Place::Broken(Some(stream.last())), Err(error))
@@ -347,7 +377,7 @@ fn instance() -> String {
     host.trim().to_owned()
 }
 
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

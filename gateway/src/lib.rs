@@ -9,6 +9,7 @@ pub mod config;
 pub mod doctor;
 pub mod enrol;
 pub mod explain;
+pub mod export;
 mod guarded;
 pub mod http;
 pub mod journal;
@@ -62,6 +63,8 @@ pub struct Gateway {
     pub store: record::Store,
     /// The gateway's own facts.
     pub journal: journal::Journal,
+    /// Those who collect events.
+    pub exports: export::Exports,
     /// How the anchoring of the log goes.
     pub anchoring: Arc<journal::anchor::Anchoring>,
     /// The sessions that are open.

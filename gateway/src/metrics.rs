@@ -66,6 +66,20 @@ fn describe() {
         "doorward_records_conflicts",
         "recordings that the object store has with other content"
     );
+    metrics::describe_gauge!(
+        "doorward_export_lag_events",
+        "durable events of the journal that a sink has not taken"
+    );
+    metrics::describe_gauge!(
+        "doorward_export_lag_seconds",
+        "age of the oldest event that a sink lacks"
+    );
+    metrics::describe_gauge!(
+        "doorward_export_sessions",
+        "sessions, open ones included, whose recordings a sink has not taken whole"
+    );
+    metrics::describe_counter!("doorward_export_events_total", "events that a sink has taken");
+    metrics::describe_counter!("doorward_export_failures_total", "attempts that a sink has not taken");
     metrics::describe_gauge!("doorward_links", "links to agents that stand");
     metrics::describe_gauge!(
         "doorward_connections_unauthenticated",
@@ -92,6 +106,23 @@ pub fn backlog(backlog: crate::record::Backlog) {
     gauge!("doorward_records_backlog_bytes").set(backlog.bytes as f64);
     gauge!("doorward_records_backlog_age_seconds").set(backlog.age.as_secs_f64());
     gauge!("doorward_records_conflicts").set(backlog.conflicts as f64);
+}
+
+/// What a sink lacks. Sinks are named in the configuration.
+pub fn export_lag(sink: &str, events: u64, age: Duration, sessions: u64) {
+    gauge!("doorward_export_lag_events", "sink" => sink.to_owned()).set(events as f64);
+    gauge!("doorward_export_lag_seconds", "sink" => sink.to_owned()).set(age.as_secs_f64());
+    gauge!("doorward_export_sessions", "sink" => sink.to_owned()).set(sessions as f64);
+}
+
+/// A sink has taken events.
+pub fn exported(sink: &str, events: u64) {
+    counter!("doorward_export_events_total", "sink" => sink.to_owned()).increment(events);
+}
+
+/// A sink has not taken what it was given.
+pub fn export_failed(sink: &str) {
+    counter!("doorward_export_failures_total", "sink" => sink.to_owned()).increment(1);
 }
 
 /// Something was refused.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Gateway, admin,
     config::{AuthorityKind, Config, Faults},
-    enrol, journal, link, listen, locks, metrics, oidc, policy, recheck, record, session,
+    enrol, export, journal, link, listen, locks, metrics, oidc, policy, recheck, record, session,
     tasks::{Drained, Tasks},
     workspace,
 };
@@ -90,6 +90,8 @@ impl Running {
         let store = record::Store::open((&config.records).into(), Arc::clone(&credential), journal.clone())
             .await
             .map_err(Error::Records)?;
+        let exports =
+            export::Exports::start(&config.exports, state, &journal, &store, &tasks).map_err(Error::Exports)?;
         let locks = locks::Locks::open(state).map_err(Error::Locks)?;
         let enrolments = enrol::Enrolments::open(state).map_err(Error::Enrolments)?;
         let links = link::Links::start(
@@ -116,6 +118,7 @@ impl Running {
             late_records: Arc::new(Semaphore::new(session::MOST_LATE)),
             turned_away: crate::turned_away::TurnedAway::default(),
             anchoring: Arc::default(),
+            exports,
             authority,
             credential,
             links,
@@ -281,6 +284,9 @@ pub enum Error {
     /// The recordings.
     #[error("the recording store cannot be opened: {0}")]
     Records(#[source] io::Error),
+    /// A sink for events.
+    #[error("{0}")]
+    Exports(String),
     /// The list of enrolments.
     #[error("the list of enrolments cannot be opened: {0}")]
     Enrolments(#[source] io::Error),
@@ -303,7 +309,9 @@ impl Error {
     #[must_use]
     pub fn is_config(&self) -> bool {
         match self {
-            Self::Key(_) | Self::Vault(_) | Self::Client(_) | Self::Policy(_) | Self::State(..) => true,
+            Self::Key(_) | Self::Vault(_) | Self::Client(_) | Self::Policy(_) | Self::State(..) | Self::Exports(_) => {
+                true
+            }
             Self::Door(error) => matches!(error, listen::DoorError::Certificate(_)),
             _ => false,
         }

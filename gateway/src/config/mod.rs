@@ -11,6 +11,7 @@ use crate::workspace::Workspace;
 
 mod anchor;
 pub(crate) mod document;
+mod export;
 mod issuer;
 mod login_rule;
 mod read;
@@ -20,6 +21,7 @@ mod vault;
 
 pub use anchor::Anchor;
 pub use document::{Fault, Faults};
+pub use export::{Export, SinkKind};
 pub(crate) use issuer::domain;
 pub use issuer::{ClaimPath, ClaimPathError, Dpop, GroupsForm, Introspection, Oidc, TokenKind};
 pub use login_rule::{LoginRule, LoginTable, Template};
@@ -44,6 +46,8 @@ pub struct Config {
     pub records: Records,
     /// What has checkpoints of the log attested, if anything.
     pub anchor: Option<Anchor>,
+    /// Where events go besides the journal.
+    pub exports: Vec<Export>,
     /// Where the policy is read from.
     pub policy: PolicyFile,
     /// How open sessions are looked at again.

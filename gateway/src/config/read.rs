@@ -15,7 +15,7 @@ use url::Host;
 use super::{
     Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Session, anchor,
     document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
-    issuer, records, secret_file, vault,
+    export, issuer, records, secret_file, vault,
 };
 use crate::{listen, policy, workspace::Workspace};
 
@@ -53,6 +53,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
     let link = top.required_section("link", |section| read_link(section, base));
     let records = top.required_section("records", |section| records::read(section, base));
     let anchor = top.section("journal", |section| section.section("anchor", anchor::read));
+    let exports = export::read_all(top, base);
     let policy = top.required_section("policy", |section| read_policy(section, base, others));
     let limits = match top.has("limits") {
         true => top.section("limits", |section| Some(read_limits(section))),
@@ -86,6 +87,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
         link: link?,
         records: records?,
         anchor,
+        exports,
         policy: policy?,
         session: session?,
         limits: limits?,

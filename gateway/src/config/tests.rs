@@ -462,8 +462,8 @@ fn the_document_tells_the_truth() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    let [gateway, issuers, vault, s3, roles] = samples[..] else {
-        panic!("five samples")
+    let [gateway, issuers, vault, s3, exports, roles] = samples[..] else {
+        panic!("six samples")
     };
     let (before, rest) = gateway.split_once("[oidc]").unwrap();
     let (_, after) = rest.split_once("[authority.local]").unwrap();
@@ -497,6 +497,7 @@ fn the_document_tells_the_truth() {
         gateway.to_owned(),
         gateway.replace(local, vault),
         format!("{gateway}\n{s3}"),
+        format!("{gateway}\n{exports}"),
     ] {
         let ((as_shown, _), (said_aloud, _)) = (load(&sample), load(&aloud(&sample)));
         assert_eq!(show(as_shown.unwrap()), show(said_aloud.unwrap()));
@@ -507,6 +508,41 @@ fn the_document_tells_the_truth() {
         assert!(document.contains(&row), "{row}");
     }
     assert_eq!(document.matches("| `").count(), crate::refusal::RefusalCode::ALL.len());
+}
+
+/// Every fault of an export, and none of a good one.
+#[test]
+fn exports_are_checked() {
+    let good = "[[export]]\nkind = \"http\"\nformat = \"ocsf\"\nurl = \"https://siem.example/x\"\n\
+                token-file = \"s3-secret-key\"\n";
+    let with = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        load(&testing::text("https://issuer.example", &good.replacen(from, to, 1))).0
+    };
+    let all = with("kind", "kind").unwrap().exports;
+    assert_eq!((all[0].name.as_str(), all[0].batch), ("http", 500));
+    with("https://siem.example", "http://127.0.0.1:9").unwrap();
+    for (from, to, said) in [
+        ("\"http\"", "\"kafka\"", "must be \"file\""),
+        ("ocsf", "cef", "must be \"ocsf\""),
+        ("https:", "http:", "must be https, or http on loopback"),
+        ("siem.example", "me:secret@siem.example", "must hold no password"),
+        ("s3-secret-key", "missing", "does not exist"),
+        ("format", "name = \"../x\"\nformat", "lower-case letters"),
+        ("format", "batch = 0\nformat", "must be from 1"),
+        ("format", "path = \"x\"\nformat", "unknown key"),
+        (
+            "[[export]]",
+            "[[export]]\nkind = \"stdout\"\nname = \"http\"\nformat = \"ecs\"\n[[export]]",
+            "more than once",
+        ),
+    ] {
+        let Err(Faults(faults)) = with(from, to) else {
+            panic!("{to:?} was taken")
+        };
+        assert!(faults.len() == 1 && faults[0].text.contains(said), "{to:?}: {faults:?}");
+        assert!(!faults[0].text.contains("secret@"), "{faults:?}");
+    }
 }
 
 /// Every fault of an object store's section, and none of a good one.

@@ -35,6 +35,13 @@ pub(super) struct Last {
     link: [u8; 32],
 }
 
+impl Last {
+    /// The stream, and how many of its blocks there are.
+    pub(super) fn position(&self) -> (Uuid, u64) {
+        (self.stream, self.blocks)
+    }
+}
+
 impl fmt::Display for Last {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
