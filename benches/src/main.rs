@@ -114,6 +114,7 @@ fn run(args: &Args) -> Result<()> {
             vault: args.vault,
             keycloak: args.keycloak,
         },
+        ..Options::default()
     }))?;
     let alice = runtime.block_on(stack.login("alice", &folder.path().join("alice")))?;
     let doorward = Target {

@@ -70,6 +70,7 @@ async fn whoever_leaves_or_is_disabled_loses_the_open_session() -> Result<()> {
             keycloak: true,
             ..Real::default()
         },
+        ..Options::default()
     })
     .await?;
 

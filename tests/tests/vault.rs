@@ -39,6 +39,7 @@ async fn stack(name: &str, real: Real) -> Result<Stack> {
         program: Some(PLACE.program.into()),
         login: Some("bob".to_owned()),
         real,
+        ..Options::default()
     };
     Ok(Stack::start(options).await?)
 }

@@ -26,6 +26,8 @@ pub(crate) struct Start<'a> {
     /// What the program is called in messages, where that differs.
     pub called: &'static str,
     pub args: Vec<OsString>,
+    /// Variables beside the few that every program is given.
+    pub environment: &'a [(String, String)],
     /// Held for as long as the program runs.
     pub lock: PathBuf,
     /// Its output is appended here.
@@ -104,6 +106,7 @@ impl Process {
             name,
             called,
             args,
+            environment,
             lock,
             log,
         } = start;
@@ -122,6 +125,7 @@ impl Process {
             .args(args)
             .env_clear()
             .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(file)
             .stderr(second)

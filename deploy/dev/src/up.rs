@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Where the stack lives [default: target/dev]
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// A variable of the agent, as a pod's secrets are; may be given several times
+    #[arg(long = "agent-env", value_name = "NAME=VALUE", value_parser = variable)]
+    agent_env: Vec<(String, String)>,
     #[command(flatten)]
     real: RealArgs,
 }
@@ -35,6 +38,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         program: None,
         login: Some(args.login.clone()),
         real: args.real.into(),
+        agent_env: args.agent_env,
+        ..Options::default()
     };
     let mut stack = tokio::select! {
         started = Box::pin(Stack::start(options)) => started?,
@@ -129,6 +134,14 @@ fn person(name: &str) -> Result<String, String> {
     }
     let names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
     Err(format!("the issuer knows {}", names.join(", ")))
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    if name.is_empty() || value.contains('\0') {
+        return Err("no variable can have that name or value".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The signals that end a stack: Ctrl-C, SIGTERM, a closed terminal.

@@ -48,6 +48,7 @@ impl Server {
             name: "part",
             called: launch.name,
             args,
+            environment: &[],
             lock: file("lock"),
             log: file("log"),
         })?;

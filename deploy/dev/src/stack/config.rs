@@ -73,8 +73,13 @@ pub(super) fn write_gateway(
         policy: Policy { file: "policy.toml" },
         workspace: workspaces.collect(),
     };
-    write_private(&layout.file("policy.toml"), include_bytes!("policy.toml"))?;
     write(layout, GATEWAY_FILE, &file)
+}
+
+/// The stack's own policy, or another.
+pub(super) fn write_policy(layout: &Layout, policy: Option<&str>) -> Result<(), Error> {
+    let text = policy.unwrap_or(include_str!("policy.toml"));
+    write_private(&layout.file("policy.toml"), text.as_bytes())
 }
 
 /// `gateway` is where the gateway will listen: on one machine the agent cannot tell its ports by their address.

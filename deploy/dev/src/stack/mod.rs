@@ -37,7 +37,7 @@ use reserved::Reserved;
 pub const WORKSPACES: [&str; 2] = ["devenv-0", "devenv-1"];
 
 /// How a stack begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The stack's folder; made if missing, reused if not.
     pub dir: PathBuf,
@@ -47,6 +47,12 @@ pub struct Options {
     pub login: Option<String>,
     /// The real servers that it runs on.
     pub real: Real,
+    /// Who may do what, in place of the stack's own `policy.toml`.
+    pub policy: Option<String>,
+    /// Variables of the agent, as a pod has them; programs get no other but a few harmless ones.
+    pub agent_env: Vec<(String, String)>,
+    /// Variables of the gateway.
+    pub gateway_env: Vec<(String, String)>,
 }
 
 /// A running stack.
@@ -56,6 +62,9 @@ pub struct Stack {
     program: PathBuf,
     account: String,
     real: Real,
+    policy: Option<String>,
+    agent_env: Vec<(String, String)>,
+    gateway_env: Vec<(String, String)>,
     vault: Option<Vault>,
     keycloak: Option<(Keycloak, Realm)>,
     issuer: Program,
@@ -114,6 +123,9 @@ impl Stack {
             program,
             account,
             real: options.real,
+            policy: options.policy,
+            agent_env: options.agent_env,
+            gateway_env: options.gateway_env,
             vault: None,
             keycloak: None,
             issuer: Program::default(),
@@ -377,7 +389,8 @@ impl Stack {
             authority,
             &self.account,
             &self.agents,
-        )
+        )?;
+        config::write_policy(&self.layout, self.policy.as_deref())
     }
 
     async fn start_gateway(&mut self) -> Result<(), Error> {
@@ -410,11 +423,17 @@ impl Stack {
         remove(&announcement)?;
         let mut args: Vec<OsString> = args.iter().map(OsString::from).collect();
         args.extend(["--announce".into(), announcement.clone().into()]);
+        let environment = match name {
+            AGENT => &self.agent_env[..],
+            GATEWAY => &self.gateway_env,
+            _ => &[],
+        };
         let process = Process::start(Start {
             program: &self.program,
             name,
             called: name,
             args,
+            environment,
             lock: self.layout.lock(name),
             log: self.layout.log(name),
         })?;

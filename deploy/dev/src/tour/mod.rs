@@ -53,6 +53,7 @@ async fn tour(report: &Report, folder: &Path, real: Real) -> Result<()> {
         program: None,
         login: None,
         real,
+        ..Options::default()
     };
     let start = async { Ok(Stack::start(options).await?) };
     let what = match real {
