@@ -12,6 +12,7 @@ pub mod front;
 pub mod impostor;
 pub mod journal;
 pub mod parts;
+pub mod random;
 pub mod raw;
 pub mod reviewer;
 pub mod second;
@@ -19,7 +20,9 @@ pub mod side;
 pub mod signing;
 pub mod sshd;
 pub mod store;
+pub mod stored;
 pub mod stranger;
+pub mod tmpfs;
 pub mod windows;
 
 use std::path::{Path, PathBuf};
@@ -67,12 +70,25 @@ impl Shared {
     /// # Panics
     /// When the stand does not come up: no test of the file can run then.
     #[must_use]
-    #[expect(clippy::panic, reason = "a test file without its stand has nothing to say")]
     pub fn start_on(program: &str, target_tmp: &str, name: &str, real: Real) -> Self {
+        let options = Options {
+            real,
+            ..Options::default()
+        };
+        Self::start_with(program, target_tmp, name, options)
+    }
+
+    /// The same with options; folder, program and person are the stand's own.
+    ///
+    /// # Panics
+    /// When the stand does not come up: no test of the file can run then.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test file without its stand has nothing to say")]
+    pub fn start_with(program: &str, target_tmp: &str, name: &str, options: Options) -> Self {
         let started = tokio::runtime::Runtime::new()
             .map_err(anyhow::Error::from)
             .and_then(|runtime| {
-                let stand = runtime.block_on(Stand::start_on(program, target_tmp, name, real))?;
+                let stand = runtime.block_on(Stand::start_with(program, target_tmp, name, options))?;
                 Ok(Self { runtime, stand })
             });
         started.unwrap_or_else(|error| panic!("the stand did not come up: {error:#}"))
@@ -121,6 +137,18 @@ impl Stand {
     /// # Errors
     /// When a program does not come up; its log is in the error.
     pub async fn start_on(program: &str, target_tmp: &str, name: &str, real: Real) -> Result<Self> {
+        let options = Options {
+            real,
+            ..Options::default()
+        };
+        Self::start_with(program, target_tmp, name, options).await
+    }
+
+    /// The same with options; folder, program and person are the stand's own.
+    ///
+    /// # Errors
+    /// When a program does not come up; its log is in the error.
+    pub async fn start_with(program: &str, target_tmp: &str, name: &str, options: Options) -> Result<Self> {
         let folder = Path::new(target_tmp).join(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot clear {}", folder.display()))?;
@@ -130,7 +158,7 @@ impl Stand {
             dir: folder.join("stack"),
             program: Some(PathBuf::from(program)),
             login: Some("bob".to_owned()),
-            real,
+            ..options
         })
         .await?;
         Ok(Self { stack, folder })

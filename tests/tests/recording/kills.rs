@@ -1,0 +1,234 @@
+//! kill -9 of the agent, of the gateway, and of both, at random places of what a person is shown.
+//!
+//! What the client received is the beginning of what is recorded. For both programs at once that holds where nothing is shown
+//! before it is durable (`unacked = 0`); otherwise up to `unacked` bytes are in no memory but theirs.
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use doorward_dev::stack::Options;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tests::journal::recorded;
+use tests::random::Random;
+use tests::stored::session;
+use tests::{PATIENCE, Stand, until};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStdout};
+use tokio::time::timeout;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Agent,
+    Gateway,
+    Both,
+}
+
+/// In one workspace as usual, in the other nothing is shown that is not stored.
+const POLICY: &str = r#"
+[[role]]
+name = "usual"
+groups = ["developers"]
+workspaces = ["devenv-0"]
+allow = ["shell", "exec", "pty"]
+recordings = "own"
+
+[[role]]
+name = "durable"
+groups = ["developers"]
+workspaces = ["devenv-1"]
+allow = ["shell", "exec", "pty"]
+recordings = "own"
+recording = { unacked = 0 }
+"#;
+
+/// Kills of each kind: a few, or as many in all as `DOORWARD_KILLS` says.
+fn series() -> Vec<Victim> {
+    let asked = std::env::var("DOORWARD_KILLS")
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok());
+    let each = match asked {
+        Some(all) => [all * 2 / 5, all * 2 / 5, all - 2 * (all * 2 / 5)],
+        None => [4, 4, 2],
+    };
+    [Victim::Agent, Victim::Gateway, Victim::Both]
+        .into_iter()
+        .zip(each)
+        .flat_map(|(victim, count)| std::iter::repeat_n(victim, count))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_client_received_is_recorded_whoever_is_killed() -> Result<()> {
+    let options = Options {
+        policy: Some(POLICY.to_owned()),
+        ..Options::default()
+    };
+    let mut stand = Stand::start_with(crate::PROGRAM, crate::TMP, "recording-kills", options).await?;
+    let mut random = Random::seeded("kills");
+    let begun = Instant::now();
+    let series = series();
+    for (number, victim) in series.iter().enumerate() {
+        let told = round(&mut stand, &mut random, *victim).await;
+        told.with_context(|| {
+            format!(
+                "kill {number} ({victim:?}); agent:\n{}gateway:\n{}",
+                stand.stack.log_tail("agent"),
+                stand.stack.log_tail("gateway")
+            )
+        })?;
+    }
+    eprintln!("{} kills in {:.0} s", series.len(), begun.elapsed().as_secs_f64());
+    stand.stack.stop().await;
+    Ok(())
+}
+
+async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result<()> {
+    let host = match victim {
+        Victim::Both => "devenv-1",
+        _ if random.below(4) == 0 => "devenv-1",
+        _ => "devenv-0",
+    };
+    let before = stand.before().await?;
+    let terminal = random.coin();
+    let mut lead = Shown::open(stand, random, host, terminal)?;
+    let other = Shown::open(stand, random, host, !terminal)?;
+    // Up to a quarter of a megabyte where each piece waits for the disk, up to two otherwise.
+    let at = random.magnitude(if host == "devenv-1" { 17 } else { 20 });
+    lead.read(at).await?;
+    let mut pids = match victim {
+        Victim::Agent => vec![stand.stack.agent_pid()],
+        Victim::Gateway => vec![stand.stack.gateway_pid()],
+        Victim::Both => vec![stand.stack.agent_pid(), stand.stack.gateway_pid()],
+    };
+    if random.coin() {
+        pids.reverse();
+    }
+    for pid in pids {
+        kill(
+            Pid::from_raw(i32::try_from(pid.context("not running")?)?),
+            Signal::SIGKILL,
+        )?;
+    }
+    let shown = [lead.rest().await?, other.rest().await?];
+    if victim != Victim::Gateway {
+        stand.stack.kill_agent().await;
+    }
+    if victim != Victim::Agent {
+        stand.stack.kill_gateway().await;
+    }
+    // Before the gateway, which waits for its links.
+    if victim != Victim::Gateway {
+        stand.stack.restart_agent().await?;
+    }
+    if victim != Victim::Agent {
+        stand.stack.restart_gateway().await?;
+    }
+    let entries = stand.ended_since(&before, 1).await?;
+    let mut found = [false; 2];
+    for entry in &entries {
+        let record = record(stand, entry).await?;
+        for (found, shown) in found.iter_mut().zip(&shown) {
+            *found |= record.starts_with(&shown.bytes) && shown.is_of(&record);
+        }
+    }
+    for (found, shown) in found.iter().zip(&shown) {
+        ensure!(
+            *found || shown.bytes.is_empty(),
+            "{victim:?} in {host} after {at} bytes: of the {} bytes that were shown from {} on, the records {entries:?} lack some",
+            shown.bytes.len(),
+            shown.first
+        );
+    }
+    until("the workspace can be entered again", async || {
+        let outcome = stand.run(&[], host, "echo again", b"").await?;
+        Ok((outcome.stdout == b"again\n").then_some(()))
+    })
+    .await
+}
+
+/// What is recorded of a session, which is whole in itself.
+async fn record(stand: &Stand, entry: &Value) -> Result<Vec<u8>> {
+    let id = session(entry)?;
+    let verdict = stand.verdict(id).await?;
+    ensure!(entry["outcome"] == verdict.as_str(), "{entry} against {verdict}");
+    // A session that was killed before its first channel has nothing to be replayed.
+    let events = recorded(&stand.stored(id)?)?;
+    let opened = events
+        .iter()
+        .any(|event| matches!(event, doorward_audit::Event::ChannelOpened(_)));
+    if opened {
+        stand.replayed(id).await
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// A session that shows numbers, one a line, from a random one on.
+struct Shown {
+    first: usize,
+    ssh: Child,
+    stdout: ChildStdout,
+    bytes: Vec<u8>,
+}
+
+impl Shown {
+    fn open(stand: &Stand, random: &mut Random, host: &str, terminal: bool) -> Result<Self> {
+        let first = 10_000_000 + random.below(50_000_000);
+        // In blocks, or a line at a time.
+        let numbers = match random.coin() {
+            true => format!("seq {first} 99999999"),
+            false => format!("i={first}; while :; do echo $i; i=$((i+1)); done"),
+        };
+        let mut ssh = stand.ssh(if terminal { &["-tt"] } else { &[] }, host);
+        if terminal {
+            ssh.arg(format!("stty -opost; {numbers}"));
+        } else {
+            ssh.arg(numbers);
+        }
+        let mut ssh = ssh.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let stdout = ssh.stdout.take().context("no stdout")?;
+        Ok(Self {
+            first,
+            ssh,
+            stdout,
+            bytes: Vec::new(),
+        })
+    }
+
+    /// Reads exactly so many bytes.
+    async fn read(&mut self, count: usize) -> Result<()> {
+        self.bytes.resize(count, 0);
+        timeout(PATIENCE, self.stdout.read_exact(&mut self.bytes))
+            .await
+            .context("nothing more is shown")??;
+        Ok(())
+    }
+
+    /// All that the client still printed before it ended.
+    async fn rest(mut self) -> Result<Self> {
+        let ended = async {
+            self.stdout.read_to_end(&mut self.bytes).await?;
+            anyhow::Ok(self.ssh.wait().await?)
+        };
+        let status = timeout(PATIENCE, ended)
+            .await
+            .context("ssh outlives what it talked to")??;
+        if status.code() != Some(255) {
+            bail!("ssh ended with {status}");
+        }
+        ensure!(self.is_of(&self.bytes), "something else was shown than is printed");
+        Ok(self)
+    }
+
+    /// Whether these bytes are the beginning of what this session prints.
+    fn is_of(&self, bytes: &[u8]) -> bool {
+        // Each number has eight digits.
+        bytes
+            .chunks(9)
+            .zip(self.first..)
+            .all(|(line, number)| format!("{number}\n").as_bytes().starts_with(line))
+    }
+}
