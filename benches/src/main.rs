@@ -4,12 +4,14 @@
 //! ratio. The table goes to stdout, JSON to `target/benches.json`.
 
 mod connect;
+mod day;
 mod echo;
 mod files;
 mod logins;
 mod memory;
 mod mounted;
 mod proc;
+mod recording;
 mod report;
 mod sshd;
 mod stuck;
@@ -39,7 +41,7 @@ struct Args {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "memory,stuck,transfer,files,trees,mounted,connect,parallel,logins,echo,verify,size"
+        default_value = "memory,stuck,transfer,files,trees,mounted,connect,parallel,logins,echo,recording,verify,size"
     )]
     only: Vec<String>,
     /// Rounds of each transfer.
@@ -185,6 +187,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("parallel", logins::per_second),
     ("logins", logins_at_once),
     ("echo", echoes),
+    ("recording", recording::measure),
     ("verify", verifies),
     ("size", sizes),
 ];

@@ -1,0 +1,236 @@
+//! What recording costs: throughput, keystrokes while nothing is shown that is not durable, bytes in the store, and memory of
+//! the agent while there is no store.
+//!
+//! Recording cannot be switched off. What stands for "off" is the digest alone (`bulk-limit = 0`), where output is hashed and
+//! counted; the record of what is not bulk is still written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use doorward_dev::stack::{Options, Stack};
+use tokio::runtime::Runtime;
+
+use crate::report::{Goal, Row, quantile};
+use crate::target::Target;
+use crate::transfer::{Payload, Way};
+use crate::{Bench, day, echo, proc};
+
+/// Everything is recorded, and nothing but digests.
+const HOW_MUCH: &str = r#"
+[[role]]
+name = "everything"
+groups = ["developers"]
+workspaces = ["devenv-0"]
+allow = ["shell", "exec", "pty"]
+recordings = "own"
+recording = { bulk-limit = "64GiB" }
+
+[[role]]
+name = "digest"
+groups = ["developers"]
+workspaces = ["devenv-1"]
+allow = ["shell", "exec", "pty"]
+recordings = "own"
+recording = { bulk-limit = 0 }
+"#;
+/// Nothing is shown before it is durable, and all is shown whatever is durable.
+const HOW_STRICT: &str = r#"
+[[role]]
+name = "durable"
+groups = ["developers"]
+workspaces = ["devenv-0"]
+allow = ["shell", "exec", "pty"]
+recordings = "own"
+recording = { unacked = 0, bulk-limit = "64GiB" }
+
+[[role]]
+name = "best-effort"
+groups = ["developers"]
+workspaces = ["devenv-1"]
+allow = ["shell", "exec", "pty"]
+recordings = "own"
+recording = { mode = "best-effort", unacked = "1MiB" }
+"#;
+
+/// All of it, on stacks of its own beside the usual one.
+///
+/// # Errors
+/// When a stack does not come up or ssh fails.
+pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    let runtime = Runtime::new()?;
+    let much = Side::start(&runtime, bench, "how-much", HOW_MUCH)?;
+    let strict = Side::start(&runtime, bench, "how-strict", HOW_STRICT)?;
+    let mut rows = throughput(bench, &much, &strict)?;
+    rows.extend(echoes(&much, &strict)?);
+    rows.push(stored(bench, &much)?);
+    rows.extend(away(&strict)?);
+    runtime.block_on(async {
+        much.stack.stop().await;
+        strict.stack.stop().await;
+    });
+    Ok(rows)
+}
+
+/// A stack with a policy of its own.
+struct Side {
+    stack: Stack,
+    targets: [Target; 2],
+}
+
+impl Side {
+    fn start(runtime: &Runtime, bench: &Bench<'_>, name: &'static str, policy: &str) -> Result<Self> {
+        let stack = runtime.block_on(Stack::start(Options {
+            dir: bench.folder.join(name),
+            login: Some("bob".to_owned()),
+            policy: Some(policy.to_owned()),
+            ..Options::default()
+        }))?;
+        let targets = ["devenv-0", "devenv-1"].map(|host| Target {
+            name,
+            config: stack.ssh_config(),
+            host,
+            daemons: [stack.gateway_pid(), stack.agent_pid()].into_iter().flatten().collect(),
+        });
+        Ok(Self { stack, targets })
+    }
+}
+
+fn throughput(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>> {
+    // A gibibyte that is recorded whole is as much in the store.
+    let payload = Payload::make(bench.folder, bench.args.size.min(256) << 20)?;
+    let ways = [
+        ("digest alone", &much.targets[1]),
+        ("as usual", &bench.doorward),
+        ("all of it", &much.targets[0]),
+        ("all of it, unacked = 0", &strict.targets[0]),
+    ];
+    let mut rates: [Vec<f64>; 4] = Default::default();
+    for _ in 0..bench.args.rounds {
+        for (rates, (_, target)) in rates.iter_mut().zip(ways) {
+            rates.push(payload.run(target, Way::Down, &[])?.rate);
+        }
+    }
+    let median = |index: usize| quantile(&rates[index], 0.5).unwrap_or(0.0);
+    let mut rows = Vec::new();
+    for (index, (name, _)) in ways.into_iter().enumerate() {
+        rows.push(Row::new(
+            format!("download, recorded: {name}"),
+            "MB/s",
+            &[],
+            &rates[index],
+            None,
+        ));
+        if index > 0 && median(0) > 0.0 {
+            let goal = (index < 3).then_some(Goal::AtLeast(0.9));
+            let share = [median(index) / median(0)];
+            rows.push(Row::new(
+                format!("download, recorded: {name}, over digest alone"),
+                "",
+                &[],
+                &share,
+                goal,
+            ));
+        }
+    }
+    Ok(rows)
+}
+
+fn echoes(much: &Side, strict: &Side) -> Result<Vec<Row>> {
+    let mut usual = echo::Echo::open(&much.targets[0], &[])?;
+    let mut durable = echo::Echo::open(&strict.targets[0], &[])?;
+    usual.run(100)?;
+    durable.run(100)?;
+    let mut medians: [Vec<f64>; 2] = Default::default();
+    for _ in 0..5 {
+        medians[0].extend(quantile(&usual.run(300)?, 0.5));
+        medians[1].extend(quantile(&durable.run(300)?, 0.5));
+    }
+    let [usual, durable] = medians.each_ref().map(|all| quantile(all, 0.5).unwrap_or(0.0));
+    let share: Vec<f64> = (usual > 0.0).then_some(durable / usual).into_iter().collect();
+    Ok(vec![
+        Row::new("echo, p50, as usual", "ms", &[], &medians[0], None),
+        Row::new("echo, p50, unacked = 0", "ms", &[], &medians[1], None),
+        Row::new(
+            "echo, p50, unacked = 0 over as usual",
+            "",
+            &[],
+            &share,
+            Some(Goal::AtMost(3.0)),
+        ),
+    ])
+}
+
+/// The files of a day-like session against what its terminal printed.
+fn stored(bench: &Bench<'_>, much: &Side) -> Result<Row> {
+    let records = much.stack.records_dir();
+    let before = sessions(&records)?;
+    let printed = day::type_through(&much.targets[0], &bench.folder.join("day"))?;
+    let session = sessions(&records)?
+        .into_iter()
+        .find(|session| !before.contains(session));
+    let session = session.context("the session is not in the store")?;
+    // Closed once the last receipt is there, which the gateway writes within seconds.
+    while !fs::read_to_string(session.join("session.json"))?.contains("\"ended\"") {
+        std::thread::yield_now();
+    }
+    let mut bytes = 0;
+    for file in fs::read_dir(&session)? {
+        bytes += file?.metadata()?.len();
+    }
+    let share = 100.0 * bytes as f64 / printed as f64;
+    let name = format!("a day's terminal of {:.1} MB: stored", printed as f64 / 1e6);
+    Ok(Row::new(name, "%", &[], &[share], Some(Goal::AtMost(15.0))))
+}
+
+fn sessions(records: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for day in fs::read_dir(records)? {
+        let day = day?.path();
+        if day.is_dir() {
+            for session in fs::read_dir(day)? {
+                all.push(session?.path());
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The agent's memory while best-effort sessions go on without a store: it stays where it was once the bound is reached.
+fn away(strict: &Side) -> Result<Vec<Row>> {
+    let agent: Vec<u32> = strict.stack.agent_pid().into_iter().collect();
+    let mib = || proc::pss(&agent) as f64 / f64::from(1 << 20);
+    let mut open = Vec::new();
+    for _ in 0..SESSIONS {
+        open.push(day::Terminal::open(&strict.targets[1])?);
+    }
+    let mut rows = vec![Row::new(
+        format!("agent, {SESSIONS} sessions, store there"),
+        "MiB PSS",
+        &[],
+        &[mib()],
+        None,
+    )];
+    let records = strict.stack.records_dir();
+    let aside = records.with_extension("aside");
+    fs::rename(&records, &aside)?;
+    fs::write(&records, "in the way")?;
+    for printed in [20, 60] {
+        for terminal in &mut open {
+            let wanted = if printed == 20 { 20 } else { 40 };
+            terminal.command(&format!(
+                "head -c {} /dev/urandom | od -v -A n -t x1 | head -c {}",
+                wanted << 20,
+                wanted << 20
+            ))?;
+        }
+        let name = format!("agent, {SESSIONS} sessions, store away, {printed} MiB shown in each");
+        rows.push(Row::new(name, "MiB PSS", &[], &[mib()], None));
+    }
+    drop(open);
+    fs::remove_file(&records)?;
+    fs::rename(&aside, &records)?;
+    Ok(rows)
+}
+
+const SESSIONS: usize = 20;
