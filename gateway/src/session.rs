@@ -221,7 +221,13 @@ async fn connect(
         Ok(begun) => begun.map_err(|failure| Refusal::unavailable(Dependency::RecordStore, failure.to_string())),
         Err(_) => Err(late(Dependency::RecordStore, BEGIN_WITHIN)),
     };
-    let recording = match grant.terms().recording.mode {
+    let terms = &grant.terms().recording;
+    if terms.unacked == 0
+        && let Ok(begun) = &begun
+    {
+        begun.await_each();
+    }
+    let recording = match terms.mode {
         RecordingMode::Strict => Keeping::strict(begun?),
         RecordingMode::BestEffort => Keeping::best_effort(gateway.store.clone(), start, begun.ok()),
     };

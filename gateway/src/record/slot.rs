@@ -38,6 +38,8 @@ pub(super) struct Inbox {
     queued: bool,
     /// Whether no more may be put in.
     ended: bool,
+    /// Whether somebody waits for every byte.
+    awaited: bool,
 }
 
 impl Inbox {
@@ -46,7 +48,7 @@ impl Inbox {
     }
 
     fn is_urgent(&self) -> bool {
-        self.waiting >= URGENT || self.closing.is_some()
+        self.waiting >= URGENT || self.closing.is_some() || self.awaited && self.waiting > 0
     }
 }
 
@@ -163,6 +165,11 @@ impl Recording {
     /// From the next bytes on, heads must be signed by this key.
     pub fn expect_key(&self, key: PublicKey) {
         self.slot.inbox.with(|inbox| inbox.key = Some(key));
+    }
+
+    /// Nothing is shown before it is durable: its rounds do not wait for the interval.
+    pub fn await_each(&self) {
+        self.slot.inbox.with(|inbox| inbox.awaited = true);
     }
 
     /// Hands in the bytes that stand at `offset` of the stream. Never waits.

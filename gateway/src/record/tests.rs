@@ -1,3 +1,4 @@
+mod awaited;
 mod counts;
 mod disk;
 
