@@ -172,6 +172,23 @@ fn good(t: &mut Table) {
             ]);
         },
     );
+    for (name, says, recording) in [
+        (
+            "best-effort",
+            "a recording that gives way",
+            "input=no,bulk=16777216,mode=best-effort,unacked=65536,stall=5",
+        ),
+        (
+            "durable",
+            "nothing is shown that is not stored",
+            "input=yes,bulk=0,unacked=0",
+        ),
+        ("stall", "a bound in time alone", "input=no,bulk=1,stall=3600"),
+    ] {
+        t.add(&format!("good-recording-{name}"), says, "accepted", |d| {
+            d.extensions = with(&[("recording@doorward", recording)])
+        });
+    }
     t.add("good-nothing", "no capability at all", "accepted", |d| {
         d.extensions = options(&[GOOD[1], GOOD[3], GOOD[4], GOOD[6]]);
     });
@@ -502,6 +519,26 @@ fn meaning(t: &mut Table) {
             "recording",
             "an unknown way of recording",
             ("recording@doorward", "none"),
+        ),
+        (
+            "recording-order",
+            "bounds of the recording in another order",
+            ("recording@doorward", "input=no,bulk=1,stall=5,unacked=1"),
+        ),
+        (
+            "recording-usual",
+            "the usual bound, which is not said",
+            ("recording@doorward", "input=no,bulk=1,unacked=4194304"),
+        ),
+        (
+            "recording-contradiction",
+            "nothing may wait, and the recording gives way",
+            ("recording@doorward", "input=no,bulk=1,mode=best-effort,unacked=0"),
+        ),
+        (
+            "recording-stall",
+            "an acknowledgement that may take longer than an hour",
+            ("recording@doorward", "input=no,bulk=1,stall=3601"),
         ),
         (
             "longest",
