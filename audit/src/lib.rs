@@ -47,5 +47,7 @@ pub use reconcile::{Agreement, Reconciliation, coverage_in};
 pub use recorder::Recorder;
 pub use session::*;
 pub use tail::Tail;
-pub use tombstone::{MAX_TOMBSTONE, TOMBSTONE_NAME, TOMBSTONE_NAMESPACE, Tombstone, TombstoneStatement};
+pub use tombstone::{
+    MAX_TOMBSTONE, TOMBSTONE_NAME, TOMBSTONE_NAMESPACE, Tombstone, TombstoneError, TombstoneStatement,
+};
 pub use verify::{Anchor, Finding, JudgeAgent, JudgeGateway, Options, Report, Trust, Verdict, verify, verify_with};

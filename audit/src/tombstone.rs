@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use ssh_key::{LineEnding, PublicKey, SshSig};
 use uuid::Uuid;
 
-use crate::fault::Error;
+use crate::{fault::Error, verify::JudgeGateway};
 
 /// The SSHSIG namespace of tombstones.
 pub const TOMBSTONE_NAMESPACE: &str = "doorward-tombstone@doorward";
@@ -55,6 +55,23 @@ pub struct Tombstone {
     signature: SshSig,
 }
 
+/// Why a tombstone is worth nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TombstoneError {
+    /// It cannot be read.
+    #[error("it is no tombstone: {0}")]
+    Malformed(String),
+    /// Its certificate is not one of a trusted gateway.
+    #[error("its certificate is not to be trusted: {0}")]
+    Untrusted(String),
+    /// The signature is not by the certificate's key.
+    #[error("its signature does not fit")]
+    BadSignature,
+    /// It is about this one.
+    #[error("it is the tombstone of {0}")]
+    OtherSession(Uuid),
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -92,6 +109,30 @@ impl Tombstone {
     pub fn verify(&self, key: &PublicKey) -> bool {
         key.verify(TOMBSTONE_NAMESPACE, self.text.as_bytes(), &self.signature)
             .is_ok()
+    }
+
+    /// Reads what stands in place of this session, and judges it: by a gateway whose certificate was good at that time. The key
+    /// that signed it.
+    ///
+    /// # Errors
+    /// [`TombstoneError`] says what is wrong with it.
+    pub fn judge(
+        text: &[u8],
+        session: Uuid,
+        gateway: &JudgeGateway,
+    ) -> Result<(TombstoneStatement, PublicKey), TombstoneError> {
+        let malformed = |why: String| TombstoneError::Malformed(why);
+        let text = std::str::from_utf8(text).map_err(|_| malformed("not UTF-8".to_owned()))?;
+        let tombstone = Self::parse(text).map_err(|error| malformed(error.to_string()))?;
+        let said = &tombstone.statement;
+        let key = gateway(&said.gateway_certificate, said.at).map_err(TombstoneError::Untrusted)?;
+        if !tombstone.verify(&key) {
+            return Err(TombstoneError::BadSignature);
+        }
+        if said.session != session {
+            return Err(TombstoneError::OtherSession(said.session));
+        }
+        Ok((tombstone.statement, key))
     }
 
     /// The text of the file, with its line feed.
@@ -180,6 +221,31 @@ mod tests {
             tombstone("doorward-receipt@doorward").is_err(),
             "another use of the key"
         );
+    }
+
+    #[test]
+    fn it_is_judged_by_certificate_signature_and_session() {
+        let text = tombstone(TOMBSTONE_NAMESPACE).unwrap().to_text().unwrap();
+        let by = |seed: u8| -> JudgeGateway { Box::new(move |_, _| Ok(key(seed).public_key().clone())) };
+        let judge = |text: &str, session, gateway: &JudgeGateway| {
+            Tombstone::judge(text.as_bytes(), session, gateway).map(|(said, _)| said.offset)
+        };
+        assert_eq!(judge(&text, Uuid::nil(), &by(1)), Ok(4711));
+        assert_eq!(judge(&text, Uuid::nil(), &by(2)), Err(TombstoneError::BadSignature));
+        let other = Uuid::from_u128(1);
+        assert_eq!(
+            judge(&text, other, &by(1)),
+            Err(TombstoneError::OtherSession(Uuid::nil()))
+        );
+        let nobody: JudgeGateway = Box::new(|_, _| Err("who".to_owned()));
+        assert_eq!(
+            judge(&text, Uuid::nil(), &nobody),
+            Err(TombstoneError::Untrusted("who".to_owned()))
+        );
+        assert!(matches!(
+            judge("x", Uuid::nil(), &by(1)),
+            Err(TombstoneError::Malformed(_))
+        ));
     }
 
     #[test]

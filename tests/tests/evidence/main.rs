@@ -226,6 +226,95 @@ fn every_edit_of_a_store_is_named() -> Result<()> {
     })
 }
 
+/// A recording whose time is over is deleted by the gateway; what it leaves in its place is judged like a recording.
+#[test]
+fn a_deleted_recording_is_judged_by_its_tombstone() -> Result<()> {
+    let _alone = tests::alone();
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let stand = stand("evidence-deleted").await?;
+        let auditor = auditor(&stand).await?;
+        let kept = session(&stand, &auditor, "echo kept").await?;
+        let policy = stand.folder().join("stack/policy.toml");
+        let roles = fs::read_to_string(&policy)?;
+        let short = roles.replace("[role.recording]", "[role.recording]\nkeep = \"1s\"");
+        ensure!(short != roles, "no role to change");
+        fs::write(&policy, short)?;
+        let records = stand.stack.records_dir();
+        let stone = tests::until("a recording is deleted", async || {
+            stand.run(&[], "devenv-1", "echo gone", b"").await?;
+            for day in fs::read_dir(&records)? {
+                for folder in fs::read_dir(day?.path())? {
+                    let path = folder?.path();
+                    if path.join("tombstone.json").is_file() && !path.join("session.json").exists() {
+                        return Ok(Some(path.join("tombstone.json")));
+                    }
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+        let id = stone.parent().and_then(Path::file_name).context("no folder")?;
+        let id = id.to_string_lossy().into_owned();
+        tests::until("every other one that is due is deleted", async || {
+            let left = stand.sessions().await?;
+            let waits = left
+                .iter()
+                .any(|entry| entry["ended"].is_null() || !entry["keep-until"].is_null());
+            Ok((!waits).then_some(()))
+        })
+        .await?;
+        let good = format!("{id}: ok: deleted on ");
+        tests::until("the tombstones are in the log", async || {
+            let found = verify(&auditor, &["--all"]).await?;
+            let said = text(&found);
+            Ok((found.code == Some(0) && said.contains(&good) && said.contains(&kept)).then_some(()))
+        })
+        .await?;
+        named(&stand, &auditor, "nothing", 0, &[&id, "tombstone good and in the log"]).await?;
+        let one = verify(&auditor, &[&id]).await?;
+        ensure!(one.code == Some(0) && text(&one).contains(&good), "{}", text(&one));
+        let alone = verify(&auditor, &[&records.to_string_lossy()]).await?;
+        ensure!(
+            alone.code == Some(0) && text(&alone).contains("was not read"),
+            "{}",
+            text(&alone)
+        );
+
+        let whole = fs::read_to_string(&stone)?;
+        fs::write(&stone, whole.replacen("\\\"expired\\\"", "\\\"pleased\\\"", 1))?;
+        named(
+            &stand,
+            &auditor,
+            "another reason",
+            BAD,
+            &[&id, "its signature does not fit"],
+        )
+        .await?;
+        let other = fs::read_dir(&records)?
+            .flat_map(|day| fs::read_dir(day.map(|day| day.path()).unwrap_or_default()))
+            .flatten()
+            .filter_map(|folder| Some(folder.ok()?.path().join("tombstone.json")))
+            .find(|path| path.is_file() && *path != stone);
+        if let Some(other) = other {
+            fs::copy(&other, &stone)?;
+            named(&stand, &auditor, "another one's", BAD, &[&id, "it is the tombstone of"]).await?;
+        }
+        fs::remove_file(&stone)?;
+        named(&stand, &auditor, "none", MISSING, &[&id, "tombstone.json is not there"]).await?;
+        fs::write(&stone, &whole)?;
+        named(
+            &stand,
+            &auditor,
+            "as it was",
+            0,
+            &[&id, "tombstone good and in the log"],
+        )
+        .await?;
+        stand.stack.stop().await;
+        Ok(())
+    })
+}
+
 #[test]
 fn a_bundle_is_checked_by_its_own_page() -> Result<()> {
     let _alone = tests::alone();

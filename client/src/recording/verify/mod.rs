@@ -8,6 +8,7 @@ mod memory;
 mod offline;
 mod online;
 mod shown;
+mod stone;
 
 use std::ffi::OsStr;
 use std::path::Path;

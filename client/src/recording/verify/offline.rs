@@ -6,16 +6,17 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use doorward_audit::log::{
-    CHECKPOINTS_NAME, Checkpoint, Fate, Frontier, Known, LEAVES_NAME, Leaf, Ledger, MAX_LEAF, TreeHead,
+    CHECKPOINTS_NAME, Checkpoint, Fate, Frontier, LEAVES_NAME, Leaf, Ledger, MAX_LEAF, TreeHead,
 };
 use doorward_audit::receipt::RECEIPTS_NAME;
-use doorward_audit::{Trust, verify_with};
+use doorward_audit::{MAX_TOMBSTONE, TOMBSTONE_NAME, Tombstone, Trust, verify_with};
 use uuid::Uuid;
 
 use super::class::Class;
 use super::found::{Item, What};
 use super::memory::Memory;
-use super::online::{deleted, missing, options};
+use super::online::options;
+use super::stone::{Logs, judge};
 use crate::error::Error;
 use crate::say;
 
@@ -26,6 +27,8 @@ const DEEPEST: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Found {
     recordings: Vec<PathBuf>,
+    /// Folders of recordings that were deleted.
+    tombstones: Vec<PathBuf>,
     logs: Vec<PathBuf>,
     /// Whether a folder with many recordings was among them, so that one that is not there is missing.
     store: bool,
@@ -34,9 +37,10 @@ pub(super) struct Found {
 impl Found {
     /// Looks into a folder.
     pub(super) fn add(&mut self, folder: &Path) -> Result<(), Error> {
-        let before = (self.recordings.len(), self.logs.len());
+        let count = |found: &Self| found.recordings.len() + found.tombstones.len() + found.logs.len();
+        let before = count(self);
         self.walk(folder, 0)?;
-        if before == (self.recordings.len(), self.logs.len()) {
+        if before == count(self) {
             // Whoever names it wants it judged, even if it is empty now.
             self.recordings.push(folder.to_owned());
         }
@@ -46,6 +50,11 @@ impl Found {
     fn walk(&mut self, folder: &Path, depth: usize) -> Result<(), Error> {
         if folder.join(LEAVES_NAME).is_file() {
             self.logs.push(folder.to_owned());
+            return Ok(());
+        }
+        if folder.join(TOMBSTONE_NAME).is_file() {
+            // Whatever stands beside it is what a deletion has not removed yet.
+            self.tombstones.push(folder.to_owned());
             return Ok(());
         }
         let entries = fs::read_dir(folder).map_err(Error::file("read", folder))?;
@@ -65,7 +74,7 @@ impl Found {
         for below in folders {
             if session_of(&below).is_some() && !is_journal(&below) {
                 self.store = true;
-                if fs::read_dir(&below).is_ok_and(|mut entries| entries.next().is_none()) {
+                if is_empty(&below) {
                     self.recordings.push(below);
                     continue;
                 }
@@ -86,10 +95,11 @@ impl Found {
         mut on: impl FnMut(Item) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut ledger = Ledger::default();
+        let mut origins = BTreeSet::new();
         let logs: Vec<Item> = self
             .logs
             .iter()
-            .map(|folder| log(folder, trust, memory, &mut ledger))
+            .map(|folder| log(folder, trust, memory, &mut ledger, &mut origins))
             .collect();
         let mut seen = BTreeSet::new();
         let count = self.recordings.len();
@@ -103,6 +113,18 @@ impl Found {
                 .and_then(|session| ledger.of(session))
                 .cloned()
                 .unwrap_or_default();
+            if let Some(session) = session
+                && matches!(known.fate(), Fate::Deleted(_))
+                && is_empty(folder)
+            {
+                let logs = Logs {
+                    known: &known,
+                    origins: &origins,
+                };
+                seen.insert(session);
+                on(judge(folder.display().to_string(), session, None, &logs, trust))?;
+                continue;
+            }
             let journal = is_journal(&absolute);
             let opts = doorward_audit::Options {
                 session,
@@ -113,17 +135,49 @@ impl Found {
             say::step("");
             on(Item::recording(folder.display().to_string(), report))?;
         }
+        for folder in &self.tombstones {
+            let absolute = std::path::absolute(folder).map_err(Error::file("find", folder))?;
+            let text = tombstone(&folder.join(TOMBSTONE_NAME))?;
+            // A copy under another name is judged by what it says of itself.
+            let session = session_of(&absolute).or_else(|| session_in(&text)).unwrap_or_default();
+            let known = ledger.of(session).cloned().unwrap_or_default();
+            let logs = Logs {
+                known: &known,
+                origins: &origins,
+            };
+            seen.insert(session);
+            on(judge(folder.display().to_string(), session, Some(&text), &logs, trust))?;
+        }
         if self.store {
-            for (session, known) in ledger.sessions().filter(|(session, _)| !seen.contains(session)) {
-                match Known::fate(known) {
-                    Fate::Recorded => on(missing(session))?,
-                    Fate::Deleted(_) => on(deleted(session))?,
-                    Fate::Nothing => {}
-                }
+            let unseen = ledger.sessions().filter(|(session, _)| !seen.contains(session));
+            for (session, known) in unseen.filter(|(_, known)| known.fate() != Fate::Nothing) {
+                let logs = Logs {
+                    known,
+                    origins: &origins,
+                };
+                on(judge(session.to_string(), session, None, &logs, trust))?;
             }
         }
         logs.into_iter().try_for_each(on)
     }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// The text of a tombstone, and a byte more of what is too long for one.
+fn tombstone(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(Error::file("read", path))?;
+    let read = file.take(MAX_TOMBSTONE as u64 + 1).read_to_end(&mut text);
+    read.map_err(Error::file("read", path))?;
+    Ok(text)
+}
+
+fn session_in(tombstone: &[u8]) -> Option<Uuid> {
+    let text = std::str::from_utf8(tombstone).ok()?;
+    Some(Tombstone::parse(text).ok()?.statement().session)
 }
 
 /// The session that a folder is named for.
@@ -140,9 +194,10 @@ fn is_journal(folder: &Path) -> bool {
 }
 
 /// Judges a log and takes its leaves.
-fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger) -> Item {
+fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger, origins: &mut BTreeSet<String>) -> Item {
     let mut judged = Judged {
         class: Class::Complete,
+        origin: None,
         findings: Vec::new(),
         notes: Vec::new(),
     };
@@ -150,6 +205,7 @@ fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger) -> It
         judged.find(Class::Unreadable, text);
         0
     });
+    origins.extend(judged.origin);
     Item {
         name: folder.display().to_string(),
         class: judged.class,
@@ -163,6 +219,7 @@ fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger) -> It
 
 struct Judged {
     class: Class,
+    origin: Option<String>,
     findings: Vec<String>,
     notes: Vec<String>,
 }
@@ -176,6 +233,7 @@ impl Judged {
     /// Compares every checkpoint, and the remembered one, with the leaves on the way.
     fn log(&mut self, folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger) -> Result<u64, String> {
         let mut heads = self.checkpoints(folder, trust)?;
+        self.origin = heads.last.as_ref().map(|(origin, _)| origin.clone());
         if let Some((origin, _)) = &heads.last
             && let Some(known) = memory.of(origin)
         {

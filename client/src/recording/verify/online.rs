@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use doorward_audit::log::{Fate, Known, Leaf, Ledger};
-use doorward_audit::{Options, Trust, verify_with};
+use doorward_audit::{MAX_TOMBSTONE, Options, TOMBSTONE_NAME, Trust, verify_with};
 use uuid::Uuid;
 
 use super::bundle::{Contents, write};
@@ -12,6 +12,7 @@ use super::class::Class;
 use super::found::{Item, What};
 use super::memory::Memory;
 use super::shown::Shown;
+use super::stone::{Logs, judge};
 use crate::error::Error;
 use crate::gateway::{CaLines, Gateway, Wanted};
 use crate::home::Home;
@@ -97,7 +98,7 @@ impl<'a> Online<'a> {
         };
         match known.fate() {
             Fate::Nothing => return Ok(None),
-            Fate::Deleted(_) => return Ok(Some(deleted(session))),
+            Fate::Deleted(_) => return self.buried(session, &known).await.map(Some),
             Fate::Recorded => {}
         }
         let recording = match Recording::fetch(&self.gateway, &self.pass, session).await {
@@ -162,11 +163,58 @@ impl<'a> Online<'a> {
     /// A session that the gateway does not have, or does not show to this person: the log tells, where they may read it.
     async fn gone(&mut self, session: Uuid, problem: crate::http::Problem) -> Result<Item, Error> {
         self.read_ledger().await?;
-        let known = self.ledger.as_ref().and_then(|ledger| ledger.of(session));
-        match known.map(Known::fate) {
-            Some(Fate::Recorded) => Ok(missing(session)),
-            Some(Fate::Deleted(_)) => Ok(deleted(session)),
-            Some(Fate::Nothing) | None => Err(Error::Refused(problem)),
+        let known = self.ledger.as_ref().and_then(|ledger| ledger.of(session)).cloned();
+        match known {
+            Some(known) if known.fate() != Fate::Nothing => self.buried(session, &known).await,
+            _ => match self.tombstone(session).await? {
+                // Another gateway's log may have it.
+                Some(text) => Ok(self.judged(session, Some(&text), &Known::default())),
+                None => Err(Error::Refused(problem)),
+            },
+        }
+    }
+
+    /// A session of which nothing but a tombstone may be there.
+    async fn buried(&self, session: Uuid, known: &Known) -> Result<Item, Error> {
+        match self.tombstone(session).await {
+            Ok(text) => Ok(self.judged(session, text.as_deref(), known)),
+            // One that the gateway cannot read must not hide what is wrong with the others.
+            Err(error @ Error::Refused(_)) => {
+                let text = format!("NOT READABLE: {TOMBSTONE_NAME}: {error}");
+                Ok(Item {
+                    name: session.to_string(),
+                    class: Class::Unreadable,
+                    what: What::Absent { session, text },
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn judged(&self, session: Uuid, text: Option<&[u8]>, known: &Known) -> Item {
+        // A log of which nothing about this session can be read says nothing by that.
+        let read = self.ledger.is_some() || *known != Known::default();
+        let origins = self.log.iter().filter(|_| read).filter_map(Shown::origin).collect();
+        let logs = Logs {
+            known,
+            origins: &origins,
+        };
+        judge(session.to_string(), session, text, &logs, self.trust)
+    }
+
+    /// What stands in place of the recording, if the gateway has that.
+    async fn tombstone(&self, session: Uuid) -> Result<Option<Vec<u8>>, Error> {
+        let mut text = Vec::new();
+        let read = self.gateway.file(&self.pass, session, TOMBSTONE_NAME, |part| {
+            // One byte too many is enough to be refused.
+            let room = (MAX_TOMBSTONE + 1).saturating_sub(text.len());
+            text.extend_from_slice(part.get(..room).unwrap_or(part));
+            Ok(())
+        });
+        match read.await {
+            Ok(()) => Ok(Some(text)),
+            Err(Error::Refused(problem)) if problem.status == 404 => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -187,23 +235,5 @@ pub(super) fn options(session: Uuid, known: &Known, allow_open: bool) -> Options
         session: Some(session),
         anchors: known.anchors.clone(),
         receipts: known.receipts.clone(),
-    }
-}
-
-pub(super) fn missing(session: Uuid) -> Item {
-    let text = "MISSING: the log names this session, and there is no recording of it".to_owned();
-    Item {
-        name: session.to_string(),
-        class: Class::Missing,
-        what: What::Absent { session, text },
-    }
-}
-
-pub(super) fn deleted(session: Uuid) -> Item {
-    let text = "ok: deleted as the rules say, the log has its tombstone".to_owned();
-    Item {
-        name: session.to_string(),
-        class: Class::Complete,
-        what: What::Absent { session, text },
     }
 }

@@ -114,6 +114,13 @@ impl Shown {
         self.notes.push(text.to_owned());
     }
 
+    /// The log's name, if it is to be trusted.
+    pub(super) fn origin(&self) -> Option<String> {
+        self.checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.statement().origin.clone())
+    }
+
     fn head(&self) -> Option<TreeHead> {
         self.checkpoint.as_ref().map(|checkpoint| checkpoint.statement().head)
     }
