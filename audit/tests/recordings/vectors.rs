@@ -11,7 +11,8 @@ use std::{
 };
 
 use doorward_audit::{
-    ChainCheck, FileBytes, FileClosed, FileOperation, FolderListed, Options, Outcome, Place, Stamped, Trust, Verdict,
+    Anchored, BreakGlass, ChainCheck, ChannelOpened, FileBytes, FileClosed, FileOperation, FolderListed, Gap,
+    IdeServerSeen, Masked, MasksSet, Options, Outcome, Paused, Place, Reconciled, Stamped, Trust, Verdict, Withheld,
     receipt::RECEIPTS_NAME, segment_name, verify_with,
 };
 use serde::{Deserialize, Serialize};
@@ -172,6 +173,16 @@ fn recordings() -> Vec<(&'static str, &'static str, Stored)> {
         }),
         ("good-unknown", "an event of an unknown kind", unknown_event()),
         ("good-files", "file operations and what passed through files", files()),
+        (
+            "good-left-out",
+            "masks, what is withheld, gaps with their time, a pause, an IDE's server",
+            of(left_out(), left_out_coverage()),
+        ),
+        (
+            "good-journal",
+            "break-glass, counts compared, an anchor, as a journal has them",
+            of(journal_events(), doorward_audit::Coverage::default()),
+        ),
         (
             "bad-event-byte",
             "one bit of a compressed block",
@@ -334,11 +345,16 @@ fn unknown_event() -> Stored {
 }
 
 fn files() -> Stored {
+    of(file_events(), doorward_audit::Coverage::default())
+}
+
+/// A recording of these events, whole.
+fn of(events: Vec<Stamped>, coverage: doorward_audit::Coverage) -> Stored {
     let mut author = Author::new(World::new(), SESSION);
     let opened = author.world.opened(SESSION);
     author.append(&[Stamped::new(0, opened)]);
-    author.append(&file_events());
-    author.append(&[Stamped::new(9, doorward_audit::Coverage::default())]);
+    author.append(&events);
+    author.append(&[Stamped::new(9, coverage)]);
     author.head(true);
     author.closing(Outcome::Complete);
     author.stored()
@@ -392,6 +408,101 @@ fn file_events() -> Vec<Stamped> {
             },
         ),
     ]
+}
+
+fn left_out() -> Vec<Stamped> {
+    let masked = |channel, stream, form: &str| Masked {
+        channel,
+        stream,
+        at: 2,
+        bytes: 8,
+        name: "DB_PASSWORD".into(),
+        form: form.into(),
+    };
+    let gap = |channel, from, milliseconds| Gap {
+        channel,
+        bytes: 1 << 33,
+        why: "not recorded".into(),
+        from,
+        milliseconds,
+    };
+    let opened = ChannelOpened {
+        channel: 0,
+        kind: "session".into(),
+    };
+    let withheld = Withheld {
+        channel: 0,
+        stream: 1,
+        bytes: 3,
+    };
+    let paused = |channel, pauses| Paused {
+        channel,
+        unacknowledged: 4_194_304,
+        milliseconds: 1001,
+        pauses,
+    };
+    let names = vec!["DB_PASSWORD".into(), "/run/secrets/token".into()];
+    let product = "VS Code Server".to_owned();
+    vec![
+        Stamped::new(1, MasksSet { names }),
+        Stamped::new(1, opened),
+        Stamped::new(2, masked(None, None, "base64")),
+        Stamped::new(3, masked(Some(0), Some(1), "plain")),
+        output(3, "a ********\n"),
+        Stamped::new(4, withheld),
+        Stamped::new(5, gap(Some(0), Some(4), Some(1500))),
+        Stamped::new(5, gap(None, None, None)),
+        Stamped::new(6, paused(Some(0), None)),
+        Stamped::new(7, paused(None, Some(17))),
+        Stamped::new(8, IdeServerSeen { product }),
+    ]
+}
+
+fn left_out_coverage() -> doorward_audit::Coverage {
+    doorward_audit::Coverage {
+        channels: 1,
+        bytes_seen: 11 + (1 << 34),
+        bytes_recorded: 11,
+        not_captured: Some(vec!["terminals inside VS Code Server".into()]),
+        ..doorward_audit::Coverage::default()
+    }
+}
+
+fn journal_events() -> Vec<Stamped> {
+    let broken = BreakGlass {
+        session: SESSION,
+        user: "bob".into(),
+        workspace: "prod-0".into(),
+        reason: "the store is down – pager 7".into(),
+    };
+    let counts = Reconciled {
+        session: SESSION,
+        agent_client_bytes: 1,
+        agent_agent_bytes: 1 << 40,
+        gateway_client_bytes: 3,
+        gateway_agent_bytes: 4,
+        agree: false,
+    };
+    let anchored = Anchored {
+        log: "doorward-log/SHA256:x".into(),
+        size: 70_000,
+        sha256: [0xcd; 32],
+        bytes: 65_536,
+    };
+    vec![
+        Stamped::new(1, broken),
+        Stamped::new(2, counts),
+        Stamped::new(3, anchored),
+    ]
+}
+
+#[test]
+fn the_newest_events_are_read_as_they_always_were() {
+    for (name, expected) in [("good-left-out", left_out()), ("good-journal", journal_events())] {
+        let stream = fs::read(folder().join(name).join(segment_name(0))).unwrap();
+        let events: Vec<_> = doorward_audit::events(&stream[..]).map(Result::unwrap).collect();
+        assert_eq!(events[1..=expected.len()], expected, "{name}");
+    }
 }
 
 #[test]
