@@ -556,7 +556,7 @@ async fn what_a_session_did_is_shown_and_its_names_do_nothing() {
         (&json!("permission denied"), &json!(3))
     );
     assert_eq!(
-        (&acts[3]["from-ms"], &acts[3]["duration-ms"]),
+        (&acts[3]["from-ms"], &acts[3]["milliseconds"]),
         (&json!(3000), &json!(1500))
     );
     assert_eq!(

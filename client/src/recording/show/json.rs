@@ -196,12 +196,12 @@ fn act(stamped: &Stamped) -> Option<Value> {
             set("bytes", gap.bytes.into());
             set("why", gap.why.as_str().into());
             set("from-ms", gap.from.map_or(Value::Null, ms));
-            set("duration-ms", gap.milliseconds.into());
+            set("milliseconds", gap.milliseconds.into());
         }
         Event::Paused(paused) => {
             set("act", "paused".into());
             set("unacknowledged", paused.unacknowledged.into());
-            set("duration-ms", paused.milliseconds.into());
+            set("milliseconds", paused.milliseconds.into());
             set("pauses", paused.pauses.into());
         }
         Event::Masked(masked) => {
