@@ -30,6 +30,7 @@ pub(super) fn write_gateway(
     authority: Authority<'_>,
     login: &str,
     agents: &[SocketAddr],
+    more: &str,
 ) -> Result<(), Error> {
     let workspaces = WORKSPACES.iter().zip(agents).map(|(name, address)| GatewayWorkspace {
         name,
@@ -73,7 +74,7 @@ pub(super) fn write_gateway(
         policy: Policy { file: "policy.toml" },
         workspace: workspaces.collect(),
     };
-    write(layout, GATEWAY_FILE, &file)
+    write(layout, GATEWAY_FILE, &file, more)
 }
 
 /// The stack's own policy, or another.
@@ -105,7 +106,7 @@ pub(super) fn write_agent(
         host_ca_file: format!("{}.pub", keys::HOST_CA),
         workspace: workspaces.collect(),
     };
-    write(layout, "agent.toml", &file)
+    write(layout, "agent.toml", &file, "")
 }
 
 /// Relative to the stack's folder.
@@ -123,12 +124,13 @@ fn uid(workspace: &str) -> String {
     format!("dev-{workspace}")
 }
 
-fn write(layout: &Layout, name: &str, file: &impl Serialize) -> Result<(), Error> {
+/// `more` stands behind the rest.
+fn write(layout: &Layout, name: &str, file: &impl Serialize, more: &str) -> Result<(), Error> {
     let text = toml::to_string(file).map_err(|error| Error::Key {
         what: "a configuration",
         why: error.to_string(),
     })?;
-    write_private(&layout.file(name), text.as_bytes())
+    write_private(&layout.file(name), format!("{text}\n{more}").as_bytes())
 }
 
 /// The gateway's configuration.

@@ -74,6 +74,8 @@ pub struct Stack {
     issuer_address: SocketAddr,
     agents: Vec<SocketAddr>,
     addresses: GatewayAddresses,
+    /// What tests add to the gateway's configuration.
+    more: String,
     _reserved: [Reserved; 2],
     client: ClientFolder,
     http: reqwest::Client,
@@ -138,6 +140,7 @@ impl Stack {
                 listen: reserved[0].address(),
                 admin: reserved[1].address(),
             },
+            more: String::new(),
             _reserved: reserved,
             http: plain_http()?,
             layout,
@@ -389,8 +392,14 @@ impl Stack {
             authority,
             &self.account,
             &self.agents,
+            &self.more,
         )?;
         config::write_policy(&self.layout, self.policy.as_deref())
+    }
+
+    /// Adds these lines to the gateway's configuration, from its next start on.
+    pub fn add_to_gateway(&mut self, lines: &str) {
+        self.more.push_str(lines);
     }
 
     async fn start_gateway(&mut self) -> Result<(), Error> {
