@@ -1,7 +1,7 @@
 //! Proof of possession (RFC 9449): whoever shows a bound token signs each request with the key that it is bound to.
 //!
 //! The key comes with the proof and is believed only because its thumbprint (RFC 7638) stands in the token. Only public
-//! keys, only algorithms of the issuer's list, only this request, only now, only once.
+//! keys, only algorithms of the issuer's list and ES256, only this request, only now, only once.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -95,7 +95,10 @@ fn verify(
     let algorithm = header
         .get("alg")
         .and_then(Value::as_str)
-        .and_then(|name| algorithms.iter().copied().find(|one| format!("{one:?}") == name))
+        .and_then(|name| {
+            let mut known = algorithms.iter().copied().chain([OURS]);
+            known.find(|one| format!("{one:?}") == name)
+        })
         .ok_or_else(|| invalid("alg is not one of the list"))?;
     let Some(Value::Object(jwk)) = header.get("jwk") else {
         return Err(invalid("jwk is no key"));
@@ -182,6 +185,8 @@ fn invalid(detail: &'static str) -> Refusal {
     .with_detail(format!("the proof: {detail}"))
 }
 
+/// What our own client signs with. The list is about the issuer's keys; one with RSA alone must not shut its people out.
+const OURS: Algorithm = Algorithm::ES256;
 /// Confirmation by other keys than that of a proof (RFC 7800, RFC 8705).
 const OTHER_KEYS: [&str; 5] = ["x5t#S256", "jwk", "jwe", "jku", "kid"];
 /// How far from now a proof may have been made, and so how long its id is remembered, twice over.

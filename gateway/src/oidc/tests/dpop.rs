@@ -52,6 +52,31 @@ async fn a_bound_token_needs_its_proof() {
     }
 }
 
+/// The list is about the issuer's signatures, as with an issuer that signs by RSA alone; people's keys are of another kind.
+#[tokio::test]
+async fn a_proof_by_our_clients_algorithm_is_taken_whatever_the_issuer_signs_with() {
+    let key = Key::new("one", Algorithm::RS256);
+    let issuer = FakeIssuer::start(&[&key]).await;
+    let rsa_alone = |settings: &mut Oidc| {
+        settings.dpop = Dpop::Required;
+        settings.algorithms = vec![Algorithm::RS256];
+    };
+    let (identities, stop) = check_of(&issuer, rsa_alone).await;
+    eventually(|| identities.ready().is_ok()).await;
+    let bench = Bench {
+        issuer,
+        key,
+        identities,
+        _stop: stop,
+    };
+    for (algorithm, wanted) in [(Algorithm::ES256, "good"), (Algorithm::EdDSA, "proof-invalid")] {
+        let holder = Holder::new(algorithm);
+        let token = bound(&bench, &holder.thumbprint());
+        let proof = holder.proof(&token, |_, _| {});
+        assert_eq!(bench.code(&shown(&token, &proof)).await, wanted, "{algorithm:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_configuration_says_whether_tokens_are_bound() {
     let holder = Holder::new(Algorithm::ES256);
