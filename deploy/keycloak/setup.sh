@@ -2,8 +2,9 @@
 # Puts into an existing realm what realm.json holds for Doorward: roles, groups, the two clients with their mappers.
 #
 #   kcadm.sh config credentials --server https://keycloak.example --realm master --user admin
-#   deploy/keycloak/setup.sh --realm work [--kcadm PATH] [--config FILE] [--dry-run]
+#   deploy/keycloak/setup.sh --realm work [--gateway https://doorward.example] [--kcadm PATH] [--config FILE] [--dry-run]
 #
+# --gateway: where Keycloak says that somebody was logged out, so that their sessions end at once (back-channel logout).
 # Log in first, as above: this script takes no password. It says for each thing `+` made, `~` changed or `=` as it should be,
 # and a second run changes nothing. It removes nothing, and touches no user, no secret and no setting of the realm.
 # Exit: 0 done, 1 Keycloak said no, 2 with --dry-run: something would change, 64 usage.
@@ -11,15 +12,16 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 wanted=$here/realm.json
-realm='' kcadm=kcadm.sh config=() dry=no changes=0
+realm='' gateway='' kcadm=kcadm.sh config=() dry=no changes=0
 
 usage() {
-  sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
   exit 64
 }
 while [ $# -gt 0 ]; do
   case $1 in
     --realm) realm=${2:?} && shift 2 ;;
+    --gateway) gateway=${2:?} && shift 2 ;;
     --kcadm) kcadm=${2:?} && shift 2 ;;
     --config) config=(--config "${2:?}") && shift 2 ;;
     --dry-run) dry=yes && shift ;;
@@ -27,6 +29,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$realm" ] || usage
+case $gateway in '' | https://*) ;; *) usage ;; esac
 for tool in jq "$kcadm"; do
   command -v "$tool" >/dev/null || { echo "$tool is needed and was not found" >&2; exit 1; }
 done
@@ -124,7 +127,10 @@ clients() {
       fi
     fi
     [ -z "$id" ] || { mappers "$name" "$id" && scopes "$name" "$id" && reaches "$name" "$id"; }
-  done < <(want '.clients[]')
+  done < <(want --arg hears "${gateway:+${gateway%/}/v1/backchannel-logout}" '.clients[]
+    | if .clientId == "doorward" and $hears != "" then
+        .attributes += {"backchannel.logout.url": $hears, "backchannel.logout.session.required": "true"}
+      else . end')
 }
 
 mappers() {
