@@ -173,6 +173,7 @@ async fn a_keycloak_has_realms_and_people_and_comes_back_with_them() {
     let settings = keycloak::Settings {
         folder: dir.path().to_owned(),
         program: program(),
+        trusts: None,
     };
     let keycloak = Keycloak::start(settings)
         .await

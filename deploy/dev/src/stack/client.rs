@@ -102,9 +102,17 @@ impl ClientFolder {
     }
 
     /// Logs somebody in: the client asks, the issuer's page is filled in, the client goes on.
-    pub(super) async fn log_in(&self, at: &Gateway<'_>, person: &str, flow: Flow) -> Result<(), Error> {
+    pub(super) async fn log_in(
+        &self,
+        at: &Gateway<'_>,
+        person: &str,
+        flow: Flow,
+        options: &[&str],
+    ) -> Result<(), Error> {
         let mut said = String::new();
-        let status = match timeout(PATIENCE, self.ask_and_answer(at, person, flow, &mut said)).await {
+        let mut command = self.command(["login".as_ref(), at.url.as_ref(), "--ca".as_ref(), at.ca.as_os_str()]);
+        command.args(options);
+        let status = match timeout(PATIENCE, ask_and_answer(command, person, flow, &mut said)).await {
             Ok(Ok(None)) => return Ok(()),
             Ok(Ok(Some(status))) => status,
             Ok(Err(error)) => return Err(error),
@@ -116,48 +124,46 @@ impl ClientFolder {
             output: said,
         })
     }
+}
 
-    /// `Ok(None)` when it worked, `Ok(Some(…))` with how the client ended when not.
-    async fn ask_and_answer(
-        &self,
-        at: &Gateway<'_>,
-        person: &str,
-        flow: Flow,
-        said: &mut String,
-    ) -> Result<Option<String>, Error> {
-        let mut command = self.command(["login".as_ref(), at.url.as_ref(), "--ca".as_ref(), at.ca.as_os_str()]);
-        if flow == Flow::Device {
-            command.arg("--device");
-        }
-        // No browser of the developer's may open on a page that is filled in here.
-        command
-            .env("BROWSER", "true")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(cannot_start)?;
-        if let Some(stderr) = child.stderr.take() {
-            let mut lines = BufReader::new(stderr.take(OUTPUT_BYTES)).lines();
-            let (mut address, mut code) = (None, None);
-            while let Ok(Some(line)) = lines.next_line().await {
-                address = address.or_else(|| labelled(&line, "address:").and_then(|text| Url::parse(text).ok()));
-                code = code.or_else(|| labelled(&line, "code:").map(str::to_owned));
-                said.push_str(&line);
-                said.push('\n');
-                let answered = match (flow, &address, &code) {
-                    (Flow::Device, Some(page), Some(code)) => approve(page, code, person).await,
-                    (Flow::Code, Some(page), _) => follow(page, person).await,
-                    _ => continue,
-                };
-                answered.map_err(|source| Error::Browser {
-                    person: person.to_owned(),
-                    source,
-                })?;
-                (address, code) = (None, None);
-            }
-        }
-        let status = child.wait().await.map_err(cannot_start)?;
-        Ok((!status.success()).then(|| status.to_string()))
+/// `Ok(None)` when it worked, `Ok(Some(…))` with how the client ended when not.
+async fn ask_and_answer(
+    mut command: Command,
+    person: &str,
+    flow: Flow,
+    said: &mut String,
+) -> Result<Option<String>, Error> {
+    if flow == Flow::Device {
+        command.arg("--device");
     }
+    // No browser of the developer's may open on a page that is filled in here.
+    command
+        .env("BROWSER", "true")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(cannot_start)?;
+    if let Some(stderr) = child.stderr.take() {
+        let mut lines = BufReader::new(stderr.take(OUTPUT_BYTES)).lines();
+        let (mut address, mut code) = (None, None);
+        while let Ok(Some(line)) = lines.next_line().await {
+            address = address.or_else(|| labelled(&line, "address:").and_then(|text| Url::parse(text).ok()));
+            code = code.or_else(|| labelled(&line, "code:").map(str::to_owned));
+            said.push_str(&line);
+            said.push('\n');
+            let answered = match (flow, &address, &code) {
+                (Flow::Device, Some(page), Some(code)) => approve(page, code, person).await,
+                (Flow::Code, Some(page), _) => follow(page, person).await,
+                _ => continue,
+            };
+            answered.map_err(|source| Error::Browser {
+                person: person.to_owned(),
+                source,
+            })?;
+            (address, code) = (None, None);
+        }
+    }
+    let status = child.wait().await.map_err(cannot_start)?;
+    Ok((!status.success()).then(|| status.to_string()))
 }
 
 /// The gateway that a client folder is for.

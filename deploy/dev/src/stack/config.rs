@@ -1,5 +1,6 @@
 //! The configuration files of a stack's programs. Paths in them are relative to the file.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -81,6 +82,18 @@ pub(super) fn write_gateway(
 pub(super) fn write_policy(layout: &Layout, policy: Option<&str>) -> Result<(), Error> {
     let text = policy.unwrap_or(include_str!("policy.toml"));
     write_private(&layout.file("policy.toml"), text.as_bytes())
+}
+
+/// Changes the gateway's configuration as it was written.
+pub(super) fn change_gateway(layout: &Layout, change: impl FnOnce(&mut toml::Table)) -> Result<(), Error> {
+    let path = layout.file(GATEWAY_FILE);
+    let text = fs::read_to_string(&path).map_err(Error::file("read", path))?;
+    let mut file = text.parse().map_err(|error: toml::de::Error| Error::Key {
+        what: "sense of a configuration",
+        why: error.to_string(),
+    })?;
+    change(&mut file);
+    write(layout, GATEWAY_FILE, &file)
 }
 
 /// `gateway` is where the gateway will listen: on one machine the agent cannot tell its ports by their address.

@@ -198,8 +198,18 @@ impl Stack {
     /// # Errors
     /// It does not come up again.
     pub async fn restart_gateway(&mut self) -> Result<(), Error> {
+        self.restart_gateway_with(|_| ()).await
+    }
+
+    /// The same with a change to its configuration, which the next start forgets.
+    ///
+    /// # Errors
+    /// It does not come up again.
+    pub async fn restart_gateway_with(&mut self, change: impl FnOnce(&mut toml::Table)) -> Result<(), Error> {
         self.gateway.stop().await;
-        self.start_gateway().await
+        self.write_gateway()?;
+        config::change_gateway(&self.layout, change)?;
+        self.run_gateway().await
     }
 
     /// Ends the agent as a crash would, with SIGKILL; [`Stack::restart_agent`] brings it back.
@@ -228,9 +238,23 @@ impl Stack {
     /// # Errors
     /// The login fails.
     pub async fn log_in(&self, folder: &ClientFolder, person: &str, flow: Flow) -> Result<(), Error> {
+        self.log_in_with(folder, person, flow, &[]).await
+    }
+
+    /// The same with more options for `doorward login`.
+    ///
+    /// # Errors
+    /// The login fails.
+    pub async fn log_in_with(
+        &self,
+        folder: &ClientFolder,
+        person: &str,
+        flow: Flow,
+        options: &[&str],
+    ) -> Result<(), Error> {
         let (url, ca) = (self.gateway_url(), self.ca_file());
         folder
-            .log_in(&client::Gateway { url: &url, ca: &ca }, person, flow)
+            .log_in(&client::Gateway { url: &url, ca: &ca }, person, flow, options)
             .await?;
         folder.run(&["config", "--write", "--no-include"]).await.map(drop)
     }
@@ -404,6 +428,10 @@ impl Stack {
 
     async fn start_gateway(&mut self) -> Result<(), Error> {
         self.write_gateway()?;
+        self.run_gateway().await
+    }
+
+    async fn run_gateway(&mut self) -> Result<(), Error> {
         let args = self.run_with(config::GATEWAY_FILE);
         let announced: GatewayAnnouncement = self.launch(GATEWAY, &args, |stack| &mut stack.gateway).await?;
         self.addresses = GatewayAddresses {

@@ -79,19 +79,27 @@ impl Stack {
         let settings = keycloak::Settings {
             folder: self.fresh(KEYCLOAK)?,
             program: Some(self.program.clone()),
+            trusts: Some(self.ca_file()),
         };
         let keycloak = Keycloak::start(settings).await.map_err(no(KEYCLOAK))?;
         let realm = keycloak.add_realm(&keycloak::development_realm(), None).await;
         let realm = realm.map_err(no(KEYCLOAK))?;
-        self.let_the_gateway_ask(&realm).await?;
+        self.introduce_gateway(&realm).await?;
         Ok(Some((keycloak, realm)))
     }
 
-    /// Gives the gateway's own client a secret, with which it asks about the tokens of open sessions.
-    async fn let_the_gateway_ask(&self, realm: &Realm) -> Result<(), Error> {
+    /// Gives the gateway's own client a secret, with which it asks about the tokens of open sessions, and says where it
+    /// hears of people who log out.
+    async fn introduce_gateway(&self, realm: &Realm) -> Result<(), Error> {
         let secret = uuid::Uuid::new_v4().to_string();
         write_private(&self.layout.file(INTROSPECTION), secret.as_bytes())?;
         let change = realm.change_client("doorward-gateway", |client| client["secret"] = secret.into());
+        change.await.map_err(no(KEYCLOAK))?;
+        let hears = format!("{}/v1/backchannel-logout", self.gateway_url());
+        let change = realm.change_client("doorward", |client| {
+            client["attributes"]["backchannel.logout.url"] = hears.into();
+            client["attributes"]["backchannel.logout.session.required"] = "true".into();
+        });
         change.await.map_err(no(KEYCLOAK))
     }
 

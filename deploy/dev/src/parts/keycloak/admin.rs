@@ -67,8 +67,8 @@ impl Admin {
         let form = [
             ("grant_type", "password"),
             ("client_id", "admin-cli"),
-            ("username", NAME),
-            ("password", PASSWORD),
+            ("username", ADMINISTRATOR.0),
+            ("password", ADMINISTRATOR.1),
         ];
         let path = format!("{}/realms/master/protocol/openid-connect/token", self.url);
         let answer = self.http.post(path).form(&form).send().await.map_err(unanswered)?;
@@ -164,7 +164,7 @@ impl Realm {
         self.call(Method::POST, "/users", Some(&person)).await.map(drop)
     }
 
-    /// Ends every login of a person, as an administrator does.
+    /// Ends every login of a person and disowns all tokens that they have, as an administrator does.
     ///
     /// # Errors
     /// There is no such person, or Keycloak does not answer.
@@ -173,14 +173,52 @@ impl Realm {
         self.call(Method::POST, &path, None).await.map(drop)
     }
 
+    /// Deletes each session of a person, as an administrator does. Offline logins stay.
+    ///
+    /// # Errors
+    /// There is no such person, or Keycloak does not answer.
+    pub async fn delete_sessions(&self, person: &str) -> Result<(), Error> {
+        for session in self.sessions_of(person).await? {
+            let path = format!("/sessions/{}", text(&session, "id")?);
+            self.call(Method::DELETE, &path, None).await?;
+        }
+        Ok(())
+    }
+
     /// How many logins of a person there are, offline ones not counted.
     ///
     /// # Errors
     /// There is no such person, or Keycloak does not answer.
     pub async fn logins_of(&self, person: &str) -> Result<usize, Error> {
-        let path = format!("/users/{}/sessions", self.id_of(person).await?);
+        Ok(self.sessions_of(person).await?.len())
+    }
+
+    /// How many offline logins of a person there are by a client.
+    ///
+    /// # Errors
+    /// One of them is not there, or Keycloak does not answer.
+    pub async fn offline_logins_of(&self, person: &str, client: &str) -> Result<usize, Error> {
+        let client = self.client(client).await?;
+        let id = self.id_of(person).await?;
+        let path = format!("/users/{id}/offline-sessions/{}", text(&client, "id")?);
         let (_, list) = self.call(Method::GET, &path, None).await?;
         Ok(list.as_array().map_or(0, Vec::len))
+    }
+
+    /// Asks for new tokens as whoever holds a refresh token of a public client, and nothing else, can.
+    ///
+    /// # Errors
+    /// Keycloak refuses the token, or does not answer.
+    pub async fn redeem(&self, client: &str, refresh_token: &str) -> Result<Value, Error> {
+        self.show("token", client, refresh_token).await
+    }
+
+    /// Ends the login of a refresh token, as its person's programs do.
+    ///
+    /// # Errors
+    /// Keycloak refuses the token, or does not answer.
+    pub async fn log_out_by(&self, client: &str, refresh_token: &str) -> Result<(), Error> {
+        self.show("logout", client, refresh_token).await.map(drop)
     }
 
     /// Makes a new signing key, which signs from now on; the older ones are still published. Its component's id.
@@ -239,6 +277,38 @@ impl Realm {
         self.call(Method::PUT, &path, Some(&description)).await.map(drop)
     }
 
+    async fn sessions_of(&self, person: &str) -> Result<Vec<Value>, Error> {
+        let path = format!("/users/{}/sessions", self.id_of(person).await?);
+        let (_, mut list) = self.call(Method::GET, &path, None).await?;
+        Ok(list.as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// Posts a refresh token to one of the endpoints that are for clients.
+    async fn show(&self, endpoint: &str, client: &str, refresh_token: &str) -> Result<Value, Error> {
+        let what = format!("a refresh token at {endpoint}");
+        let unanswered = |source: reqwest::Error| Error::Unanswered {
+            what: what.clone(),
+            source: source.without_url(),
+        };
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", client),
+            ("refresh_token", refresh_token),
+        ];
+        let url = format!("{}/protocol/openid-connect/{endpoint}", self.issuer());
+        let answer = self.admin.http.post(url).form(&form).send().await.map_err(unanswered)?;
+        let status = answer.status();
+        let body = answer.text().await.map_err(unanswered)?;
+        if status.is_success() {
+            return Ok(serde_json::from_str(&body).unwrap_or_default());
+        }
+        Err(Error::Refused {
+            what,
+            status: status.as_u16(),
+            said: body,
+        })
+    }
+
     async fn client(&self, client: &str) -> Result<Value, Error> {
         let path = format!("/clients?clientId={client}");
         let (_, mut list) = self.call(Method::GET, &path, None).await?;
@@ -293,7 +363,6 @@ fn text(answer: &Value, field: &'static str) -> Result<String, Error> {
     })
 }
 
-/// The administrator of a server that listens on loopback, for development: no secret.
-pub(super) const NAME: &str = "admin";
-pub(super) const PASSWORD: &str = "admin";
+/// Name and password of the administrator of a server that listens on loopback, for development: no secret.
+pub const ADMINISTRATOR: (&str, &str) = ("admin", "admin");
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -17,8 +17,8 @@ pub(super) fn build(distribution: &Path) -> Vec<OsString> {
     line(distribution, options.map(OsString::from))
 }
 
-/// A start on loopback. Its home is `folder`, and so is its database.
-pub(super) fn start(folder: &Path, port: u16) -> Vec<OsString> {
+/// A start on loopback. Its home is `folder`, and so is its database; `trusts` is a PEM file of CAs beside the system's.
+pub(super) fn start(folder: &Path, port: u16, trusts: Option<&Path>) -> Vec<OsString> {
     let mut database = OsString::from("--db-url=jdbc:h2:file:");
     database.push(folder.join("keycloak"));
     // Written at once: what was answered outlives a crash.
@@ -32,8 +32,14 @@ pub(super) fn start(folder: &Path, port: u16) -> Vec<OsString> {
         // Otherwise it looks for others of a cluster beyond loopback.
         "--cache=local",
     ];
-    let options = options.map(OsString::from).into_iter();
-    line(folder, options.chain([format!("--http-port={port}").into(), database]))
+    let mut options = Vec::from(options.map(OsString::from));
+    options.extend([format!("--http-port={port}").into(), database]);
+    if let Some(trusts) = trusts {
+        let mut option = OsString::from("--truststore-paths=");
+        option.push(trusts);
+        options.push(option);
+    }
+    line(folder, options)
 }
 
 /// A home of its own for a server: the distribution's folders by link, so that what it writes stays apart.

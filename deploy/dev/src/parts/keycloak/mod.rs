@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-pub use admin::{Admin, Realm};
+pub use admin::{ADMINISTRATOR, Admin, Realm};
 
 use super::server::{Launch, Server, make_dir};
 use super::tool::Tool;
@@ -29,6 +29,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// The executable that acts as our programs ([`crate::act_as_program`]); this process's own if `None`.
     pub program: Option<PathBuf>,
+    /// A PEM file of CAs that it believes beside the system's, where it calls others: to say that somebody was logged out.
+    pub trusts: Option<PathBuf>,
 }
 
 /// A running Keycloak. It ends when this is dropped, or with the process.
@@ -37,6 +39,7 @@ pub struct Keycloak {
     found: Found,
     keeper: PathBuf,
     folder: PathBuf,
+    trusts: Option<PathBuf>,
     port: u16,
     /// Behind a lock, so that tests which share it can stop and start it.
     server: Mutex<Option<Server>>,
@@ -67,6 +70,7 @@ impl Keycloak {
             found,
             keeper,
             folder,
+            trusts: settings.trusts,
             port,
             server: Mutex::default(),
         };
@@ -138,7 +142,7 @@ impl Keycloak {
             keeper: &self.keeper,
             name: "keycloak",
             folder: &self.folder,
-            command: java::start(&self.folder, self.port),
+            command: java::start(&self.folder, self.port, self.trusts.as_deref()),
         })
         .await?;
         let admin = self.admin.clone();
@@ -178,9 +182,9 @@ pub(super) fn prepare(distribution: &Path) -> Pin<Box<dyn Future<Output = Result
         let admin = Admin::new(&format!("http://127.0.0.1:{port}"))?;
         // The first start makes tables and the administrator. It has nobody who would end it with us, hence the bound.
         let mut first = vec!["timeout".into(), "-k".into(), "10".into(), "600".into()];
-        first.extend(java::start(&seed, port));
+        first.extend(java::start(&seed, port, None));
         let mut command = command(first);
-        for (name, value) in [("USERNAME", admin::NAME), ("PASSWORD", admin::PASSWORD)] {
+        for (name, value) in [("USERNAME", ADMINISTRATOR.0), ("PASSWORD", ADMINISTRATOR.1)] {
             command.env(format!("KC_BOOTSTRAP_ADMIN_{name}"), value);
         }
         let ready = async {
