@@ -8,6 +8,7 @@ pub mod early;
 pub mod echo;
 pub mod echo_port;
 pub mod faulty;
+pub mod folder;
 pub mod front;
 pub mod impostor;
 pub mod journal;

@@ -3,7 +3,6 @@
 //! One Keycloak for the file. Access tokens live for seconds here, so that every command refreshes; each test has people of
 //! its own. Tests that stop the server are alone while they do.
 
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -14,12 +13,13 @@ use doorward_dev::parts::KEYCLOAK;
 use doorward_dev::parts::keycloak::Realm;
 use doorward_dev::stack::{ClientFolder, Flow, Real};
 use futures_util::future::join_all;
+use tests::folder::{Open, copy, doorward, tokens};
 use tests::front::{remote, ssh};
 use tests::journal::journal;
 use tests::parts::{Place, can_be_had, name_of};
-use tests::{Outcome, Shared, Stand, feed, until};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tests::{Shared, Stand, feed, until};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
 use tokio::time::timeout;
 
 const PLACE: Place = Place {
@@ -93,65 +93,6 @@ async fn developer(stand: &Stand, name: &str) -> Result<ClientFolder> {
     Ok(stand.stack.login(name, &stand.folder().join(name)).await?)
 }
 
-/// `doorward ARGS`, which asks nobody.
-async fn doorward(client: &ClientFolder, args: &[&str]) -> Result<Outcome> {
-    let mut command = client.command(args);
-    command.env("DOORWARD_NO_LOGIN", "1");
-    feed(command, b"").await
-}
-
-/// A session that stays open: what is written to it comes back.
-struct Open {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
-    stderr: ChildStderr,
-}
-
-impl Open {
-    async fn start(client: &ClientFolder) -> Result<Self> {
-        let mut child = ssh(client, &[])
-            .arg("exec cat")
-            .env("DOORWARD_NO_LOGIN", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut open = Self {
-            stdin: child.stdin.take().context("no stdin")?,
-            stdout: child.stdout.take().context("no stdout")?,
-            stderr: child.stderr.take().context("no stderr")?,
-            child,
-        };
-        open.echoes().await?;
-        Ok(open)
-    }
-
-    async fn echoes(&mut self) -> Result<()> {
-        let both = async {
-            self.stdin.write_all(b"still here\n").await?;
-            let mut back = [0; 11];
-            self.stdout.read_exact(&mut back).await?;
-            anyhow::Ok(back)
-        };
-        let back = timeout(tests::PATIENCE, both).await.context("nothing comes back")??;
-        ensure!(&back == b"still here\n");
-        Ok(())
-    }
-
-    /// Waits for its end, which it did not choose: exit code, what was said, and how long that took.
-    async fn cut(mut self) -> Result<(Option<i32>, String, Duration)> {
-        let begun = Instant::now();
-        let mut said = String::new();
-        let end = async {
-            self.stderr.read_to_string(&mut said).await?;
-            anyhow::Ok(self.child.wait().await?)
-        };
-        let status = timeout(2 * BOUND, end).await.context("the session goes on")??;
-        Ok((status.code(), said, begun.elapsed()))
-    }
-}
-
 #[test]
 fn people_log_in_on_its_pages_and_their_groups_come_along() -> Result<()> {
     on(Weather::Fair, |stand| async move {
@@ -192,7 +133,7 @@ fn many_refresh_at_once_and_nobody_is_logged_out() -> Result<()> {
     on(Weather::Fair, |stand| async move {
         let erin = developer(stand, "erin").await?;
         let before = tokens(erin.home())?;
-        let old = copy(erin.home(), &stand.folder().join("erin's old tokens"))?;
+        let old = copy(&stand.stack, &erin, &stand.folder().join("erin's old tokens"))?;
         for round in 0..2 {
             let many = join_all((0..6).map(|_| doorward(&erin, &["ls", "--json"]))).await;
             for outcome in many {
@@ -208,11 +149,10 @@ fn many_refresh_at_once_and_nobody_is_logged_out() -> Result<()> {
         ensure!(logins == 1, "{logins} logins");
 
         // The same with the old token: Keycloak means it.
-        let old = stand.stack.client_folder(&old)?;
         let late = until("the old access token's end", async || {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let outcome = doorward(&old, &["ls", "--json"]).await?;
-            Ok((outcome.code != Some(0)).then_some(outcome))
+            Ok((outcome.code == Some(77)).then_some(outcome))
         });
         let late = late.await?;
         ensure!(late.said().contains("doorward login"), "{}", late.said());
@@ -224,7 +164,7 @@ fn many_refresh_at_once_and_nobody_is_logged_out() -> Result<()> {
 fn logout_takes_the_login_away_at_keycloak() -> Result<()> {
     on(Weather::Fair, |stand| async move {
         let frank = developer(stand, "frank").await?;
-        let stolen = copy(frank.home(), &stand.folder().join("frank's stolen tokens"))?;
+        let stolen = copy(&stand.stack, &frank, &stand.folder().join("frank's stolen tokens"))?;
         ensure!(realm(stand)?.logins_of("frank").await? == 1);
         let out = doorward(&frank, &["logout"]).await?;
         ensure!(out.code == Some(0), "{}", out.said());
@@ -232,10 +172,9 @@ fn logout_takes_the_login_away_at_keycloak() -> Result<()> {
             realm(stand)?.logins_of("frank").await? == 0,
             "Keycloak still has the login"
         );
-        let stolen = stand.stack.client_folder(&stolen)?;
         until("the end of the copied tokens", async || {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            Ok((doorward(&stolen, &["ls", "--json"]).await?.code != Some(0)).then_some(()))
+            Ok((doorward(&stolen, &["ls", "--json"]).await?.code == Some(77)).then_some(()))
         })
         .await
     })
@@ -351,16 +290,4 @@ async fn first_word(client: &ClientFolder) -> Result<(String, Duration, Child)> 
         .context("not a word")??;
     child.stderr = Some(lines.into_inner().into_inner());
     Ok((line.unwrap_or_default(), begun.elapsed(), child))
-}
-
-/// The file with a person's tokens, as it is.
-fn tokens(home: &Path) -> Result<String> {
-    std::fs::read_to_string(home.join("tokens.json")).context("no tokens")
-}
-
-/// A second folder with the same tokens.
-fn copy(home: &Path, to: &Path) -> Result<PathBuf> {
-    let status = std::process::Command::new("cp").arg("-a").arg(home).arg(to).status()?;
-    ensure!(status.success());
-    Ok(to.to_owned())
 }
