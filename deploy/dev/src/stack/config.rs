@@ -93,7 +93,7 @@ pub(super) fn change_gateway(layout: &Layout, change: impl FnOnce(&mut toml::Tab
         why: error.to_string(),
     })?;
     change(&mut file);
-    write(layout, GATEWAY_FILE, &file)
+    write(layout, GATEWAY_FILE, &file, "")
 }
 
 /// `gateway` is where the gateway will listen: on one machine the agent cannot tell its ports by their address.
