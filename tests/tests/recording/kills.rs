@@ -7,13 +7,14 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use doorward_audit::Event;
 use doorward_dev::stack::Options;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tests::journal::recorded;
 use tests::random::Random;
-use tests::stored::session;
+use tests::stored::{Before, session};
 use tests::{PATIENCE, Stand, until};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdout};
@@ -126,22 +127,20 @@ async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result
     if victim != Victim::Agent {
         stand.stack.restart_gateway().await?;
     }
-    let entries = stand.ended_since(&before, 1).await?;
-    let mut found = [false; 2];
-    for entry in &entries {
-        let record = record(stand, entry).await?;
-        for (found, shown) in found.iter_mut().zip(&shown) {
-            *found |= record.starts_with(&shown.bytes) && shown.is_of(&record);
-        }
-    }
-    for (found, shown) in found.iter().zip(&shown) {
-        ensure!(
-            *found || shown.bytes.is_empty(),
-            "{victim:?} in {host} after {at} bytes: of the {} bytes that were shown from {} on, the records {entries:?} lack some",
-            shown.bytes.len(),
-            shown.first
-        );
-    }
+    // An agent that lived hands over what it still holds when it has ended the session, which may be after the new link is up.
+    let lacks = std::sync::Mutex::new(String::new());
+    let recorded = until("what was shown is recorded", async || {
+        let told = match lacking(stand, &before, &shown).await {
+            Ok(None) => return Ok(Some(())),
+            Ok(Some(lacking)) => lacking,
+            Err(error) => format!("{error:#}"),
+        };
+        *lacks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = told;
+        Ok(None)
+    });
+    let recorded = recorded.await;
+    let lacks = lacks.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    recorded.with_context(|| format!("{victim:?} in {host} after {at} bytes: {lacks}"))?;
     until("the workspace can be entered again", async || {
         let outcome = stand.run(&[], host, "echo again", b"").await?;
         Ok((outcome.stdout == b"again\n").then_some(()))
@@ -149,21 +148,37 @@ async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result
     .await
 }
 
+/// What was shown and is in no record, in words; `None` if there is nothing.
+async fn lacking(stand: &Stand, before: &Before, shown: &[Shown]) -> Result<Option<String>> {
+    let entries = stand.ended_since(before, 1).await?;
+    let mut records = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        records.push(record(stand, entry).await?);
+    }
+    let is_in = |shown: &Shown, record: &Vec<u8>| record.starts_with(&shown.bytes) && shown.is_of(record);
+    let missing = shown
+        .iter()
+        .find(|shown| !shown.bytes.is_empty() && !records.iter().any(|record| is_in(shown, record)));
+    Ok(missing.map(|shown| {
+        format!(
+            "of the {} bytes that were shown from {} on, the records {entries:?} lack some",
+            shown.bytes.len(),
+            shown.first
+        )
+    }))
+}
+
 /// What is recorded of a session, which is whole in itself.
 async fn record(stand: &Stand, entry: &Value) -> Result<Vec<u8>> {
     let id = session(entry)?;
     let verdict = stand.verdict(id).await?;
     ensure!(entry["outcome"] == verdict.as_str(), "{entry} against {verdict}");
-    // A session that was killed before its first channel has nothing to be replayed.
+    // A session that was killed before its command ran has nothing to be replayed.
     let events = recorded(&stand.stored(id)?)?;
-    let opened = events
+    let ran = events
         .iter()
-        .any(|event| matches!(event, doorward_audit::Event::ChannelOpened(_)));
-    if opened {
-        stand.replayed(id).await
-    } else {
-        Ok(Vec::new())
-    }
+        .any(|event| matches!(event, Event::Exec(_) | Event::Output(_)));
+    if ran { stand.replayed(id).await } else { Ok(Vec::new()) }
 }
 
 /// A session that shows numbers, one a line, from a random one on.
