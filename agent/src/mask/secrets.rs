@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::patterns::{SHORTEST, Secret};
+use crate::process::etc_line;
 
 /// The secrets among variables. `except` names harmless ones beside those that are known; a `*` at its end stands for
 /// any rest.
@@ -70,19 +71,8 @@ fn in_file(path: &Path, secrets: &mut Vec<Secret>) {
         }
     };
     let file = path.display().to_string();
-    for line in content.split(|byte| *byte == b'\n') {
-        let line = line.trim_ascii();
-        let line = line.strip_prefix(b"export ").unwrap_or(line);
-        let Some(equals) = line.iter().position(|byte| *byte == b'=') else {
-            continue;
-        };
-        let (name, value) = (&line[..equals], line[equals + 1..].trim_ascii());
-        let is_name = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-        let quoted = |quote: u8| value.strip_prefix(&[quote])?.strip_suffix(&[quote]);
-        if is_name {
-            let value = quoted(b'"').or_else(|| quoted(b'\'')).unwrap_or(value);
-            add(format!("{file}:{}", String::from_utf8_lossy(name)), value);
-        }
+    for (name, value) in content.split(|byte| *byte == b'\n').filter_map(etc_line) {
+        add(format!("{file}:{}", String::from_utf8_lossy(name)), value);
     }
     add(file, content.trim_ascii());
 }

@@ -125,7 +125,7 @@ fn is_inherited(name: &[u8]) -> bool {
 }
 
 /// One line of `/etc/environment` (pam_env(8)): `NAME=value`, perhaps with `export` before and quotes around.
-fn etc_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn etc_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = line.trim_ascii();
     let line = line.strip_prefix(b"export ").unwrap_or(line).trim_ascii_start();
     let equals = line.iter().position(|byte| *byte == b'=')?;

@@ -20,7 +20,7 @@ mod terminal;
 pub(crate) use account::{Account, Overrides};
 pub use ending::Ending;
 pub(crate) use ending::{end, end_all};
-pub(crate) use environment::{Origin, accepts, environment};
+pub(crate) use environment::{Origin, accepts, environment, etc_line};
 pub(crate) use family::Mark;
 pub(crate) use ide::ide_servers;
 pub(crate) use launch::{LaunchError, Launched, Program, launch};
