@@ -152,7 +152,7 @@ pub struct Output {
     /// 1 standard output or the terminal, 2 standard error.
     #[n(1)]
     pub stream: u8,
-    /// Exactly what was sent.
+    /// Exactly what was sent, but for what a [`Masked`](crate::Masked) before it replaces.
     #[cbor(n(2), with = "crate::cbor::shared")]
     pub bytes: Bytes,
 }
@@ -164,7 +164,7 @@ pub struct Input {
     /// The channel.
     #[n(0)]
     pub channel: u32,
-    /// Exactly what came.
+    /// Exactly what came, but for what a [`Masked`](crate::Masked) before it replaces.
     #[cbor(n(1), with = "crate::cbor::shared")]
     pub bytes: Bytes,
 }
