@@ -162,6 +162,9 @@ pub(crate) struct Workspace {
     pub(crate) owner: Option<String>,
     #[serde(default)]
     pub(crate) state: String,
+    /// What there is to say of the state, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
     #[serde(default)]
     pub(crate) capabilities: Vec<String>,
 }

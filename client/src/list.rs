@@ -23,10 +23,14 @@ pub(crate) async fn list(home: &Home, args: &JsonArgs) -> Result<(), Error> {
         .into_iter()
         .map(|workspace| {
             let owner = workspace.owner.unwrap_or_default();
+            let state = match workspace.reason {
+                Some(reason) => format!("{}: {reason}", workspace.state),
+                None => workspace.state,
+            };
             vec![
                 workspace.name,
                 workspace.login,
-                workspace.state,
+                state,
                 owner,
                 workspace.capabilities.join(" "),
             ]

@@ -144,6 +144,7 @@ fn numbers(gateway: &Gateway) -> Response<Body> {
     metrics::links(
         gateway
             .workspaces
+            .list()
             .iter()
             .filter(|workspace| stands(&workspace.name))
             .count(),

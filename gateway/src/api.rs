@@ -32,6 +32,7 @@ use crate::{
     problem::{self, Body},
     record::{self, Content, FileEntry, Filter},
     refusal::{Refusal, RefusalCode},
+    workspace::{Life, State},
 };
 
 /// Answers a request that is no tunnel.
@@ -163,27 +164,31 @@ struct Listed<'a> {
     login: String,
     owner: Option<&'a str>,
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
     capabilities: Vec<String>,
 }
 
 fn workspaces(gateway: &Gateway, who: &Identity) -> Response<Body> {
-    let listed: Vec<Listed<'_>> = gateway
-        .workspaces
+    let all = gateway.workspaces.list();
+    let listed: Vec<Listed<'_>> = all
         .iter()
         .filter_map(|workspace| {
             let grant = gateway
                 .policy
                 .decide(who, Some(workspace), gateway.record_store())
                 .ok()?;
-            let state = match gateway.links.state(&workspace.name) {
-                link::State::Up { .. } => "running",
-                link::State::Down { .. } => "unreachable",
+            let linked = matches!(gateway.links.state(&workspace.name), link::State::Up { .. });
+            let state = match &workspace.state {
+                State::Running if !linked => "unreachable",
+                other => other.as_str(),
             };
             Some(Listed {
                 name: workspace.name.as_str(),
                 login: grant.terms().login.to_string(),
                 owner: workspace.owner.as_deref(),
                 state,
+                reason: workspace.state.reason(),
                 capabilities: words(grant.terms()),
             })
         })
@@ -298,7 +303,8 @@ fn may_view(gateway: &Gateway, who: &Identity, one: &SessionIndex) -> bool {
     let workspace = doorward_certs::WorkspaceName::try_from(one.workspace.as_str()).ok();
     // Whose workspace it is now says nothing of a recording from an earlier life of that name.
     let workspace = workspace.and_then(|name| gateway.workspaces.find(&name));
-    let same = workspace.filter(|workspace| workspace.uid.as_str() == one.workspace_uid);
+    let of_it = |life: &Life| life.uid.as_str() == one.workspace_uid;
+    let same = workspace.filter(|workspace| workspace.life.as_ref().is_some_and(of_it));
     gateway.policy.may_view(
         who,
         &one.user,

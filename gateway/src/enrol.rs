@@ -99,10 +99,15 @@ impl Enrolments {
     /// # Errors
     /// [`EnrolError`]; then nothing was used.
     pub async fn redeem(&self, target: &Target, token: &str, key: &[u8; 32]) -> Result<(), EnrolError> {
-        let file = target.join_token_file.clone().ok_or(EnrolError::NotConfigured)?;
+        let file = target
+            .life
+            .enrolment
+            .join_token()
+            .ok_or(EnrolError::NotConfigured)?
+            .to_owned();
         let inner = Arc::clone(&self.0);
         let shown = Zeroizing::new(token.to_owned());
-        let (workspace, uid) = (target.name.to_string(), target.uid.to_string());
+        let (workspace, uid) = (target.name.to_string(), target.life.uid.to_string());
         let key = hex(key);
         let redeemed = tokio::task::spawn_blocking(move || {
             let wanted = read_token(&file).map_err(EnrolError::TokenFile)?;
@@ -194,6 +199,7 @@ const LARGEST_LIST: u64 = 64 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::{Enrolment, Life};
     use doorward_certs::{WorkspaceName, WorkspaceUid};
 
     fn target(dir: &Path, name: &str, token: &str) -> Target {
@@ -201,9 +207,11 @@ mod tests {
         std::fs::write(&file, format!("{token}\n")).unwrap();
         Target {
             name: WorkspaceName::try_from(name).unwrap(),
-            uid: WorkspaceUid::try_from("uid-1").unwrap(),
-            address: "127.0.0.1:1".into(),
-            join_token_file: Some(file),
+            life: Life {
+                uid: WorkspaceUid::try_from("uid-1").unwrap(),
+                address: "127.0.0.1:1".into(),
+                enrolment: Enrolment::JoinToken(file),
+            },
         }
     }
 
@@ -244,7 +252,10 @@ mod tests {
             Err(EnrolError::UsedToken)
         ));
         let none = Target {
-            join_token_file: None,
+            life: Life {
+                enrolment: Enrolment::None,
+                ..one.life.clone()
+            },
             ..one.clone()
         };
         assert!(matches!(

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod enrol;
 pub mod explain;
 pub mod export;
+mod follow;
 mod guarded;
 pub mod http;
 pub mod journal;

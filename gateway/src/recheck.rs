@@ -83,6 +83,9 @@ pub(crate) fn decide(gateway: &Gateway, standing: &Standing, who: &Identity) -> 
         return Err(lock.sentence());
     }
     let workspace = gateway.workspaces.find(name);
+    if let Some(over) = began.workspace().over(workspace.as_deref()) {
+        return Err(over);
+    }
     let now = gateway
         .policy
         .decide(who, workspace.as_ref(), began.needs_store())

@@ -92,6 +92,10 @@ codes! {
     SessionOver = "session-over", FORBIDDEN, "session ended";
     /// No such workspace, or one that the person may not enter: the two look the same.
     Denied = "denied", FORBIDDEN, "denied";
+    /// The person may enter, and the workspace sleeps.
+    Asleep = "asleep", CONFLICT, "workspace asleep";
+    /// The person may enter, and the workspace is on its way.
+    Starting = "starting", CONFLICT, "workspace starting";
     /// Too many sessions of one person, or too many requests.
     TooMany = "too-many", TOO_MANY_REQUESTS, "too many";
     /// The gateway has no room for another session.
@@ -156,6 +160,13 @@ impl Refusal {
             retry_after: None,
             allow: None,
         }
+    }
+
+    /// Another sentence for the person.
+    #[must_use]
+    pub fn with_text(mut self, text: impl Into<Cow<'static, str>>) -> Self {
+        self.text = text.into();
+        self
     }
 
     /// What the person can do about it.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Gateway, admin,
     config::{AuthorityKind, Config, Faults},
-    enrol, export, journal, link, listen, locks, metrics, oidc, policy, recheck, record, session,
+    enrol, export, follow, journal, link, listen, locks, metrics, oidc, policy, recheck, record, session,
     tasks::{Drained, Tasks},
     workspace,
 };
@@ -94,8 +94,8 @@ impl Running {
             export::Exports::start(&config.exports, state, &journal, &store, &tasks).map_err(Error::Exports)?;
         let locks = locks::Locks::open(state).map_err(Error::Locks)?;
         let enrolments = enrol::Enrolments::open(state).map_err(Error::Enrolments)?;
-        let links = link::Links::start(
-            config.workspaces.iter().map(target).collect(),
+        let workspaces = workspace::Directory::new(config.workspaces.iter().cloned());
+        let links = link::Links::new(
             Arc::clone(&authority),
             Arc::clone(&credential),
             enrolments,
@@ -111,7 +111,7 @@ impl Running {
             identities: oidc::Identities::start(&config.oidc, config.policy.reload_interval, &tasks)?,
             policy: policy::Policy::follow(config.policy.file.clone(), config.policy.reload_interval, &tasks)
                 .map_err(Error::Policy)?,
-            workspaces: workspace::Directory::new(config.workspaces.iter().cloned()),
+            workspaces,
             sessions: session::Sessions::new(limits),
             locks,
             downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),
@@ -129,6 +129,8 @@ impl Running {
         });
         gateway.tasks.spawn(door.serve(Arc::clone(&gateway)));
         gateway.tasks.spawn(recheck::run(Arc::clone(&gateway)));
+        let following = follow::begin(&gateway);
+        gateway.tasks.spawn(follow::run(Arc::clone(&gateway), following));
         if let Some(settings) = gateway.config.anchor.clone() {
             let (journal, anchoring) = (gateway.journal.clone(), Arc::clone(&gateway.anchoring));
             let stop = gateway.tasks.closing().clone();
@@ -217,15 +219,6 @@ fn look_after(authority: &Arc<Authority>, tasks: &Tasks) {
             () = authority.keep() => {}
         }
     });
-}
-
-fn target(workspace: &workspace::Workspace) -> link::Target {
-    link::Target {
-        name: workspace.name.clone(),
-        uid: workspace.uid.clone(),
-        address: workspace.address.clone(),
-        join_token_file: workspace.join_token_file.clone(),
-    }
 }
 
 /// Takes the folder for this process alone: two gateways must not write one journal. The lock goes with the process.

@@ -36,6 +36,7 @@ use crate::policy::Grant;
 use crate::record::{Closing, Counted, Failure, Start};
 use crate::refusal::{Dependency, Refusal, RefusalCode};
 use crate::relay::{self, Bounds, Ending, Nobody, Passage};
+use crate::workspace::{Life, State, Workspace, starting};
 use registry::Seat;
 
 /// How a session ended, or why there was none.
@@ -117,13 +118,14 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
     gateway.locks.check(grant.user(), Some(place)).map_err(by)?;
     seat.stands_on(Standing::new(gateway, &identity, &grant, &request.token));
     gateway.identities.not_logged_out(&identity).map_err(by)?;
+    let life = enter(gateway, &grant).map_err(by)?;
     let mode = grant.terms().recording.mode;
     ready(gateway, mode).map_err(by)?;
     let broken = glass::broken(gateway, session, &grant, request.reason.as_ref()).map_err(by)?;
-    let certificate = sign(gateway, session, &grant, request.token.token())
+    let certificate = sign(gateway, session, &grant, &life, request.token.token())
         .await
         .map_err(by)?;
-    let (agent, mut recording) = connect(gateway, session, &grant, certificate, request)
+    let (agent, mut recording) = connect(gateway, session, (&grant, &life), certificate, request)
         .await
         .map_err(by)?;
     recording.expect_key(agent.key.clone());
@@ -133,7 +135,7 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         session,
         user: grant.user().to_owned(),
         workspace: grant.workspace().name.to_string(),
-        workspace_uid: grant.workspace().uid.to_string(),
+        workspace_uid: life.uid.to_string(),
         login: grant.terms().login.to_string(),
         client_address: request.peer.to_string(),
         client_version: request.user_agent.clone(),
@@ -162,12 +164,29 @@ fn ready(gateway: &Gateway, mode: RecordingMode) -> Result<(), Refusal> {
     }
 }
 
-async fn sign(gateway: &Gateway, session: Uuid, grant: &Grant, token: &BearerToken) -> Result<SessionCert, Refusal> {
+/// The life that the grant is for, if it can be entered and is still the one that the directory knows: a change before the
+/// seat was taken reached nobody.
+fn enter(gateway: &Gateway, grant: &Grant) -> Result<Life, Refusal> {
+    let workspace = grant.workspace();
+    let life = workspace.enter()?;
+    match workspace.over(gateway.workspaces.find(&workspace.name).as_deref()) {
+        Some(sentence) => Err(starting(&sentence)),
+        None => Ok(life.clone()),
+    }
+}
+
+async fn sign(
+    gateway: &Gateway,
+    session: Uuid,
+    grant: &Grant,
+    life: &Life,
+    token: &BearerToken,
+) -> Result<SessionCert, Refusal> {
     let request = SessionRequest {
         subject: gateway.credential.public_key().clone(),
         session,
         workspace: grant.workspace().name.clone(),
-        workspace_uid: grant.workspace().uid.clone(),
+        workspace_uid: life.uid.clone(),
         user: grant.user().to_owned(),
         terms: grant.terms().clone(),
         valid_for: gateway.config.authority.certificate_life,
@@ -196,7 +215,7 @@ async fn sign(gateway: &Gateway, session: Uuid, grant: &Grant, token: &BearerTok
 async fn connect(
     gateway: &Gateway,
     session: Uuid,
-    grant: &Grant,
+    (grant, life): (&Grant, &Life),
     certificate: SessionCert,
     request: &TunnelRequest,
 ) -> Result<(AgentStream, Keeping), Refusal> {
@@ -210,13 +229,13 @@ async fn connect(
         session,
         user: grant.user().to_owned(),
         workspace: grant.workspace().name.to_string(),
-        workspace_uid: grant.workspace().uid.to_string(),
+        workspace_uid: life.uid.to_string(),
         login: grant.terms().login.to_string(),
         client_address: request.peer.to_string(),
         keep: grant.keep(),
     };
     let begin = tokio::time::timeout(BEGIN_WITHIN, gateway.store.begin(start.clone()));
-    let (agent, begun) = tokio::join!(gateway.links.open(&grant.workspace().name, message), begin);
+    let (agent, begun) = tokio::join!(gateway.links.open(&grant.workspace().name, &life.uid, message), begin);
     let begun = match begun {
         Ok(begun) => begun.map_err(|failure| Refusal::unavailable(Dependency::RecordStore, failure.to_string())),
         Err(_) => Err(late(Dependency::RecordStore, BEGIN_WITHIN)),
@@ -235,7 +254,7 @@ async fn connect(
         Ok(agent) => Ok((agent, recording)),
         Err(error) => {
             recording.forget(&gateway.store).await;
-            Err(unreachable(&error))
+            Err(unreachable(grant.workspace(), &error))
         }
     }
 }
@@ -333,9 +352,13 @@ fn late(what: Dependency, after: Duration) -> Refusal {
     Refusal::unavailable(what, format!("no answer within {after:?}"))
 }
 
-fn unreachable(error: &OpenError) -> Refusal {
-    match error {
-        OpenError::Refused { code, .. } => {
+fn unreachable(workspace: &Workspace, error: &OpenError) -> Refusal {
+    match (error, &workspace.state) {
+        (OpenError::OtherLife, _) => starting(&error.to_string()),
+        (OpenError::NoLink | OpenError::Unreachable(_), State::Starting(text)) => {
+            starting(text).with_detail(error.to_string())
+        }
+        (OpenError::Refused { code, .. }, _) => {
             Refusal::new(RefusalCode::AgentRefused, "the workspace's agent refused the session")
                 .with_hint("tell your platform team; they find the reason in the gateway's journal")
                 .with_detail(format!("{error} ({code})"))

@@ -137,6 +137,7 @@ mod tests {
             login: login.into(),
             owner: None,
             state: "running".into(),
+            reason: None,
             capabilities: vec![],
         }
     }

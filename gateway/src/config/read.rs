@@ -17,7 +17,10 @@ use super::{
     document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
     export, issuer, records, secret_file, vault,
 };
-use crate::{listen, policy, workspace::Workspace};
+use crate::{
+    listen, policy,
+    workspace::{Enrolment, Life, State, Workspace},
+};
 
 impl Config {
     /// Reads and checks the file, and the files that it names: keys, certificates, the policy.
@@ -67,7 +70,8 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
     for twice in repeated(workspaces.iter().map(|one| one.name.as_str())) {
         top.fault_at("workspace", format!("the workspace `{twice}` is there more than once"));
     }
-    for twice in repeated(workspaces.iter().map(|one| one.uid.as_str())) {
+    let lives = workspaces.iter().filter_map(|one| one.life.as_ref());
+    for twice in repeated(lives.map(|life| life.uid.as_str())) {
         top.fault_at(
             "workspace",
             format!("the uid `{twice}` belongs to more than one workspace"),
@@ -237,11 +241,15 @@ fn read_workspace(section: &Section<'_>, base: &Path) -> Option<Workspace> {
     });
     Some(Workspace {
         name: name?,
-        uid: uid?,
-        address: address?,
         login: login?,
         owner,
-        join_token_file,
+        place: None,
+        state: State::Running,
+        life: Some(Life {
+            uid: uid?,
+            address: address?,
+            enrolment: join_token_file.map_or(Enrolment::None, Enrolment::JoinToken),
+        }),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The agents: whether something answers at each address, takes us for its gateway, and is the workspace that is meant.
 
+use doorward_certs::{CaKeys, WorkspaceName};
 use futures_util::{StreamExt as _, stream};
 
 use super::{
@@ -9,20 +10,23 @@ use super::{
 use crate::{
     config::Config,
     link::{self, Probe},
-    workspace::Workspace,
+    workspace::Life,
 };
 
 /// Looks at every agent, a few at a time.
 pub(super) async fn check(config: &Config, shared: &Shared) -> Vec<Finding> {
     let link = shared.link(config).await;
     let host_ca = shared.host_ca().await;
-    let each = config.workspaces.iter().map(|workspace| async {
-        match (&link, &host_ca) {
-            (Ok(link), Ok(host_ca)) => one(workspace, link, host_ca).await,
+    let lives = config.workspaces.iter();
+    let lives = lives.filter_map(|workspace| Some((&workspace.name, workspace.life.as_ref()?)));
+    let (link, host_ca) = (&link, &host_ca);
+    let each = lives.map(|(name, life)| async move {
+        match (link, host_ca) {
+            (Ok(link), Ok(host_ca)) => one(name, life, link, host_ca).await,
             // Why there is no certificate is told where it is signed.
             _ => Finding::warning(
                 "agent",
-                &workspace.name,
+                name,
                 "not tried: the gateway has nothing to prove itself with",
                 "see to the signing first",
             ),
@@ -32,9 +36,9 @@ pub(super) async fn check(config: &Config, shared: &Shared) -> Vec<Finding> {
     stream::iter(all).buffered(AT_ONCE).collect().await
 }
 
-async fn one(workspace: &Workspace, link: &Link, host_ca: &doorward_certs::CaKeys) -> Finding {
-    let subject = format!("{} at {}", workspace.name, workspace.address);
-    match link::probe(workspace, &link.key, link.certificate.clone(), host_ca).await {
+async fn one(name: &WorkspaceName, life: &Life, link: &Link, host_ca: &CaKeys) -> Finding {
+    let subject = format!("{} at {}", name, life.address);
+    match link::probe(name, life, &link.key, link.certificate.clone(), host_ca).await {
         Ok(Probe::Good { version }) => {
             Finding::ok("agent", subject, format!("a link would come up (version {version})"))
         }

@@ -125,7 +125,9 @@ async fn session(config: &Config, authority: &Authority, remedy: &str) -> Findin
             "not tried: sessions are signed with the person's own token",
         );
     }
-    let Some(workspace) = config.workspaces.first() else {
+    let lives = config.workspaces.iter();
+    let mut lives = lives.filter_map(|workspace| Some((workspace, workspace.life.as_ref()?)));
+    let Some((workspace, life)) = lives.next() else {
         return Finding::ok("signing", "session", "not tried: there is no workspace");
     };
     let signed = async {
@@ -135,7 +137,7 @@ async fn session(config: &Config, authority: &Authority, remedy: &str) -> Findin
             // The nil UUID is nobody's session.
             session: Uuid::nil(),
             workspace: workspace.name.clone(),
-            workspace_uid: workspace.uid.clone(),
+            workspace_uid: life.uid.clone(),
             user: TRIAL_USER.to_owned(),
             terms: Terms {
                 login: workspace.login.clone(),

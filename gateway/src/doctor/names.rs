@@ -18,8 +18,8 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     if let Some(settings) = needs::settings(config) {
         names.extend(host_of(settings.address.as_str()));
     }
-    for workspace in &config.workspaces {
-        let host = workspace.address.rsplit_once(':').map(|(host, _)| host.to_owned());
+    for life in config.workspaces.iter().filter_map(|workspace| workspace.life.as_ref()) {
+        let host = life.address.rsplit_once(':').map(|(host, _)| host.to_owned());
         names.extend(host);
     }
     names.retain(|name| name.trim_matches(['[', ']']).parse::<IpAddr>().is_err());

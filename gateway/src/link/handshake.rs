@@ -110,7 +110,7 @@ pub(super) async fn establish(standing: &Standing) -> Result<Established, Handsh
             credential.ready().err().unwrap_or_default(),
         ));
     };
-    let tcp = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&standing.target.address))
+    let tcp = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&standing.target.life.address))
         .await
         .map_err(|_| HandshakeError::ConnectDeadline)?
         .map_err(HandshakeError::Connect)?;
@@ -191,7 +191,7 @@ async fn admit(
     if hello.version != LINK_VERSION {
         return Err(HandshakeError::Version(hello.version));
     }
-    if hello.workspace != target.name.as_str() || hello.workspace_uid != target.uid.as_str() {
+    if hello.workspace != target.name.as_str() || hello.workspace_uid != target.life.uid.as_str() {
         return Err(HandshakeError::OtherWorkspace(
             printable(&hello.workspace),
             printable(&hello.workspace_uid),
@@ -234,7 +234,7 @@ pub(super) async fn judge(
         .map_err(HandshakeError::Authority)?;
     let now = SystemTime::now();
     let target = &standing.target;
-    let verified = verify_host(certificate, &trusted, tls_key, &target.name, &target.uid, now)
+    let verified = verify_host(certificate, &trusted, tls_key, &target.name, &target.life.uid, now)
         .map_err(HandshakeError::Certificate)?;
     Ok(verified.valid_before().duration_since(now).unwrap_or_default())
 }
@@ -265,7 +265,7 @@ pub(super) async fn sign(standing: &Standing, key: &PublicKey) -> Result<Vec<u8>
     let request = HostRequest {
         subject: key.clone(),
         workspace: target.name.clone(),
-        workspace_uid: target.uid.clone(),
+        workspace_uid: target.life.uid.clone(),
         names: vec![wildcard_name(&target.name)],
         valid_for: HOST_LIFE,
     };
@@ -276,7 +276,7 @@ pub(super) async fn sign(standing: &Standing, key: &PublicKey) -> Result<Vec<u8>
         .map_err(HandshakeError::Authority)?;
     standing.shared.journal.append(EnrolledEvent {
         workspace: target.name.to_string(),
-        uid: target.uid.to_string(),
+        uid: target.life.uid.to_string(),
     });
     Ok(signed.blob().to_vec())
 }

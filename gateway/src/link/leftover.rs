@@ -50,7 +50,7 @@ impl News {
 pub(super) async fn fetch_all(standing: &Arc<Standing>, live: &Arc<Live>, news: &News) {
     news.came.notified().await;
     // The first list is complete: what it does not name will never come.
-    let uid = standing.target.uid.as_str();
+    let uid = standing.target.life.uid.as_str();
     standing.shared.store.close_unclosed(uid, &news.sessions()).await;
     let mut failed = HashMap::new();
     loop {
@@ -85,7 +85,7 @@ async fn fetch(standing: &Standing, live: &Live, session: Uuid, first_unacked: u
         match standing
             .shared
             .store
-            .resume(session, standing.target.uid.as_str())
+            .resume(session, standing.target.life.uid.as_str())
             .await
         {
             Ok(recording) => break recording,

@@ -1,4 +1,4 @@
-//! Standing links to the agents of all configured workspaces.
+//! Standing links to the agents of all workspaces that have a life.
 //!
 //! The gateway dials. One task per workspace keeps the link up, proves the gateway to the agent and
 //! the agent to itself, and fetches what is left over of broken sessions. A session opens a stream
@@ -16,7 +16,6 @@ mod standing;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use doorward_wire::link::{MuxStream, read_message, write_message};
 use doorward_wire::message::{Message, OpenSession, StreamAnswer, StreamOpen};
 use ssh_key::PublicKey;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 pub use credential::{Credential, CredentialError};
 pub use handshake::HandshakeError;
@@ -36,20 +35,18 @@ pub(crate) use probe::{Probe, probe};
 
 use self::standing::Standing;
 use crate::enrol::Enrolments;
+use crate::guarded::Guarded;
 use crate::journal::Journal;
 use crate::record::Store;
+use crate::workspace::Life;
 
 /// A workspace to which a link is kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Its name.
     pub name: WorkspaceName,
     /// The one life of that name that is meant.
-    pub uid: WorkspaceUid,
-    /// `host:port` of its agent.
-    pub address: String,
-    /// The file with the one-time token with which its agent may enrol.
-    pub join_token_file: Option<PathBuf>,
+    pub life: Life,
 }
 
 /// Whether a workspace can be reached.
@@ -73,6 +70,9 @@ pub enum OpenError {
     /// No link is kept to such a workspace.
     #[error("no link is kept to this workspace")]
     NoLink,
+    /// The link is to another life of that name.
+    #[error("the workspace has just been replaced by another of its name")]
+    OtherLife,
     /// The link is down and did not come up in time.
     #[error("workspace unreachable: {0}")]
     Unreachable(String),
@@ -96,6 +96,8 @@ pub struct AgentStream {
     pub stream: MuxStream,
     /// The agent's host key, which it has proved and which signs the heads of its recordings.
     pub key: PublicKey,
+    /// The link stays while somebody holds this, also when the life that it leads to is over.
+    _holding: TaskTrackerToken,
 }
 
 /// All links. Clones are the same links.
@@ -103,9 +105,15 @@ pub struct AgentStream {
 pub struct Links(Arc<Inner>);
 
 struct Inner {
-    standing: BTreeMap<WorkspaceName, Arc<Standing>>,
+    standing: Guarded<BTreeMap<WorkspaceName, Kept>>,
+    shared: Arc<Shared>,
     stop: CancellationToken,
-    tasks: TaskTracker,
+}
+
+/// A link that is kept up until it is told to stop.
+struct Kept {
+    link: Arc<Standing>,
+    stop: CancellationToken,
 }
 
 /// What every link needs.
@@ -119,38 +127,73 @@ struct Shared {
 }
 
 impl Links {
-    /// Begins to keep a link to each target.
-    pub fn start(
-        targets: Vec<Target>,
+    /// No links yet: [`Links::keep_to`] says to whom.
+    pub fn new(
         authority: Arc<Authority>,
         credential: Arc<Credential>,
         enrolments: Enrolments,
         store: Store,
         journal: Journal,
     ) -> Self {
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             authority,
             credential,
             enrolments,
             store,
             journal,
-            tasks: tasks.clone(),
+            tasks: TaskTracker::new(),
+        };
+        Self(Arc::new(Inner {
+            standing: Guarded::default(),
+            shared: Arc::new(shared),
+            stop: CancellationToken::new(),
+        }))
+    }
+
+    /// Keeps a link to each of these and to nobody else. A link whose target is as it was is left alone. One whose life is
+    /// over takes no session any more, and goes down once its last one has let go of it, or after a while.
+    pub fn keep_to(&self, targets: impl IntoIterator<Item = Target>) {
+        let mut wanted: BTreeMap<_, _> = targets.into_iter().map(|one| (one.name.clone(), one)).collect();
+        let inner = &self.0;
+        let over = inner.standing.with(|standing| {
+            let over: Vec<Kept> = standing
+                .extract_if(.., |name, kept| match wanted.get(name) {
+                    Some(target) if *target == kept.link.target => {
+                        wanted.remove(name);
+                        false
+                    }
+                    _ => true,
+                })
+                .map(|(_, kept)| kept)
+                .collect();
+            if inner.stop.is_cancelled() {
+                return over;
+            }
+            for (name, target) in wanted {
+                let kept = Kept {
+                    link: Arc::new(Standing::new(target, Arc::clone(&inner.shared))),
+                    stop: inner.stop.child_token(),
+                };
+                let keeping = standing::keep(Arc::clone(&kept.link), kept.stop.clone());
+                inner.shared.tasks.spawn(keeping);
+                standing.insert(name, kept);
+            }
+            over
         });
-        let mut standing = BTreeMap::new();
-        for target in targets {
-            let name = target.name.clone();
-            let link = Arc::new(Standing::new(target, Arc::clone(&shared)));
-            tasks.spawn(standing::keep(Arc::clone(&link), stop.clone()));
-            standing.insert(name, link);
+        for kept in over {
+            inner.shared.tasks.spawn(retire(kept));
         }
-        Self(Arc::new(Inner { standing, stop, tasks }))
+    }
+
+    fn link(&self, name: &WorkspaceName) -> Option<Arc<Standing>> {
+        self.0
+            .standing
+            .with(|all| all.get(name).map(|kept| Arc::clone(&kept.link)))
     }
 
     /// Whether a workspace can be reached, `Down` for one that no link is kept to.
     pub fn state(&self, name: &WorkspaceName) -> State {
-        self.0.standing.get(name).map_or_else(
+        self.link(name).map_or_else(
             || State::Down {
                 reason: OpenError::NoLink.to_string(),
             },
@@ -158,13 +201,22 @@ impl Links {
         )
     }
 
-    /// Opens a session on the link of a workspace. On a link that is down it tries once, at most
+    /// Opens a session on the link to one life of a workspace. On a link that is down it tries once, at most
     /// five seconds.
     ///
     /// # Errors
     /// [`OpenError`] says what stands between the session and its agent.
-    pub async fn open(&self, name: &WorkspaceName, session: OpenSession) -> Result<AgentStream, OpenError> {
-        let link = self.0.standing.get(name).ok_or(OpenError::NoLink)?;
+    pub async fn open(
+        &self,
+        name: &WorkspaceName,
+        uid: &WorkspaceUid,
+        session: OpenSession,
+    ) -> Result<AgentStream, OpenError> {
+        let link = self.link(name).ok_or(OpenError::NoLink)?;
+        if link.target.life.uid != *uid {
+            return Err(OpenError::OtherLife);
+        }
+        let holding = link.sessions.token();
         let live = link.live(DIAL_WITHIN).await.map_err(OpenError::Unreachable)?;
         let open = async {
             let mut stream = live.mux.open().await.map_err(stream_error)?;
@@ -187,20 +239,32 @@ impl Links {
         Ok(AgentStream {
             stream,
             key: live.key.clone(),
+            _holding: holding,
         })
     }
 
     /// Takes all links down and waits until they are.
     pub async fn close(&self) {
         self.0.stop.cancel();
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        self.0.shared.tasks.close();
+        self.0.shared.tasks.wait().await;
     }
+}
+
+/// Takes a link down whose life is over, once what still passes on it has come to its end.
+async fn retire(kept: Kept) {
+    kept.link.sessions.close();
+    tokio::select! {
+        () = kept.link.sessions.wait() => {}
+        () = tokio::time::sleep(RETIRE_WITHIN) => {}
+        () = kept.stop.cancelled() => {}
+    }
+    kept.stop.cancel();
 }
 
 impl std::fmt::Debug for Links {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Links({})", self.0.standing.len())
+        write!(f, "Links({})", self.0.standing.with(|all| all.len()))
     }
 }
 
@@ -210,3 +274,5 @@ fn stream_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> O
 
 const DIAL_WITHIN: Duration = Duration::from_secs(5);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// How long sessions of a life that is over may still come to their end.
+const RETIRE_WITHIN: Duration = Duration::from_secs(20);

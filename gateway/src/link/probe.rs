@@ -2,14 +2,14 @@
 
 use std::time::SystemTime;
 
-use doorward_certs::{CaKeys, HostKey, verify_host};
+use doorward_certs::{CaKeys, HostKey, WorkspaceName, verify_host};
 use doorward_wire::LINK_VERSION;
 use doorward_wire::link::{LinkKey, Mux, MuxError, MuxLimits, Side, connect, mux, tune};
 use doorward_wire::message::{AgentHello, GatewayHello, Message, Refused, StreamOpen};
 use tokio::net::TcpStream;
 
 use super::handshake::{CONNECT_WITHIN, HandshakeError, printable, receive, send, unexpected};
-use crate::workspace::Workspace;
+use crate::workspace::Life;
 
 /// What a link on trial found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +25,13 @@ pub(crate) enum Probe {
 
 /// Goes as far as to the agent's hello and judges it.
 pub(crate) async fn probe(
-    workspace: &Workspace,
+    name: &WorkspaceName,
+    life: &Life,
     key: &HostKey,
     certificate: Vec<u8>,
     host_ca: &CaKeys,
 ) -> Result<Probe, HandshakeError> {
-    let tcp = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&workspace.address))
+    let tcp = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&life.address))
         .await
         .map_err(|_| HandshakeError::ConnectDeadline)?
         .map_err(HandshakeError::Connect)?;
@@ -38,7 +39,7 @@ pub(crate) async fn probe(
     let tls = LinkKey::from_seed(&key.seed()).map_err(HandshakeError::Tls)?;
     let (io, peer) = connect(tcp, &tls, CONNECT_WITHIN).await.map_err(HandshakeError::Tls)?;
     let (mux, _incoming, driver) = mux(io, Side::Gateway, MuxLimits::default());
-    let greeted = greet(workspace, &mux, certificate, &peer.0, host_ca);
+    let greeted = greet(name, life, &mux, certificate, &peer.0, host_ca);
     tokio::select! {
         greeted = greeted => greeted,
         ended = driver => Err(HandshakeError::Mux(ended.err().unwrap_or(MuxError::Closed))),
@@ -46,7 +47,8 @@ pub(crate) async fn probe(
 }
 
 async fn greet(
-    workspace: &Workspace,
+    name: &WorkspaceName,
+    life: &Life,
     mux: &Mux,
     certificate: Vec<u8>,
     peer: &[u8; 32],
@@ -67,7 +69,7 @@ async fn greet(
         }
         _ => return Err(unexpected("AgentHello")),
     };
-    let judged = judge(workspace, &hello, peer, host_ca);
+    let judged = judge(name, life, &hello, peer, host_ca);
     let ended = Refused {
         code: "trial".to_owned(),
         text: "the gateway's doctor only looked whether a link would come up".to_owned(),
@@ -78,7 +80,8 @@ async fn greet(
 }
 
 fn judge(
-    workspace: &Workspace,
+    name: &WorkspaceName,
+    life: &Life,
     hello: &AgentHello,
     peer: &[u8; 32],
     host_ca: &CaKeys,
@@ -86,7 +89,7 @@ fn judge(
     if hello.version != LINK_VERSION {
         return Err(HandshakeError::Version(hello.version));
     }
-    if hello.workspace != workspace.name.as_str() || hello.workspace_uid != workspace.uid.as_str() {
+    if hello.workspace != name.as_str() || hello.workspace_uid != life.uid.as_str() {
         return Err(HandshakeError::OtherWorkspace(
             printable(&hello.workspace),
             printable(&hello.workspace_uid),
@@ -95,15 +98,7 @@ fn judge(
     let Some(certificate) = &hello.host_certificate else {
         return Ok(Probe::WouldEnrol);
     };
-    verify_host(
-        certificate,
-        host_ca,
-        peer,
-        &workspace.name,
-        &workspace.uid,
-        SystemTime::now(),
-    )
-    .map_err(HandshakeError::Certificate)?;
+    verify_host(certificate, host_ca, peer, name, &life.uid, SystemTime::now()).map_err(HandshakeError::Certificate)?;
     Ok(Probe::Good {
         version: printable(&hello.agent_version),
     })

@@ -9,6 +9,7 @@ use ssh_key::PublicKey;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::handshake::{self, Established};
 use super::{Shared, State, Target, control};
@@ -18,6 +19,8 @@ use crate::refusal::chain;
 pub(super) struct Standing {
     pub(super) target: Target,
     pub(super) shared: Arc<Shared>,
+    /// Those who hold on to the link.
+    pub(super) sessions: TaskTracker,
     state: watch::Sender<Now>,
     kick: Notify,
 }
@@ -51,6 +54,7 @@ impl Standing {
         Self {
             target,
             shared,
+            sessions: TaskTracker::new(),
             state,
             kick: Notify::new(),
         }
@@ -168,7 +172,7 @@ async fn serve(standing: &Arc<Standing>, established: Established, stop: &Cancel
     let workspace = standing.target.name.to_string();
     shared.journal.append(LinkUp {
         workspace: workspace.clone(),
-        uid: standing.target.uid.to_string(),
+        uid: standing.target.life.uid.to_string(),
         agent_version: agent_version.clone(),
     });
     tracing::info!(workspace, agent_version, "link is up");

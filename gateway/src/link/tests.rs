@@ -9,6 +9,7 @@ use super::fake::{FakeAgent, Manner, StopAt};
 use super::*;
 use crate::record::Closing;
 use crate::record::fixture::{Author, Rig, start};
+use crate::workspace::Enrolment;
 
 const SOON: Duration = Duration::from_secs(20);
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -22,18 +23,25 @@ fn links(rig: &Rig, address: &str) -> Links {
     std::fs::write(&token, TOKEN).unwrap();
     let target = Target {
         name: name(),
-        uid: WorkspaceUid::try_from("uid-0").unwrap(),
-        address: address.to_owned(),
-        join_token_file: Some(token),
+        life: Life {
+            uid: uid(),
+            address: address.to_owned(),
+            enrolment: Enrolment::JoinToken(token),
+        },
     };
-    Links::start(
-        vec![target],
+    let links = Links::new(
         Arc::clone(&rig.authority),
         Arc::clone(&rig.credential),
         Enrolments::open(rig.dir.path()).unwrap(),
         rig.store.clone(),
         rig.journal.clone(),
-    )
+    );
+    links.keep_to([target]);
+    links
+}
+
+fn uid() -> WorkspaceUid {
+    WorkspaceUid::try_from("uid-0").unwrap()
 }
 
 /// An agent that the host authority knows.
@@ -104,11 +112,10 @@ async fn an_agent_with_a_token_is_enrolled_and_its_sessions_open() {
     .await;
     let certificate = agent.manner.certificate.with(|own| own.clone()).unwrap();
     let trusted = rig.authority.host_ca().await.unwrap();
-    let uid = WorkspaceUid::try_from("uid-0").unwrap();
     let key = agent.manner.key.public_bytes();
-    verify_host(&certificate, &trusted, key, &name(), &uid, SystemTime::now()).unwrap();
+    verify_host(&certificate, &trusted, key, &name(), &uid(), SystemTime::now()).unwrap();
     let asked = session();
-    let opened = links.open(&name(), asked.clone()).await.unwrap();
+    let opened = links.open(&name(), &uid(), asked.clone()).await.unwrap();
     assert_eq!(opened.key.key_data(), agent.manner.key.public_key().key_data());
     assert_eq!(agent.session().await.0, asked);
     links.close().await;
@@ -203,7 +210,7 @@ async fn stopping_at(stop: StopAt) {
     let agent = FakeAgent::start(manner).await;
     let links = links(&rig, &agent.address);
     let asked = std::time::Instant::now();
-    let refused = links.open(&name(), session()).await.unwrap_err();
+    let refused = links.open(&name(), &uid(), session()).await.unwrap_err();
     assert!(matches!(refused, OpenError::Unreachable(_)), "{refused}");
     assert!(
         asked.elapsed() < Duration::from_secs(7),
@@ -233,20 +240,20 @@ async fn a_refused_connection_is_answered_at_once_and_dialled_with_pauses() {
     let links = links(&rig, &address);
     let asked = std::time::Instant::now();
     for _ in 0..5 {
-        let refused = links.open(&name(), session()).await.unwrap_err();
+        let refused = links.open(&name(), &uid(), session()).await.unwrap_err();
         assert!(refused.to_string().contains("workspace unreachable"), "{refused}");
     }
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
     assert!(matches!(
         links
-            .open(&WorkspaceName::try_from("nowhere").unwrap(), session())
+            .open(&WorkspaceName::try_from("nowhere").unwrap(), &uid(), session())
             .await,
         Err(OpenError::NoLink)
     ));
     // A session finds the agent as soon as it listens, without waiting for the pause to end.
     let listener = TcpListener::bind(&address).await.unwrap();
     let mut agent = FakeAgent::on(listener, Arc::new(known(&rig, Duration::from_secs(3600)).await));
-    links.open(&name(), session()).await.unwrap();
+    links.open(&name(), &uid(), session()).await.unwrap();
     agent.session().await;
     links.close().await;
 }
@@ -286,7 +293,7 @@ async fn a_refused_session_carries_the_agents_code() {
     };
     let agent = FakeAgent::start(manner).await;
     let links = links(&rig, &agent.address);
-    match links.open(&name(), session()).await {
+    match links.open(&name(), &uid(), session()).await {
         Err(OpenError::Refused { code, .. }) => assert_eq!(code, "certificate-expired"),
         other => panic!("{other:?}"),
     }
@@ -426,5 +433,63 @@ async fn a_complete_recording_is_released() {
     })
     .await;
     assert_eq!(rig.stored(session), whole);
+    links.close().await;
+}
+
+fn target(address: &str, uid: &str) -> Target {
+    Target {
+        name: name(),
+        life: Life {
+            uid: WorkspaceUid::try_from(uid).unwrap(),
+            address: address.to_owned(),
+            enrolment: Enrolment::None,
+        },
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_is_still_wanted_is_left_alone_however_often_that_is_said() {
+    let rig = Rig::new().await;
+    let agent = FakeAgent::start(known(&rig, Duration::from_secs(3600)).await).await;
+    let links = links(&rig, "127.0.0.1:1");
+    links.keep_to([target(&agent.address, "uid-0")]);
+    until("the link is up", || is_up(&links)).await;
+    for _ in 0..1000 {
+        links.keep_to([target(&agent.address, "uid-0")]);
+    }
+    assert!(is_up(&links));
+    assert_eq!(agent.dials(), 1);
+    links.keep_to([]);
+    assert!(!is_up(&links));
+    until("the agent's side is closed", || rig_is_quiet(&links)).await;
+    links.close().await;
+}
+
+/// Whether no link is kept any more, not even one on its way down.
+fn rig_is_quiet(links: &Links) -> bool {
+    links.0.shared.tasks.is_empty()
+}
+
+#[tokio::test]
+async fn the_link_of_a_life_that_is_over_takes_no_session_and_goes_with_its_last_one() {
+    let rig = Rig::new().await;
+    let mut agent = FakeAgent::start(known(&rig, Duration::from_secs(3600)).await).await;
+    let links = links(&rig, &agent.address);
+    let open = links.open(&name(), &uid(), session()).await.unwrap();
+    let _held = agent.session().await;
+    links.keep_to([target("127.0.0.1:1", "uid-1")]);
+    assert!(matches!(
+        links.open(&name(), &uid(), session()).await,
+        Err(OpenError::OtherLife)
+    ));
+    links.keep_to([]);
+    assert!(matches!(
+        links.open(&name(), &uid(), session()).await,
+        Err(OpenError::NoLink)
+    ));
+    // The old one is still there for whoever holds on to it.
+    assert!(!rig_is_quiet(&links));
+    drop(open);
+    until("the old link is down", || rig_is_quiet(&links)).await;
     links.close().await;
 }

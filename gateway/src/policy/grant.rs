@@ -72,8 +72,8 @@ impl Grant {
     #[must_use]
     pub fn lost_in(&self, newer: &Self) -> Option<String> {
         let (old, new) = (&self.terms, &newer.terms);
-        if self.workspace.uid != newer.workspace.uid {
-            return Some("the workspace was replaced by another of its name".to_owned());
+        if let Some(over) = self.workspace.over(Some(&newer.workspace)) {
+            return Some(over);
         }
         if old.login != new.login {
             return Some("you would enter it by another login now".to_owned());

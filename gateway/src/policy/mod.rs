@@ -27,7 +27,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
+use doorward_certs::{Login, WorkspaceName};
 use roles::RecordingsRight;
 use tokio::sync::watch;
 
@@ -37,7 +37,7 @@ use crate::{
     refusal::Refusal,
     stamp::{self, Stamp},
     tasks::Tasks,
-    workspace::Workspace,
+    workspace::{State, Workspace},
 };
 
 /// The roles, exchanged as a whole when the file changes.
@@ -180,15 +180,15 @@ impl Policy {
     }
 }
 
-#[expect(clippy::expect_used, reason = "three constants that a test makes")]
+#[expect(clippy::expect_used, reason = "two constants that a test makes")]
 fn nowhere() -> Workspace {
     Workspace {
         name: WorkspaceName::try_from("nowhere").expect("a valid name"),
-        uid: WorkspaceUid::try_from("nowhere").expect("a valid uid"),
-        address: "localhost:1".to_owned(),
         login: Login::try_from("nobody").expect("a valid login"),
         owner: None,
-        join_token_file: None,
+        place: None,
+        state: State::Asleep,
+        life: None,
     }
 }
 

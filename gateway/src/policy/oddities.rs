@@ -138,19 +138,20 @@ const PUBLIC_MAIL: [&str; 12] = [
 mod tests {
     use std::path::Path;
 
-    use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
+    use doorward_certs::{Login, WorkspaceName};
 
     use super::*;
+    use crate::workspace::State;
 
     fn found(policy: &str) -> Vec<String> {
         let roles = Roles::parse(Path::new("policy.toml"), policy).unwrap();
         let workspace = Workspace {
             name: WorkspaceName::try_from("devenv-0").unwrap(),
-            uid: WorkspaceUid::try_from("uid-0").unwrap(),
-            address: "localhost:1".to_owned(),
             login: Login::try_from("node").unwrap(),
             owner: None,
-            join_token_file: None,
+            place: None,
+            state: State::Running,
+            life: None,
         };
         oddities(&roles, &[workspace]).into_iter().map(|odd| odd.text).collect()
     }

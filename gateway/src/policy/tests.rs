@@ -17,11 +17,11 @@ fn policy(text: &str) -> Policy {
 fn workspace(name: &str, owner: Option<&str>) -> Arc<Workspace> {
     Arc::new(Workspace {
         name: WorkspaceName::try_from(name).unwrap(),
-        uid: WorkspaceUid::try_from(name).unwrap(),
-        address: "localhost:1".to_owned(),
         login: Login::try_from("node").unwrap(),
         owner: owner.map(str::to_owned),
-        join_token_file: None,
+        place: None,
+        state: State::Running,
+        life: None,
     })
 }
 

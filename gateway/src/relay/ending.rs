@@ -55,6 +55,7 @@ impl Ending {
             Self::Dismissed(Dismissal::Killed(_)) => "killed",
             Self::Dismissed(Dismissal::Locked(_)) => "locked",
             Self::Dismissed(Dismissal::Revoked(_)) => "revoked",
+            Self::Dismissed(Dismissal::Over(_)) => "workspace-over",
         }
     }
 
@@ -136,7 +137,7 @@ fn said_by(what: &str, end: &End) -> String {
 }
 
 fn dismissed(why: &Dismissal) -> String {
-    let (Dismissal::Killed(text) | Dismissal::Locked(text) | Dismissal::Revoked(text)) = why;
+    let (Dismissal::Killed(text) | Dismissal::Locked(text) | Dismissal::Revoked(text) | Dismissal::Over(text)) = why;
     format!("the session was ended: {text}")
 }
 

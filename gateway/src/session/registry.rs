@@ -66,6 +66,8 @@ pub enum Dismissal {
     Locked(String),
     /// What it was opened for is not granted any more.
     Revoked(String),
+    /// The workspace's life is over.
+    Over(String),
 }
 
 impl Sessions {

@@ -1,5 +1,6 @@
 mod dismissed;
 mod glass;
+mod replaced;
 
 use std::fs;
 use std::path::Path;
