@@ -343,14 +343,10 @@ impl Outlet {
         let text = format!(
             "\r\ndoorward: this session must be recorded and the recording cannot be stored; it ends here: {why}\r\n"
         );
-        let say = async {
-            let _ = self.write.extended_data_bytes(STDERR, Bytes::from(text)).await;
-            let _ = self.write.exit_status(RECORD_LOST_STATUS).await;
-        };
-        tokio::select! {
-            () = say => {}
-            () = tokio::time::sleep(LAST_WORDS) => {}
-        }
+        // The text needs room in the client's window, the status does not.
+        let say = self.write.extended_data_bytes(STDERR, Bytes::from(text));
+        let _ = tokio::time::timeout(LAST_WORDS, say).await;
+        let _ = tokio::time::timeout(LAST_WORDS, self.write.exit_status(RECORD_LOST_STATUS)).await;
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A record reaches the recording before any byte that follows it in the agent's stream reaches the
 //! client. It is acknowledged once it is durable, and only then. Whatever ends the passage, what
-//! the agent sent is stored, and the agent is given a bounded time to send the rest.
+//! the agent sent is stored, and the agent is given a bounded time to send the rest. Where the recording cannot be kept, the
+//! agent is given a moment to say so in the session itself, so that `ssh` ends with the exit status that says so.
 
 mod ending;
 mod nobody;
@@ -57,6 +58,7 @@ pub async fn pass<C: Carrier, A: Carrier>(client: C, agent: A, recording: &mut K
         unrecorded: Unrecorded::default(),
         record_end: None,
         agent_gone: false,
+        asked: false,
         ending: None,
         linger: Instant::now(),
     };
@@ -76,6 +78,8 @@ struct Passing<'a, C, A> {
     unrecorded: Unrecorded,
     record_end: Option<u64>,
     agent_gone: bool,
+    /// The agent was asked to end the session, and has its last words.
+    asked: bool,
     ending: Option<Ending>,
     /// How long the last records are waited for, once there is an ending.
     linger: Instant,
@@ -93,7 +97,7 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
             let silent_at = self.relay.heard(Side::Client) + bounds.silence;
             tokio::select! {
                 event = self.relay.next() => self.hear(event),
-                changed = self.recording.changed() => match changed {
+                changed = self.recording.changed(), if !self.asked => match changed {
                     Ok(durable) => self.acknowledge(durable),
                     Err(failure) => {
                         self.acknowledge(self.recording.durable());
@@ -115,6 +119,7 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
                 () = bounds.ending.cancelled(), if open => self.end(Ending::GatewayStops),
                 why = killed(&mut bounds.killed), if open => self.end(Ending::Dismissed(why)),
                 () = tokio::time::sleep_until(self.linger), if !open => {
+                    self.answered();
                     return self.ending.take().unwrap_or(Ending::RecordStopped);
                 }
             }
@@ -126,7 +131,7 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
         let ending = self.ending.as_ref()?;
         let stored = self.record_end == Some(self.acked);
         // The last acknowledgement, and what is queued for the client, leave when the relay is closed.
-        if self.agent_gone || ending.is_record_failure() || stored {
+        if self.agent_gone || (ending.is_record_failure() && !self.asked) || stored {
             self.ending.take()
         } else {
             None
@@ -143,17 +148,24 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
             Event::RecordEnd { offset } => {
                 self.record_end = Some(offset);
             }
-            Event::Ended { by: Side::Agent, end } => self.note(Ending::Finished(end)),
+            Event::Ended { by: Side::Agent, end } => {
+                self.answered();
+                self.note(Ending::Finished(end));
+            }
             Event::Ended { by: Side::Client, end } => self.note(Ending::Left(end)),
             Event::Gone {
                 side: Side::Client,
                 fault,
-            } => self.end(Ending::ClientGone(fault)),
+            } => {
+                self.answered();
+                self.end(Ending::ClientGone(fault));
+            }
             Event::Gone {
                 side: Side::Agent,
                 fault,
             } => {
                 self.agent_gone = true;
+                self.answered();
                 self.end(Ending::AgentGone(fault));
             }
             Event::Over => {
@@ -173,16 +185,30 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
     /// Ends the passage and tells both sides, unless it has ended already.
     fn end(&mut self, ending: Ending) {
         if self.ending.is_none() {
-            self.relay.end(&ending.said());
+            self.asked = ending.is_store_failure();
+            if self.asked {
+                self.relay.ask_to_end(&ending.said());
+            } else {
+                self.relay.end(&ending.said());
+            }
         }
         self.note(ending);
+    }
+
+    /// Nothing more is to be waited for from an agent that was asked to end the session.
+    fn answered(&mut self) {
+        if std::mem::take(&mut self.asked)
+            && let Some(ending) = &self.ending
+        {
+            self.relay.end(&ending.said());
+        }
     }
 
     /// Remembers the first ending, and the first failure of the recording above all others.
     fn note(&mut self, ending: Ending) {
         match &self.ending {
             None => {
-                self.linger = Instant::now() + RECORDS_WITHIN;
+                self.linger = Instant::now() + if self.asked { WORDS_WITHIN } else { RECORDS_WITHIN };
                 self.ending = Some(ending);
             }
             Some(known) if ending.is_record_failure() && !known.is_record_failure() => {
@@ -204,6 +230,8 @@ async fn killed(asked: &mut watch::Receiver<Option<Dismissal>>) -> Dismissal {
 
 /// How long the agent may take to send the last records of a session that is over.
 const RECORDS_WITHIN: Duration = Duration::from_secs(10);
+/// How long the agent may take to say why a session ends whose recording cannot be kept.
+const WORDS_WITHIN: Duration = Duration::from_secs(5);
 /// So long after a client's last frame it counts as gone. Clients ping every thirty seconds.
 pub const SILENCE: Duration = Duration::from_secs(100);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);

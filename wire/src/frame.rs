@@ -18,6 +18,9 @@ pub const DATA_HEADER: usize = HEADER + 8;
 pub const MAX_CONTENT: usize = 64 * 1024 - DATA_HEADER;
 /// The longest text of a notice and of an end, in bytes.
 pub const MAX_TEXT: usize = 8 * 1024;
+/// Exit code of an [`End`] because the session's recording is required and cannot be kept. From the gateway it asks the agent to
+/// say so in the session's channels, and to end them.
+pub const RECORDING_UNAVAILABLE: u8 = 254;
 /// The longest code of an end, in bytes.
 pub const MAX_CODE: usize = 64;
 

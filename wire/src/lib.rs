@@ -22,7 +22,7 @@ pub use driver::{
     agent_end, client_end, send_leftover,
 };
 pub use endpoint::{Endpoint, Limits, ProtocolFault, Said};
-pub use frame::{End, Frame, FrameDecoder, FrameError};
+pub use frame::{End, Frame, FrameDecoder, FrameError, RECORDING_UNAVAILABLE};
 pub use frames::{FrameStream, StreamError};
 pub use link::provider as tls_provider;
 

@@ -116,7 +116,9 @@ struct Port<C> {
     receiving: bool,
     /// It still takes.
     sending: bool,
-    /// An end was queued for it: nothing may follow.
+    /// An end was queued for it.
+    told: bool,
+    /// Nothing may follow the end that was queued for it.
     ended: bool,
     heard: Instant,
 }
@@ -127,6 +129,7 @@ impl<C: Carrier> Port<C> {
             stream: FrameStream::new(carrier),
             receiving: true,
             sending: true,
+            told: false,
             ended: false,
             heard: Instant::now(),
         }
@@ -152,8 +155,13 @@ impl<C: Carrier> Port<C> {
     }
 
     fn end(&mut self, end: &End) {
-        if !self.ended {
-            self.ended = true;
+        self.ended = true;
+        self.tell(end);
+    }
+
+    /// Queues an end, and still lets follow what comes.
+    fn tell(&mut self, end: &End) {
+        if !std::mem::replace(&mut self.told, true) {
             self.queue(&Frame::End(end.clone()));
         }
     }
@@ -247,6 +255,12 @@ impl<C: Carrier, A: Carrier> Relay<C, A> {
         self.agent.end(end);
     }
 
+    /// Asks the agent to end the session, with [`crate::RECORDING_UNAVAILABLE`]: it says in the channels why, and then its own
+    /// end. Until it does, or [`Relay::end`] is called, everything goes on as before.
+    pub fn ask_to_end(&mut self, end: &End) {
+        self.agent.tell(end);
+    }
+
     /// What has passed so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -332,6 +346,8 @@ impl<C: Carrier, A: Carrier> Relay<C, A> {
                 }
                 Frame::Ack { .. } | Frame::Fin { .. } => self.pass_to_agent(whole),
                 Frame::End(end) => {
+                    // It is the client's word, and no more than that.
+                    let end = End { exit: 0, ..end };
                     self.agent.end(&end);
                     self.events.push_back(Event::Ended { by: Side::Client, end });
                 }

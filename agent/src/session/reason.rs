@@ -1,6 +1,6 @@
 //! Why a session ended: one value, and what each side is told of it.
 
-use doorward_wire::{Closed, DriverError, End};
+use doorward_wire::{Closed, DriverError, End, RECORDING_UNAVAILABLE};
 
 use crate::process::Ending;
 
@@ -76,7 +76,7 @@ impl Reason {
         let exit = match self {
             Self::ClientLeft => 0,
             Self::OtherLogin(..) => 77,
-            Self::RecordLost(_) => RECORD_LOST,
+            Self::RecordLost(_) => RECORDING_UNAVAILABLE,
             Self::Gateway(end) => end.exit,
             _ => 255,
         };
@@ -89,7 +89,9 @@ impl Reason {
     pub(super) fn ending(&self, usual: Ending) -> Ending {
         match self {
             Self::Longest | Self::RecordLost(_) | Self::Stopping => Ending::Kill,
-            Self::Gateway(end) if ENDED_ON_PURPOSE.contains(&end.code.as_str()) || end.exit == RECORD_LOST => {
+            Self::Gateway(end)
+                if ENDED_ON_PURPOSE.contains(&end.code.as_str()) || end.exit == RECORDING_UNAVAILABLE =>
+            {
                 Ending::Kill
             }
             _ => usual,
@@ -97,7 +99,5 @@ impl Reason {
     }
 }
 
-/// Exit code of a session that cannot be recorded.
-const RECORD_LOST: u8 = 254;
 /// What a gateway says when somebody, or the grant, ended the session; otherwise the client is merely gone.
 const ENDED_ON_PURPOSE: [&str; 2] = ["killed", "too-long"];

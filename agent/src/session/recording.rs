@@ -303,6 +303,11 @@ impl Recording {
         self.lost.get().map(|loss| loss.why.clone()).unwrap_or_default()
     }
 
+    /// The gateway cannot store it.
+    pub(crate) fn refuse(&self) {
+        self.lose(RecordLost::Refused);
+    }
+
     /// How long an acknowledgement may take.
     pub(crate) fn stall(&self) -> Duration {
         self.strictness.stall
@@ -449,7 +454,7 @@ impl Recording {
             let (waiting, since) = self.sink.waiting();
             let why = match lost {
                 RecordLost::Stalled => self.strictness.passed(waiting, since),
-                RecordLost::Closed => lost.to_string(),
+                RecordLost::Closed | RecordLost::Refused => lost.to_string(),
             };
             Loss { lost, why }
         });

@@ -192,7 +192,8 @@ fn opened(workspace: &Workspace, open: &OpenSession, admitted: &Admitted, now: u
 /// Runs the SSH server until something ends the session, then has the channels end.
 ///
 /// A client that is still there hears nothing of that yet: were its channels closed it would leave at once, and it would
-/// look as if it had left by itself. It hears the end of the stream, with the reason.
+/// look as if it had left by itself. It hears the end of the stream, with the reason. Only where the recording is lost its channels
+/// are closed, with the exit status that says so, and it is given a moment to leave.
 async fn run(
     workspace: &Arc<Workspace>,
     session: &Arc<Session>,
@@ -222,6 +223,7 @@ async fn run(
             std::future::pending::<()>().await;
         }
     };
+    let mut left = false;
     let reason = tokio::select! {
         biased;
         () = session.refused.cancelled() => {
@@ -230,8 +232,15 @@ async fn run(
         }
         lost = session.recording.broken() => Reason::RecordLost(lost),
         lost = session.recording.watch() => Reason::RecordLost(lost),
+        end = stream.asked_to_end() => {
+            session.recording.refuse();
+            Reason::Gateway(end)
+        }
         never = ide::watch(session) => match never {},
-        ended = &mut running => of_ssh(ended, stream),
+        ended = &mut running => {
+            left = true;
+            of_ssh(ended, stream)
+        }
         ended = &mut *driver => of_driver(ended),
         () = late => Reason::LoginDeadline,
         () = tokio::time::sleep(session.terms.longest) => Reason::Longest,
@@ -248,6 +257,10 @@ async fn run(
     if session.ending().0 == Ending::Kill {
         // Also what channels left behind that ended in order.
         process::end_all(Mark::session(session.id()), session.grace).await;
+    }
+    if session.recording.is_broken() && !left {
+        // It has been told in its channels; one that has none stays.
+        let _ = timeout(LEAVES_WITHIN, &mut running).await;
     }
     reason
 }
@@ -299,6 +312,8 @@ const LOOKED_AT: Duration = Duration::from_secs(3);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// For channels to record their end and to say their last words.
 const CHANNELS_WITHIN: Duration = Duration::from_secs(5);
+/// For a client to hear that its channels are closed.
+const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 const DRIVER_WITHIN: Duration = Duration::from_secs(2);
 /// A client's address in the record, in characters.
 const LONGEST_ADDRESS: usize = 128;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorward_wire::relay::RelayFault;
-use doorward_wire::{End, FrameError, StreamError};
+use doorward_wire::{End, FrameError, RECORDING_UNAVAILABLE, StreamError};
 
 use crate::record::Failure;
 use crate::refusal::chain;
@@ -116,6 +116,14 @@ impl Ending {
     pub(super) fn is_record_failure(&self) -> bool {
         matches!(self, Self::RecordFailed(_) | Self::RecordStopped | Self::Unrecorded)
     }
+
+    /// Whether the recording cannot go on, and not for the agent's fault: then the agent may say so in the session.
+    pub(super) fn is_store_failure(&self) -> bool {
+        match self {
+            Self::RecordFailed(failure) => matches!(failure, Failure::Storage(_) | Failure::Conflict(_)),
+            ending => matches!(ending, Self::RecordStopped),
+        }
+    }
 }
 
 /// Whether a side broke the rules; otherwise its stream merely broke.
@@ -145,7 +153,5 @@ fn human(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
 
-/// Exit code for a session whose recording is required and not available.
-const RECORDING_UNAVAILABLE: u8 = 254;
 /// Exit code for everything that cut the connection.
 const TRANSPORT: u8 = 255;

@@ -66,6 +66,22 @@ impl SessionHandle {
         self.0.lock().endpoint.heard_end().cloned()
     }
 
+    /// Resolves when the gateway asks the agent to end the session, because its recording cannot be kept; never if it does
+    /// not. SSH bytes go on in both directions until [`SessionHandle::end`] is called. For one task at a time.
+    pub async fn asked_to_end(&self) -> End {
+        std::future::poll_fn(|cx| {
+            let mut state = self.0.lock();
+            match state.endpoint.heard_end() {
+                Some(end) if state.endpoint.is_asked_to_end() => std::task::Poll::Ready(end.clone()),
+                _ => {
+                    state.park_listener(cx);
+                    std::task::Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
     /// SSH bytes so far: (received from the peer, sent to the peer).
     #[must_use]
     pub fn counters(&self) -> (u64, u64) {

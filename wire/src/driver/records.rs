@@ -29,6 +29,9 @@ pub enum RecordLost {
     /// The stream is gone, or the recording was finished.
     #[error("recording stream is closed")]
     Closed,
+    /// The gateway has asked for the session's end, because it cannot store the recording.
+    #[error("the gateway cannot keep it")]
+    Refused,
 }
 
 /// Record bytes that were not acknowledged when their stream ended.
@@ -200,6 +203,9 @@ impl RecordSink {
                 }
                 if enough(&state) {
                     return Ok(());
+                }
+                if state.endpoint.is_asked_to_end() {
+                    return Err(RecordLost::Refused);
                 }
                 if deadline.is_some_and(|deadline| now >= deadline) {
                     return Err(RecordLost::Stalled);

@@ -4,6 +4,9 @@
 //! record always leaves before the SSH bytes that were written after it. SSH bytes under way are bounded by the
 //! peer's acknowledgements, which it sends as it consumes: they are the flow control, and what they do not cover is
 //! kept to be sent again on a resumed stream. Records are kept until they are durable; the caller bounds them.
+//!
+//! An agent that hears an end because its recording cannot be kept ([`RECORDING_UNAVAILABLE`]) is asked to end: its stream
+//! goes on until it says its own end, so that it can say in the channels why, and with which exit status.
 
 mod inbox;
 mod resume;
@@ -17,7 +20,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::carrier::Outbox;
-use crate::frame::{DATA_HEADER, End, Frame, MAX_CONTENT, data_header, kind};
+use crate::frame::{DATA_HEADER, End, Frame, MAX_CONTENT, RECORDING_UNAVAILABLE, data_header, kind};
 use inbox::Inbox;
 use retained::Retained;
 pub use terms::{Effects, Finished, Limits, ProtocolFault, Role, Said};
@@ -92,7 +95,7 @@ impl Endpoint {
     /// # Errors
     /// [`Finished`] after [`Endpoint::finish_writing`] or an end in either direction.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Finished> {
-        if self.fin || self.said_end.is_some() || self.heard_end.is_some() {
+        if self.fin || self.said_end.is_some() || self.is_ended() {
             return Err(Finished);
         }
         let room = usize::try_from(self.window - (self.written - self.acked)).unwrap_or(usize::MAX);
@@ -118,7 +121,7 @@ impl Endpoint {
     /// Whether [`Endpoint::write`] would take something or fail.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.written - self.acked < self.window || self.fin || self.said_end.is_some() || self.heard_end.is_some()
+        self.written - self.acked < self.window || self.fin || self.said_end.is_some() || self.is_ended()
     }
 
     /// Ends our stream of SSH bytes; the other direction goes on.
@@ -225,6 +228,18 @@ impl Endpoint {
         self.heard_end.as_ref()
     }
 
+    /// Whether the peer asks us to end, and waits for what we still have to say.
+    #[must_use]
+    pub fn is_asked_to_end(&self) -> bool {
+        let heard = self.heard_end.as_ref();
+        self.role == Role::Agent && heard.is_some_and(|end| end.exit == RECORDING_UNAVAILABLE)
+    }
+
+    /// Whether the peer's end has ended our stream of SSH bytes.
+    fn is_ended(&self) -> bool {
+        self.heard_end.is_some() && !self.is_asked_to_end()
+    }
+
     /// The next thing that the peer said beside bytes.
     pub fn hear(&mut self) -> Option<Said> {
         self.heard.pop_front()
@@ -243,8 +258,12 @@ impl Endpoint {
     /// The rule that the peer broke; the stream is then of no use any more.
     pub fn handle(&mut self, frame: Frame) -> Result<Effects, ProtocolFault> {
         let mut effects = Effects::default();
-        if self.heard_end.is_some() && !matches!(frame, Frame::RecordAck { .. } | Frame::Ping(_) | Frame::Pong(_)) {
-            return Err(ProtocolFault::AfterEnd);
+        if self.heard_end.is_some() {
+            match frame {
+                Frame::RecordAck { .. } | Frame::Ping(_) | Frame::Pong(_) => {}
+                Frame::Data { .. } | Frame::Fin { .. } | Frame::Ack { .. } if self.is_asked_to_end() => {}
+                _ => return Err(ProtocolFault::AfterEnd),
+            }
         }
         match frame {
             Frame::Data { offset, bytes } => {
@@ -285,11 +304,15 @@ impl Endpoint {
             Frame::End(end) => {
                 self.heard.push_back(Said::End(end.clone()));
                 self.heard_end = Some(end);
-                self.queue.retain(|item| !is_ssh(item));
+                let asked = self.is_asked_to_end();
+                if !asked {
+                    self.queue.retain(|item| !is_ssh(item));
+                }
                 effects = Effects {
                     readable: true,
                     writable: true,
-                    recorded: false,
+                    // Who waits for an acknowledgement learns that there will be none.
+                    recorded: asked,
                     said: true,
                 };
             }
@@ -327,7 +350,8 @@ impl Endpoint {
     /// Whether everything was read and nothing will come.
     #[must_use]
     pub fn is_read_to_end(&self) -> bool {
-        self.inbox.is_over() || (self.heard_end.is_some() && self.inbox.is_empty())
+        let ended = self.is_ended() || (self.is_asked_to_end() && self.said_end.is_some());
+        self.inbox.is_over() || (ended && self.inbox.is_empty())
     }
 
     /// Nobody will read any more.

@@ -46,7 +46,7 @@ impl Endpoint {
         if self.fin {
             queue.push_back(Item::Fin);
         }
-        if self.heard_end.is_some() {
+        if self.is_ended() {
             queue.retain(|item| !is_ssh(item));
         }
         queue.extend(self.said_end.clone().map(Item::End));

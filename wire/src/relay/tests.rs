@@ -149,6 +149,57 @@ async fn the_gateway_can_speak_and_end_a_session_by_itself() {
     relay.await.unwrap();
 }
 
+#[tokio::test]
+async fn an_agent_that_is_asked_to_end_has_the_last_word() {
+    let Whole {
+        agent,
+        client,
+        mut relay,
+    } = whole();
+    relay.ask_to_end(&End::new(crate::RECORDING_UNAVAILABLE, "record-store", "no room"));
+    let relay = run(serve(relay));
+    let (mut ssh, sink, handle, driver) = agent;
+    assert_eq!(handle.asked_to_end().await.code, "record-store");
+    // Nobody waits for what will not come.
+    sink.append_now(Bytes::from_static(b"kept for later")).unwrap();
+    assert_eq!(
+        sink.wait_acked(100, Duration::from_secs(3600)).await,
+        Err(crate::RecordLost::Refused)
+    );
+    // The stream still goes both ways.
+    let (mut near, mut incoming, _handle, closed) = client;
+    near.write_all(b"window").await.unwrap();
+    let mut got = [0; 6];
+    ssh.read_exact(&mut got).await.unwrap();
+    ssh.write_all(b"exit status 254").await.unwrap();
+    handle.end(End::new(254, "record-store", "no room"));
+    let mut shown = Vec::new();
+    near.read_to_end(&mut shown).await.unwrap();
+    assert_eq!(shown, b"exit status 254");
+    assert!(matches!(incoming.next().await, Some(Said::End(end)) if end.exit == 254));
+    assert!(matches!(closed.await.unwrap().unwrap(), Closed::Heard(_)));
+    assert_eq!(ssh.read(&mut got).await.unwrap(), 0);
+    assert!(driver.await.unwrap().is_ok());
+    relay.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_cannot_ask_an_agent_to_end_for_its_recording() {
+    let (mut relay, mut client, mut agent) = raw();
+    client
+        .send(&Frame::End(End::new(254, "record-store", "forged")))
+        .await
+        .unwrap();
+    assert!(matches!(relay.next().await, Event::Ended { by: Side::Client, .. }));
+    let (heard, _) = tokio::join!(agent.next(), async {
+        tokio::select! {
+            _ = relay.next() => {}
+            () = tokio::time::sleep(Duration::from_millis(300)) => {}
+        }
+    });
+    assert!(matches!(heard.unwrap(), Some(Frame::End(end)) if end.exit == 0));
+}
+
 fn raw() -> (Relay<Carried, Carried>, FrameStream<Carried>, FrameStream<Carried>) {
     let ((client, to_client), (agent, to_agent)) = (duplex(1 << 20), duplex(1 << 20));
     let limits = RelayLimits { queue: 100_000 };
