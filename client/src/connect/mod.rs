@@ -8,7 +8,9 @@ mod pump;
 mod renew;
 mod stdio;
 mod upgrade;
+mod wake;
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -21,16 +23,19 @@ use crate::error::{EXIT_TRANSPORT, Error};
 use crate::gateway::Gateway;
 use crate::home::Home;
 use crate::home::settings::{Asking, Settings};
-use crate::http::Problem;
 use crate::pass::Pass;
 use crate::tokens::Need;
 use crate::{login, name, say, signals};
 use early::Early;
 use renew::Renewal;
+use tokio::time::sleep;
 use upgrade::{Entered, Wanted};
+use wake::{Wait, Woken};
 
 /// After how long without a byte from the gateway it is asked for a sign of life.
 const PING: Duration = Duration::from_secs(20);
+/// Between two times that a workspace is woken.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long the gateway has to close a tunnel after its end. Nobody waits for that but this process.
 const LINGER: Duration = Duration::from_secs(1);
 /// After how long without a byte from the gateway it is given up.
@@ -52,8 +57,13 @@ pub(crate) async fn connect(home: &Home, args: &ConnectArgs) -> Result<u8, Error
         reason: args.reason.as_deref().filter(|reason| !reason.is_empty()),
     };
     let mut early = Early::default();
-    let way_in = enter(home, &settings, &gateway, &wanted, &mut early);
-    let (entered, pass) = signals::interruptible(Box::pin(way_in)).await?;
+    let waiting = Cell::new(false);
+    let way_in = enter(home, &settings, &gateway, &wanted, &mut early, &waiting);
+    let entered = signals::interruptible(Box::pin(way_in)).await;
+    if waiting.get() && matches!(entered, Err(Error::Interrupted)) {
+        say::note(&format!("not waiting for {workspace} any longer; it goes on starting"));
+    }
+    let (entered, pass) = entered?;
     let limits = Limits {
         ping: PING,
         silence: SILENCE,
@@ -85,27 +95,63 @@ pub(crate) async fn connect(home: &Home, args: &ConnectArgs) -> Result<u8, Error
     judged
 }
 
-/// The way in: a pass, then the tunnel.
+/// The way in: a pass, then the tunnel; and in between, where the workspace sleeps, a wait.
 async fn enter(
     home: &Home,
     settings: &Settings,
     gateway: &Gateway,
     wanted: &Wanted<'_>,
     early: &mut Early,
+    waiting: &Cell<bool>,
 ) -> Result<(Entered, Pass), Error> {
     let mut pass = login::pass_for_connect(home, settings, Need::Valid, |known| early.say(known)).await?;
     let whom = gateway.whom();
-    let asked = say::impatiently(&whom, upgrade::ask(gateway, wanted, &pass)).await;
-    let entered = match asked {
+    let mut wait: Option<Wait> = None;
+    let mut renewed = false;
+    loop {
+        let refused = match say::impatiently(&whom, upgrade::ask(gateway, wanted, &pass)).await {
+            Ok(entered) => return Ok((entered, pass)),
+            Err(Error::Refused(problem)) => problem,
+            Err(error) => return Err(error),
+        };
         // Keys may have been rotated, the session at the issuer ended: one other token is worth a try.
-        Err(Error::Refused(Problem { status: 401, .. })) => {
+        if refused.status == 401 && !renewed {
+            renewed = true;
             let need = Need::Other(pass.token());
             pass = login::pass_for_connect(home, settings, need, |known| early.say(known)).await?;
-            say::impatiently(&whom, upgrade::ask(gateway, wanted, &pass)).await?
+            continue;
         }
-        asked => asked?,
-    };
-    Ok((entered, pass))
+        if !wake::helps(&refused) {
+            return Err(Error::Refused(refused));
+        }
+        let wait = match &mut wait {
+            None => {
+                early.say(&gateway.well_known().await?);
+                waiting.set(true);
+                wait.insert(Wait::begin())
+            }
+            Some(wait) if wait.is_over() => return Err(Error::Refused(refused)),
+            // What has just run and does not any more is given a moment.
+            Some(wait) => {
+                sleep(AGAIN).await;
+                wait
+            }
+        };
+        // A long wait outlives a token.
+        pass = login::pass_for_connect(home, settings, Need::Valid, |known| early.say(known)).await?;
+        match wait.wake(gateway, wanted, &pass).await {
+            Ok(Woken::Running) => {
+                renewed = false;
+                pass = login::pass_for_connect(home, settings, Need::Valid, |known| early.say(known)).await?;
+            }
+            Ok(Woken::Unknown) => return Err(Error::Refused(refused)),
+            // What the wake began with is over; the next answer of the gateway's says what is.
+            Err(Error::Refused(problem)) if problem.status == 401 && !renewed => {}
+            // A balancer's patience, or a gateway that was replaced: asking again joins the same wake.
+            Err(Error::Broken(_) | Error::Unreachable { .. }) if !wait.is_over() => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn judge(whom: &str, over: Result<Closed, DriverError>) -> Result<u8, Error> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use doorward_certs::WorkspaceName;
 use doorward_wire::TUNNEL_PROTOCOL;
 use doorward_wire::tunnel::{self, TunnelStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -40,12 +40,8 @@ pub(super) async fn ask(gateway: &Gateway, wanted: &Wanted<'_>, pass: &Pass) -> 
     let url = gateway.tunnel(wanted.workspace.as_str());
     let whom = gateway.whom();
     let key = generate_key();
-    let mut request = request(Method::GET, &url, Some(pass), Bytes::new())?;
+    let mut request = with_reason(request(Method::GET, &url, Some(pass), Bytes::new())?, wanted);
     add(request.headers_mut(), &key);
-    let reason = wanted.reason.map(encoded);
-    if let Some(reason) = reason.and_then(|reason| HeaderValue::try_from(reason).ok()) {
-        request.headers_mut().insert(REASON, reason);
-    }
     let stream = dial::dial(&url, || gateway.web.tls()).await?;
     let work = async |response: Response<Incoming>| {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -78,6 +74,15 @@ pub(super) async fn ask(gateway: &Gateway, wanted: &Wanted<'_>, pass: &Pass) -> 
         tunnel: TunnelStream::new(socket.await),
         session,
     })
+}
+
+/// The request with the reason, where the person gives one.
+pub(super) fn with_reason<B>(mut request: Request<B>, wanted: &Wanted<'_>) -> Request<B> {
+    let reason = wanted.reason.map(encoded);
+    if let Some(reason) = reason.and_then(|reason| HeaderValue::try_from(reason).ok()) {
+        request.headers_mut().insert(REASON, reason);
+    }
+    request
 }
 
 fn add(headers: &mut HeaderMap, key: &str) {

@@ -277,7 +277,8 @@ pub(crate) async fn collect(whom: &str, mut body: Incoming, most: usize) -> Resu
     Ok(whole.into())
 }
 
-async fn next_part(whom: &str, body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+/// The next part of a body, or that it is over.
+pub(crate) async fn next_part(whom: &str, body: &mut Incoming) -> Result<Option<Bytes>, Error> {
     loop {
         match timeout(ANSWER, body.frame()).await.map_err(|_| too_slow(whom))? {
             None => return Ok(None),

@@ -26,3 +26,4 @@ mod server;
 mod ssh;
 mod status;
 mod tokens;
+mod wake;
