@@ -14,6 +14,7 @@ mod follow;
 mod guarded;
 pub mod http;
 pub mod journal;
+pub mod kube;
 pub mod link;
 pub mod listen;
 pub mod locks;
@@ -54,6 +55,8 @@ pub struct Gateway {
     pub policy: policy::Policy,
     /// The workspaces.
     pub workspaces: workspace::Directory,
+    /// The cluster, if there is one.
+    pub kube: Option<kube::Cluster>,
     /// Who signs SSH certificates.
     pub authority: Arc<Authority>,
     /// The gateway's own key and link certificate.

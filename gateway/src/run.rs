@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Gateway, admin,
     config::{AuthorityKind, Config, Faults},
-    enrol, export, follow, journal, link, listen, locks, metrics, oidc, policy, recheck, record, session,
+    enrol, export, follow, journal, kube, link, listen, locks, metrics, oidc, policy, recheck, record, session,
     tasks::{Drained, Tasks},
     workspace,
 };
@@ -94,6 +94,10 @@ impl Running {
             export::Exports::start(&config.exports, state, &journal, &store, &tasks).map_err(Error::Exports)?;
         let locks = locks::Locks::open(state).map_err(Error::Locks)?;
         let enrolments = enrol::Enrolments::open(state).map_err(Error::Enrolments)?;
+        let kube = match &config.kubernetes {
+            Some(settings) => Some(kube::connect(settings).await.map_err(Error::Kubernetes)?),
+            None => None,
+        };
         let workspaces = workspace::Directory::new(config.workspaces.iter().cloned());
         let links = link::Links::new(
             Arc::clone(&authority),
@@ -112,6 +116,7 @@ impl Running {
             policy: policy::Policy::follow(config.policy.file.clone(), config.policy.reload_interval, &tasks)
                 .map_err(Error::Policy)?,
             workspaces,
+            kube,
             sessions: session::Sessions::new(limits),
             locks,
             downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),
@@ -289,6 +294,9 @@ pub enum Error {
     /// The client for the identity provider.
     #[error(transparent)]
     Client(#[from] oidc::ClientError),
+    /// The client for the cluster's API server.
+    #[error("the cluster cannot be used: {0}")]
+    Kubernetes(#[source] kube::KubeError),
     /// The policy.
     #[error("the policy cannot be used:\n{0}")]
     Policy(#[source] Faults),
@@ -302,9 +310,13 @@ impl Error {
     #[must_use]
     pub fn is_config(&self) -> bool {
         match self {
-            Self::Key(_) | Self::Vault(_) | Self::Client(_) | Self::Policy(_) | Self::State(..) | Self::Exports(_) => {
-                true
-            }
+            Self::Key(_)
+            | Self::Vault(_)
+            | Self::Client(_)
+            | Self::Kubernetes(_)
+            | Self::Policy(_)
+            | Self::State(..)
+            | Self::Exports(_) => true,
             Self::Door(error) => matches!(error, listen::DoorError::Certificate(_)),
             _ => false,
         }

@@ -13,6 +13,7 @@ mod anchor;
 pub(crate) mod document;
 mod export;
 mod issuer;
+mod kubernetes;
 mod login_rule;
 mod read;
 mod records;
@@ -24,6 +25,7 @@ pub use document::{Fault, Faults};
 pub use export::{Export, SinkKind};
 pub(crate) use issuer::domain;
 pub use issuer::{ClaimPath, ClaimPathError, Dpop, GroupsForm, Introspection, Oidc, TokenKind};
+pub use kubernetes::{Kubernetes, KubernetesAccess};
 pub use login_rule::{LoginRule, LoginTable, Template};
 pub use records::{Acknowledge, Records, S3, S3Credentials};
 
@@ -54,7 +56,9 @@ pub struct Config {
     pub session: Session,
     /// What is bounded, and by how much.
     pub limits: Limits,
-    /// The workspaces.
+    /// The cluster whose pods are workspaces, if there is one.
+    pub kubernetes: Option<Kubernetes>,
+    /// The workspaces that are written down.
     pub workspaces: Vec<Workspace>,
 }
 

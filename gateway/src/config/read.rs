@@ -15,7 +15,7 @@ use url::Host;
 use super::{
     Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Session, anchor,
     document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
-    export, issuer, records, secret_file, vault,
+    export, issuer, kubernetes, records, secret_file, vault,
 };
 use crate::{
     listen, policy,
@@ -66,6 +66,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
         true => top.section("session", |section| Some(read_session(section))),
         false => Some(Session::default()),
     };
+    let kubernetes = top.section("kubernetes", |section| kubernetes::read(section, base));
     let workspaces = top.sections("workspace", |section| read_workspace(section, base));
     for twice in repeated(workspaces.iter().map(|one| one.name.as_str())) {
         top.fault_at("workspace", format!("the workspace `{twice}` is there more than once"));
@@ -95,6 +96,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
         policy: policy?,
         session: session?,
         limits: limits?,
+        kubernetes,
         workspaces,
     })
 }

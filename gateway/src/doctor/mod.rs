@@ -11,6 +11,7 @@ mod clock;
 mod disk;
 mod fetch;
 mod issuer;
+mod kubernetes;
 mod names;
 mod report;
 mod rules;
@@ -47,6 +48,7 @@ pub async fn examine(file: &Path, about: &About) -> Vec<Finding> {
         ("issuer", Box::pin(issuer::check(&config))),
         ("vault", Box::pin(vault::check(&config, &authority))),
         ("signing", Box::pin(authority::check(&config, &authority))),
+        ("kubernetes", Box::pin(kubernetes::check(&config))),
         ("agent", Box::pin(agents::check(&config, &authority))),
         ("records", Box::pin(disk::records(&config))),
         ("state", Box::pin(async { disk::state(&config) })),

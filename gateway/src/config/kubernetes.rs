@@ -1,0 +1,83 @@
+//! `[kubernetes]`: the cluster whose pods are workspaces, and how its API server is reached.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use url::Url;
+
+use super::{
+    document::{Section, duration, text},
+    read::{path, secret},
+};
+
+/// `[kubernetes]`.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    /// How the API server is reached.
+    pub access: KubernetesAccess,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// Where the API server is, and who we are there.
+#[derive(Debug, Clone)]
+pub enum KubernetesAccess {
+    /// As the service account of the gateway's own pod.
+    ServiceAccount {
+        /// The server.
+        server: Url,
+        /// The folder with `token`, `ca.crt` and `namespace`.
+        folder: PathBuf,
+    },
+    /// As a kubeconfig file says.
+    Kubeconfig(PathBuf),
+}
+
+/// Reads the section.
+pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
+    let timeout = section.or(
+        "timeout",
+        TIMEOUT,
+        duration(Duration::from_millis(100), Duration::from_secs(60)),
+    );
+    let access = match section.has("kubeconfig") {
+        true => {
+            for key in ["server", "service-account"] {
+                if section.has(key) {
+                    section.fault_at(
+                        key,
+                        format!("`{key}` is for the service account, and there is `kubeconfig`"),
+                    );
+                }
+            }
+            section
+                .required("kubeconfig", secret(base))
+                .map(KubernetesAccess::Kubeconfig)
+        }
+        false => {
+            let server = section.or("server", Url::parse(SERVER).ok(), |value| server(value).map(Some));
+            let folder = section.or("service-account", PathBuf::from(FOLDER), path(base));
+            server.map(|server| KubernetesAccess::ServiceAccount { server, folder })
+        }
+    };
+    Some(Kubernetes {
+        access: access?,
+        timeout,
+    })
+}
+
+fn server(value: &toml::de::DeValue<'_>) -> Result<Url, String> {
+    let text = text(value)?;
+    let url = Url::parse(&text).map_err(|error| format!("`{}` is no URL: {error}", text.escape_debug()))?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    match url.scheme() == "https" && url.has_host() && plain {
+        true => Ok(url),
+        false => Err("must be `https://host[:port]`".to_owned()),
+    }
+}
+
+const SERVER: &str = "https://kubernetes.default.svc";
+const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,15 @@
+//! Kubernetes: the one way to its API server, and what the gateway asks there.
+//!
+//! Nothing outside this module speaks to an API server. It trusts what the server says of objects, and believes nothing
+//! that objects say of themselves before it was checked: whoever can make a pod writes its labels.
+
+mod bounds;
+pub mod client;
+mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Cluster, connect};
+pub use error::KubeError;
