@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use doorward_dev::parts::vault::Storage;
-use doorward_dev::parts::{MINIO, Part, S3, VAULT, VERSITYGW, Vault, s3, vault};
+use doorward_dev::parts::{Cluster, KUBERNETES, MINIO, Part, S3, VAULT, VERSITYGW, Vault, kube, s3, vault};
 use tokio::sync::OnceCell;
 
 /// The executable that acts as each program, and a folder for the servers' files.
@@ -104,6 +104,38 @@ pub async fn own_s3(place: Place, test: &str, kind: s3::Kind) -> Result<Had<S3>>
         return Ok(Had::Skipped);
     }
     Ok(Had::Here(start_s3(place, test, kind).await?))
+}
+
+/// The Kubernetes that the tests of this process share, each with namespaces of its own.
+///
+/// # Errors
+/// It can be had and does not come up.
+pub async fn shared_cluster(place: Place, test: &str) -> Result<Had<&'static Cluster>> {
+    static CLUSTER_HERE: OnceCell<Cluster> = OnceCell::const_new();
+    if !had(&KUBERNETES, place, test).await? {
+        return Ok(Had::Skipped);
+    }
+    let start = || start_cluster(place, "cluster");
+    Ok(Had::Here(CLUSTER_HERE.get_or_try_init(start).await?))
+}
+
+/// A Kubernetes for one test alone, which may stop and kill its servers.
+///
+/// # Errors
+/// It can be had and does not come up.
+pub async fn own_cluster(place: Place, test: &str) -> Result<Had<Cluster>> {
+    if !had(&KUBERNETES, place, test).await? {
+        return Ok(Had::Skipped);
+    }
+    Ok(Had::Here(start_cluster(place, test).await?))
+}
+
+async fn start_cluster(place: Place, name: &str) -> Result<Cluster> {
+    let settings = kube::Settings {
+        folder: fresh(place, name)?,
+        program: Some(PathBuf::from(place.program)),
+    };
+    Ok(Cluster::start(settings).await?)
 }
 
 async fn start_s3(place: Place, name: &str, kind: s3::Kind) -> Result<S3> {

@@ -101,6 +101,17 @@ pub enum Error {
         /// What is not in it.
         lacks: &'static str,
     },
+    /// An object is not what was awaited.
+    #[error("{what} is not as awaited: {found}")]
+    NotSo {
+        /// The object.
+        what: String,
+        /// Its last state.
+        found: String,
+    },
+    /// A name or token that no HTTP header can hold.
+    #[error("a name or token that no HTTP header can hold")]
+    NoHeader,
 }
 
 impl Error {

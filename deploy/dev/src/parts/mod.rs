@@ -11,6 +11,7 @@ mod error;
 mod find;
 mod keeper;
 pub mod keycloak;
+pub mod kube;
 mod port;
 mod recipe;
 pub mod s3;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 pub use error::Error;
 pub use keycloak::Keycloak;
+pub use kube::Cluster;
 pub use s3::S3;
 pub use toxiproxy::Toxiproxy;
 pub use vault::Vault;
@@ -61,6 +63,8 @@ pub static VAULT: Part = Part {
     recipe: Recipe::Go(GoProgram {
         package: ".",
         tags: "",
+        flags: &[],
+        pure: false,
         files: &[
             ("go.mod", include_str!("../../parts/vault/go.mod")),
             ("go.sum", include_str!("../../parts/vault/go.sum")),
@@ -94,6 +98,8 @@ pub static MINIO: Part = Part {
     recipe: Recipe::Go(GoProgram {
         package: "github.com/minio/minio",
         tags: "kqueue",
+        flags: &[],
+        pure: false,
         files: &[
             ("go.mod", include_str!("../../parts/minio/go.mod")),
             ("go.sum", include_str!("../../parts/minio/go.sum")),
@@ -110,6 +116,8 @@ pub static VERSITYGW: Part = Part {
     recipe: Recipe::Go(GoProgram {
         package: "github.com/versity/versitygw/cmd/versitygw",
         tags: "",
+        flags: &[],
+        pure: false,
         files: &[
             ("go.mod", include_str!("../../parts/versitygw/go.mod")),
             ("go.sum", include_str!("../../parts/versitygw/go.sum")),
@@ -125,6 +133,8 @@ pub static TOXIPROXY: Part = Part {
     recipe: Recipe::Go(GoProgram {
         package: "github.com/Shopify/toxiproxy/v2/cmd/server",
         tags: "",
+        flags: &[],
+        pure: false,
         files: &[
             ("go.mod", include_str!("../../parts/toxiproxy/go.mod")),
             ("go.sum", include_str!("../../parts/toxiproxy/go.sum")),
@@ -132,5 +142,33 @@ pub static TOXIPROXY: Part = Part {
     }),
 };
 
+/// The control plane of Kubernetes (Apache-2.0) behind a small `main` of ours: etcd, API server and controller manager as
+/// they are published, in one program. `DOORWARD_KUBERNETES` may name any program that takes theirs as first argument.
+pub static KUBERNETES: Part = Part {
+    name: "kubernetes",
+    version: "1.34.4",
+    variable: "DOORWARD_KUBERNETES",
+    recipe: Recipe::Go(GoProgram {
+        package: ".",
+        tags: "",
+        flags: &["-p", "2", "-trimpath", "-ldflags", KUBERNETES_LINKED],
+        pure: true,
+        files: &[
+            ("go.mod", include_str!("../../parts/kubernetes/go.mod")),
+            ("go.sum", include_str!("../../parts/kubernetes/go.sum")),
+            ("main.go", include_str!("../../parts/kubernetes/main.go")),
+        ],
+    }),
+};
+
+/// Without symbols, and with the version that it is, which its servers tell and judge by.
+const KUBERNETES_LINKED: &str = "-s -w \
+    -X k8s.io/component-base/version.gitVersion=v1.34.4 \
+    -X k8s.io/component-base/version.gitMajor=1 \
+    -X k8s.io/component-base/version.gitMinor=34 \
+    -X k8s.io/client-go/pkg/version.gitVersion=v1.34.4 \
+    -X k8s.io/client-go/pkg/version.gitMajor=1 \
+    -X k8s.io/client-go/pkg/version.gitMinor=34";
+
 /// Every part.
-pub static ALL: [&Part; 5] = [&VAULT, &KEYCLOAK, &MINIO, &VERSITYGW, &TOXIPROXY];
+pub static ALL: [&Part; 6] = [&VAULT, &KEYCLOAK, &MINIO, &VERSITYGW, &TOXIPROXY, &KUBERNETES];

@@ -27,6 +27,10 @@ pub(super) struct GoProgram {
     pub package: &'static str,
     /// Build tags, separated by commas; empty for none.
     pub tags: &'static str,
+    /// More flags of `go build`.
+    pub flags: &'static [&'static str],
+    /// Whether it is built without C, and without a C compiler.
+    pub pure: bool,
     /// The main module's files.
     pub files: &'static [(&'static str, &'static str)],
 }
@@ -60,6 +64,7 @@ impl Recipe {
                 }
                 hash.update(program.package);
                 hash.update(program.tags);
+                hash.update(program.flags.join(" "));
                 hex(&hash.finalize())
             }
             (Self::Distribution(_), Some(zip)) => sha256(zip)?,
@@ -87,7 +92,9 @@ impl GoProgram {
             fs::write(&path, text).map_err(Error::file("write", &path))?;
         }
         let mut go = Command::new("go");
-        go.args(["build", "-buildvcs=false", "-tags", self.tags, "-o"])
+        go.args(["build", "-buildvcs=false", "-tags", self.tags])
+            .args(self.flags)
+            .arg("-o")
             .arg(beside.join(part.name))
             .arg(self.package)
             .current_dir(&source)
@@ -95,6 +102,9 @@ impl GoProgram {
             .env("GOWORK", "off")
             // go.mod and go.sum stay as they are: what they do not pin is refused.
             .env("GOFLAGS", "-mod=readonly");
+        if self.pure {
+            go.env("CGO_ENABLED", "0");
+        }
         Tool {
             command: go,
             name: "go",
@@ -204,6 +214,8 @@ mod tests {
             let program = GoProgram {
                 package: ".",
                 tags: "",
+                flags: &[],
+                pure: false,
                 files: Box::leak(Box::new([("go.sum", text)])),
             };
             Recipe::Go(program).mark(None).unwrap()

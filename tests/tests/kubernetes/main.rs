@@ -1,0 +1,11 @@
+//! Doorward on a real Kubernetes: one control plane for the file, namespaces of its own for each test.
+
+mod control_plane;
+
+use tests::parts::Place;
+
+const PLACE: Place = Place {
+    program: env!("CARGO_BIN_EXE_doorward-all"),
+    tmp: env!("CARGO_TARGET_TMPDIR"),
+    file: "kubernetes",
+};
