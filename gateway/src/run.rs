@@ -87,7 +87,11 @@ impl Running {
         let journal = journal::Journal::open(state, Arc::clone(&credential))
             .await
             .map_err(Error::Journal)?;
-        let store = record::Store::open((&config.records).into(), Arc::clone(&credential), journal.clone())
+        let records = record::Options {
+            unbegun: Some(state.join("unbegun")),
+            ..(&config.records).into()
+        };
+        let store = record::Store::open(records, Arc::clone(&credential), journal.clone())
             .await
             .map_err(Error::Records)?;
         let exports =

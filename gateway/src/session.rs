@@ -234,6 +234,7 @@ async fn connect(
         client_address: request.peer.to_string(),
         keep: grant.keep(),
     };
+    let noted = start.clone();
     let begin = tokio::time::timeout(BEGIN_WITHIN, gateway.store.begin(start.clone()));
     let (agent, begun) = tokio::join!(gateway.links.open(&grant.workspace().name, &life.uid, message), begin);
     let begun = match begun {
@@ -251,7 +252,12 @@ async fn connect(
         RecordingMode::BestEffort => Keeping::best_effort(gateway.store.clone(), start, begun.ok()),
     };
     match agent {
-        Ok(agent) => Ok((agent, recording)),
+        Ok(agent) => {
+            if recording.is_waiting() {
+                gateway.store.note_unbegun(noted).await;
+            }
+            Ok((agent, recording))
+        }
         Err(error) => {
             recording.forget(&gateway.store).await;
             Err(unreachable(grant.workspace(), &error))
@@ -304,6 +310,7 @@ async fn close(gateway: &Gateway, session: Uuid, seat: Seat, recording: Keeping,
         tracing::info!(%session, code = ending.code(), record_bytes, "session ended");
     };
     if recording.is_waiting() {
+        gateway.store.note_end(session, ending.reason()).await;
         ended(stored);
         drop(seat);
         late_record(gateway, session, recording, closing).await;

@@ -44,6 +44,7 @@ impl Replica {
         let credential = Credential::start(HostKey::generate()?, authority).await?;
         let journal = Journal::open(&dir.join("journal"), Arc::clone(&credential)).await?;
         let options = Options {
+            unbegun: None,
             directory: dir.join("records"),
             commit_interval: Duration::from_millis(2),
             s3,

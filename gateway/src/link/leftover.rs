@@ -1,6 +1,6 @@
-//! Fetches what an agent still holds of recordings that broke off, one after the other.
+//! Fetches what an agent still holds of recordings that broke off, one after the other, and again after pauses where that fails.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,27 +18,83 @@ use crate::guarded::Guarded;
 use crate::record::{Closing, Recording, ResumeError};
 use crate::refusal::chain;
 
-/// What the agent said it still holds, and nobody has fetched yet.
+/// What the agent says it still holds, and nobody has fetched yet.
 #[derive(Default)]
 pub(super) struct News {
-    waiting: Guarded<BTreeMap<Uuid, u64>>,
+    waiting: Guarded<BTreeMap<Uuid, Waiting>>,
     came: Notify,
 }
 
+/// A leftover to be fetched.
+#[derive(Clone, Copy)]
+struct Waiting {
+    first_unacked: u64,
+    /// When to try; never again on this link if `None`.
+    at: Option<Instant>,
+    /// How long to wait after another failure.
+    pause: Duration,
+}
+
+/// Why a leftover was not fetched.
+enum Failed {
+    /// It may be possible later.
+    Now(String),
+    /// It never will.
+    ForGood(String),
+}
+
 impl News {
+    /// Takes the agent's list, which is complete: what it does not name any more need not be tried again.
     pub(super) fn put(&self, list: Leftovers) {
+        let now = Instant::now();
         self.waiting.with(|waiting| {
+            let named: HashSet<Uuid> = list.sessions.iter().map(|one| one.session).collect();
+            waiting.retain(|session, _| named.contains(session));
             for one in list.sessions {
-                if waiting.len() < MOST_WAITING || waiting.contains_key(&one.session) {
-                    waiting.insert(one.session, one.first_unacked);
+                if let Some(known) = waiting.get_mut(&one.session) {
+                    known.first_unacked = one.first_unacked;
+                } else if waiting.len() < MOST_WAITING {
+                    let fresh = Waiting {
+                        first_unacked: one.first_unacked,
+                        at: Some(now),
+                        pause: FIRST_PAUSE,
+                    };
+                    waiting.insert(one.session, fresh);
                 }
             }
         });
         self.came.notify_one();
     }
 
-    fn take(&self) -> Option<(Uuid, u64)> {
-        self.waiting.with(BTreeMap::pop_first)
+    /// The one whose turn is next.
+    fn next(&self) -> Option<(Instant, Uuid)> {
+        self.waiting.with(|waiting| {
+            let due = waiting.iter().filter_map(|(session, one)| Some((one.at?, *session)));
+            due.min()
+        })
+    }
+
+    fn take(&self, session: Uuid) -> Option<Waiting> {
+        self.waiting.with(|waiting| waiting.remove(&session))
+    }
+
+    /// Has it tried again after a pause, or not on this link. Pauses double, and are spread so that many gateways and links do
+    /// not try as one.
+    fn put_back(&self, session: Uuid, tried: Waiting, for_good: bool) {
+        let pause = tried.pause.mul_f64(rand::random_range(0.5..1.0));
+        let again = Waiting {
+            at: (!for_good).then(|| Instant::now() + pause),
+            pause: (tried.pause * 2).min(LONGEST_PAUSE),
+            ..tried
+        };
+        self.waiting.with(|waiting| {
+            // A list that came meanwhile knows better where it begins.
+            let known = waiting.get(&session).map(|known| known.first_unacked);
+            if known.is_some() || waiting.len() < MOST_WAITING {
+                let first_unacked = known.unwrap_or(again.first_unacked);
+                waiting.insert(session, Waiting { first_unacked, ..again });
+            }
+        });
     }
 
     fn sessions(&self) -> HashSet<Uuid> {
@@ -52,34 +108,41 @@ pub(super) async fn fetch_all(standing: &Arc<Standing>, live: &Arc<Live>, news: 
     // The first list is complete: what it does not name will never come.
     let uid = standing.target.life.uid.as_str();
     standing.shared.store.close_unclosed(uid, &news.sessions()).await;
-    let mut failed = HashMap::new();
     loop {
-        while let Some((session, first_unacked)) = news.take() {
-            let tries: &mut u32 = failed.entry(session).or_default();
-            if *tries >= MOST_TRIES {
-                continue;
+        let Some((at, session)) = news.next() else {
+            news.came.notified().await;
+            continue;
+        };
+        if at > Instant::now() {
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                () = news.came.notified() => {}
             }
-            // The agent keeps it for as long as it takes.
-            while standing.shared.store.ready().is_err() {
-                tokio::time::sleep(CLAIM_EVERY).await;
-            }
-            match fetch(standing, live, session, first_unacked).await {
-                Ok(()) => *tries = 0,
-                Err(reason) => {
-                    *tries += 1;
-                    let workspace = standing.target.name.as_str();
-                    tracing::warn!(workspace, %session, reason, "leftover not fetched");
-                }
-            }
-            if failed.len() > MOST_WAITING {
-                failed.clear();
-            }
+            continue;
         }
-        news.came.notified().await;
+        let Some(tried) = news.take(session) else { continue };
+        // The agent keeps it for as long as it takes.
+        while standing.shared.store.ready().is_err() {
+            tokio::time::sleep(CLAIM_EVERY).await;
+        }
+        let (reason, for_good) = match fetch(standing, live, session, tried.first_unacked).await {
+            Ok(()) => continue,
+            Err(Failed::Now(reason)) => (reason, false),
+            Err(Failed::ForGood(reason)) => (reason, true),
+        };
+        let workspace = standing.target.name.as_str();
+        tracing::warn!(workspace, %session, reason, for_good, "leftover not fetched");
+        news.put_back(session, tried, for_good);
     }
 }
 
-async fn fetch(standing: &Standing, live: &Live, session: Uuid, first_unacked: u64) -> Result<(), String> {
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Self::Now(reason)
+    }
+}
+
+async fn fetch(standing: &Standing, live: &Live, session: Uuid, first_unacked: u64) -> Result<(), Failed> {
     let give_up = Instant::now() + CLAIM_WITHIN;
     let recording = loop {
         match standing
@@ -93,8 +156,9 @@ async fn fetch(standing: &Standing, live: &Live, session: Uuid, first_unacked: u
             Err(ResumeError::Open) if Instant::now() < give_up => {
                 tokio::time::sleep(CLAIM_EVERY).await;
             }
-            Err(ResumeError::Complete { length }) => return release(live, session, length).await,
-            Err(error) => return Err(error.to_string()),
+            Err(ResumeError::Complete { length }) => return Ok(release(live, session, length).await?),
+            Err(error @ ResumeError::OtherWorkspace) => return Err(Failed::ForGood(error.to_string())),
+            Err(error) => return Err(error.to_string().into()),
         }
     };
     let before = standing
@@ -104,7 +168,8 @@ async fn fetch(standing: &Standing, live: &Live, session: Uuid, first_unacked: u
         .await
         .and_then(|index| index.reason);
     let from = recording.received();
-    let fetched = if first_unacked > from {
+    let hole = first_unacked > from;
+    let fetched = if hole {
         Err(format!(
             "bytes {from} to {first_unacked} are missing, the agent has let go of them"
         ))
@@ -116,7 +181,13 @@ async fn fetch(standing: &Standing, live: &Live, session: Uuid, first_unacked: u
         }
     };
     finish(standing, recording, before, &fetched).await?;
-    fetched
+    fetched.map_err(|reason| {
+        if hole {
+            Failed::ForGood(reason)
+        } else {
+            Failed::Now(reason)
+        }
+    })
 }
 
 /// Closes the recording, again or for the first time, with what is known of its end.
@@ -231,8 +302,9 @@ async fn receive(recording: &Recording, stream: MuxStream) -> Result<(), String>
 /// Joins how a session ended with what became of the rest of its record.
 const REST: &str = "; the rest of the record";
 const MOST_WAITING: usize = 4096;
-/// So often a leftover is tried on one link; a session's store may be closing it just now.
-const MOST_TRIES: u32 = 3;
+/// After a leftover could not be fetched for the first time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const STALLED: Duration = Duration::from_secs(30);
 const CLAIM_WITHIN: Duration = Duration::from_secs(30);

@@ -404,6 +404,50 @@ async fn a_hole_in_the_record_is_said_and_nothing_is_glued_over_it() {
     links.close().await;
 }
 
+/// The agent said once what it holds, and says nothing more.
+#[tokio::test]
+async fn a_leftover_that_fails_is_tried_again() {
+    let rig = Rig::new().await;
+    let session = Uuid::now_v7();
+    let manner = known(&rig, Duration::from_secs(3600)).await;
+    let mut author = Author::new(session).with_key(&manner.key);
+    let whole: bytes::Bytes = author.whole().into();
+    rig.store.note_unbegun(start(session)).await;
+    rig.store.note_end(session, "the client left".to_owned()).await;
+    manner
+        .leftovers
+        .with(|leftovers| leftovers.insert(session, (0, whole.clone())));
+    manner.stumbles.store(2, std::sync::atomic::Ordering::SeqCst);
+    let agent = FakeAgent::start(manner).await;
+    let links = links(&rig, &agent.address);
+    until("the agent has let go", || {
+        agent.manner.leftovers.with(|held| held.is_empty())
+    })
+    .await;
+    let index = closed_as(&rig, session, Outcome::Complete).await;
+    assert_eq!(
+        index.reason.as_deref(),
+        Some("the client left; the rest of the record came later")
+    );
+    assert_eq!(rig.stored(session), whole);
+    links.close().await;
+}
+
+async fn closed_as(rig: &Rig, session: Uuid, outcome: Outcome) -> doorward_audit::SessionIndex {
+    for _ in 0..2000 {
+        if let Some(index) = rig
+            .store
+            .session(session)
+            .await
+            .filter(|index| index.outcome == Some(outcome))
+        {
+            return index;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{session} is not closed as {outcome:?}")
+}
+
 #[tokio::test]
 async fn a_complete_recording_is_released() {
     let rig = Rig::new().await;

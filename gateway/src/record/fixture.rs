@@ -83,6 +83,7 @@ async fn open_store(dir: &Path, credential: &Arc<Credential>, journal: &Journal)
         directory: dir.join("records"),
         commit_interval: Duration::from_millis(2),
         s3: None,
+        unbegun: Some(dir.join("unbegun")),
     };
     Store::open(options, Arc::clone(credential), journal.clone())
         .await

@@ -130,7 +130,7 @@ pub(super) fn write_new(dir: &Path, session: &SessionIndex) -> io::Result<()> {
     layout::write_new(dir, layout::INDEX, &text(session)?)
 }
 
-fn text(session: &SessionIndex) -> io::Result<Vec<u8>> {
+pub(super) fn text(session: &SessionIndex) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(session)?;
     text.push(b'\n');
     Ok(text)

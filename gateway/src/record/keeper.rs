@@ -65,6 +65,7 @@ impl Health {
 pub(super) async fn keep(store: Arc<Inner>, stop: CancellationToken) {
     let mut give_up = Instant::now() + PATIENCE;
     let mut given_up = false;
+    begin_earlier(&store, given_up).await;
     loop {
         let failing = store.health.ready().is_err();
         tokio::select! {
@@ -84,6 +85,7 @@ pub(super) async fn keep(store: Arc<Inner>, stop: CancellationToken) {
         if store.health.ready().is_err() {
             look(&store).await;
         }
+        begin_earlier(&store, given_up).await;
     }
 }
 
@@ -99,6 +101,20 @@ async fn look(store: &Arc<Inner>) {
         Ok(Ok(())) => store.health.recover(failures),
         Ok(Err(error)) => tracing::debug!(%error, "the record store still fails"),
         Err(error) => tracing::error!(%error, "probe of the record store"),
+    }
+}
+
+/// Begins the recordings of sessions that an earlier life could only note. Those for whose agents nobody waits any more are closed.
+async fn begin_earlier(store: &Arc<Inner>, given_up: bool) {
+    if store.unbegun.earlier().is_empty() || store.health.ready().is_err() {
+        return;
+    }
+    let owner = Arc::clone(store);
+    if let Err(error) = store.tasks.spawn_blocking(move || owner.begin_earlier()).await {
+        tracing::error!(%error, "beginning of old recordings");
+    }
+    if given_up {
+        close_forgotten(store).await;
     }
 }
 

@@ -23,6 +23,7 @@ mod slot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unbegun;
 mod writer;
 
 use std::fs::File as StdFile;
@@ -51,6 +52,8 @@ pub struct Options {
     pub commit_interval: Duration,
     /// The object store behind the folder.
     pub s3: Option<config::S3>,
+    /// Where sessions are noted that begin while the disk refuses; made when it is missing. Elsewhere than `directory`.
+    pub unbegun: Option<PathBuf>,
 }
 
 impl From<&config::Records> for Options {
@@ -59,6 +62,7 @@ impl From<&config::Records> for Options {
             directory: records.directory.clone(),
             commit_interval: records.commit_interval,
             s3: records.s3.clone(),
+            unbegun: None,
         }
     }
 }

@@ -32,11 +32,17 @@ impl Inner {
     /// Claims a recording that broke off, cut to its last whole block.
     pub(super) fn reopen(self: &Arc<Self>, session: Uuid, uid: &str) -> Result<Slot, ResumeError> {
         let failed = |error: io::Error| Failure::storage("read a recording", &error);
+        self.begin_noted(session)?;
         let entry = match self.index.with(|index| index.find(session)) {
             Some(found) => found,
             None => index::read(&self.root, session)
                 .map_err(failed)?
-                .ok_or(ResumeError::Unknown)?,
+                // Its folder is being made just now.
+                .ok_or(if self.unbegun.has(session) {
+                    ResumeError::Open
+                } else {
+                    ResumeError::Unknown
+                })?,
         };
         if entry.workspace_uid != uid {
             return Err(ResumeError::OtherWorkspace);
@@ -305,10 +311,17 @@ impl Inner {
         if !self.unclosed.with(|unclosed| unclosed.contains(&session)) {
             return;
         }
+        // Its end is known, and on record, where only the store had no room for it.
+        let known = self.entry(session).ok().and_then(|entry| entry.reason);
+        let is_known = known.is_some();
+        let closing = known.map_or_else(Closing::stopped, |reason| Closing { reason, counted: None });
         let closed = self
             .recover(session, None)
-            .and_then(|mut writer| self.close(session, &mut writer, &Closing::stopped()));
+            .and_then(|mut writer| self.close(session, &mut writer, &closing));
         match closed {
+            Ok(_) if is_known => {
+                self.unclosed.with(|unclosed| unclosed.remove(&session));
+            }
             Ok(entry) => {
                 self.unclosed.with(|unclosed| unclosed.remove(&session));
                 // The end that the session itself could not put on record.

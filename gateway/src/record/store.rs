@@ -20,6 +20,7 @@ use super::repair::Broken;
 use super::retention::{self, Retention};
 use super::ship::{self, Shipping};
 use super::slot::{Recording, Slot};
+use super::unbegun::Unbegun;
 use super::writer::Writer;
 use super::{Backlog, Closing, Content, Disk, Failure, FileEntry, Filter, Options, Start, layout, remote};
 use crate::guarded::Guarded;
@@ -46,6 +47,8 @@ pub(super) struct Inner {
     claimed: Guarded<HashSet<Uuid>>,
     /// Sessions of an earlier life of the gateway that have no closing yet.
     pub(super) unclosed: Guarded<HashSet<Uuid>>,
+    /// Sessions that began while the disk refused, and of which it has nothing yet.
+    pub(super) unbegun: Unbegun,
     /// Sessions whose end the disk refused.
     pub(super) broken: Guarded<Vec<Broken>>,
     stop: CancellationToken,
@@ -108,12 +111,12 @@ impl Store {
         journal: Journal,
     ) -> io::Result<Self> {
         let root = options.directory;
-        let found = root.clone();
+        let (found, notes) = (root.clone(), options.unbegun);
         let index = tokio::task::spawn_blocking(move || {
             layout::make_dir(&found)?;
-            Index::load(&found)
+            io::Result::Ok((Index::load(&found)?, Unbegun::open(notes)?))
         });
-        let index = index.await.map_err(io::Error::other)??;
+        let (index, unbegun) = index.await.map_err(io::Error::other)??;
         let unclosed = index.all().filter(|s| s.ended.is_none()).map(|s| s.session).collect();
         let inner = Arc::new(Inner {
             root,
@@ -128,6 +131,7 @@ impl Store {
             retention: Retention::default(),
             claimed: Guarded::default(),
             unclosed: Guarded::new(unclosed),
+            unbegun,
             broken: Guarded::default(),
             stop: CancellationToken::new(),
         });
@@ -171,6 +175,28 @@ impl Store {
         let recording = Recording::new(Arc::new(slot), Arc::downgrade(&self.0));
         recording.commit();
         Ok(recording)
+    }
+
+    /// Notes a session that goes on while its recording cannot begin, so that the gateway knows it also after a restart. Durable
+    /// when this returns, if the disk of the gateway's state takes it; where it does not, the log says so.
+    pub async fn note_unbegun(&self, start: Start) {
+        let inner = Arc::clone(&self.0);
+        // It ends by itself, whoever waits for it.
+        let _ = self
+            .0
+            .tasks
+            .spawn_blocking(move || inner.note_unbegun(entry(start)))
+            .await;
+    }
+
+    /// Notes how a session ended whose recording has not begun yet.
+    pub async fn note_end(&self, session: Uuid, reason: String) {
+        let inner = Arc::clone(&self.0);
+        let _ = self
+            .0
+            .tasks
+            .spawn_blocking(move || inner.note_end(session, reason))
+            .await;
     }
 
     /// Removes a recording into which nothing was written: its session never opened.
@@ -374,21 +400,7 @@ impl Inner {
         let dir = layout::session_dir(&self.root, session)
             .ok_or_else(|| Failure::Storage("keep a session without a time in its id".into()))?;
         let claim = Claim::take(self, session).ok_or_else(|| Failure::Storage("keep a session twice".into()))?;
-        let now = unix_ms();
-        let entry = SessionIndex {
-            session,
-            user: start.user,
-            workspace: start.workspace,
-            workspace_uid: start.workspace_uid,
-            login: start.login,
-            started: now,
-            ended: None,
-            outcome: None,
-            reason: None,
-            record_bytes: 0,
-            keep_until: start.keep.map(|keep| now.saturating_add(millis(keep))),
-            client_address: Some(start.client_address),
-        };
+        let entry = entry(start);
         let make = || -> io::Result<()> {
             if let Some(day) = dir.parent() {
                 layout::make_dir(day)?;
@@ -402,7 +414,27 @@ impl Inner {
             failure
         })?;
         self.index.with(|index| index.put(entry));
+        self.has_begun(session);
         Ok(Slot::new(session, Writer::new(dir, session, self.disk), claim))
+    }
+}
+
+/// What the index says of a session that begins now.
+fn entry(start: Start) -> SessionIndex {
+    let now = unix_ms();
+    SessionIndex {
+        session: start.session,
+        user: start.user,
+        workspace: start.workspace,
+        workspace_uid: start.workspace_uid,
+        login: start.login,
+        started: now,
+        ended: None,
+        outcome: None,
+        reason: None,
+        record_bytes: 0,
+        keep_until: start.keep.map(|keep| now.saturating_add(millis(keep))),
+        client_address: Some(start.client_address),
     }
 }
 

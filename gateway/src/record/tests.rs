@@ -1,6 +1,7 @@
 mod awaited;
 mod counts;
 mod disk;
+mod unbegun;
 
 use std::time::Duration;
 

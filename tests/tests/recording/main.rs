@@ -8,6 +8,7 @@ mod kills;
 mod owner;
 mod shown;
 mod spoilt;
+mod unbegun;
 
 use std::sync::OnceLock;
 

@@ -8,6 +8,7 @@ async fn what_is_awaited_does_not_wait_for_the_interval() {
     let rig = Rig::new().await;
     let options = Options {
         s3: None,
+        unbegun: None,
         directory: rig.dir.path().join("other"),
         commit_interval: Duration::from_secs(3600),
     };

@@ -72,6 +72,7 @@ async fn bytes_whose_fsync_failed_are_neither_acknowledged_nor_kept() {
     let rig = Rig::new().await;
     let options = Options {
         s3: None,
+        unbegun: None,
         directory: rig.dir.path().join("other"),
         commit_interval: Duration::from_millis(1),
     };
