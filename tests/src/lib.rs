@@ -39,7 +39,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// How long a single step of a test may take before it counts as hung.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A stack in a folder of its own, with bob logged in.
 #[derive(Debug)]

@@ -40,6 +40,7 @@ async function main() {
     await page.waitForSelector(inTree, patience);
     await page.click(inTree, { count: 2 });
     await page.waitForSelector(`.tab.active[data-resource-name="${file}"]`, patience);
+    await page.waitForSelector('.editor-instance .view-lines', patience); // the tab is there before what it shows
     await page.click('.editor-instance .view-lines');
     await keys(page, ['Control', 'End']);
     await page.keyboard.type(words);

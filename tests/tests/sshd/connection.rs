@@ -105,7 +105,7 @@ fn fifty_channels_of_one_connection_at_once_each_get_their_own() -> Result<()> {
 #[test]
 fn e09_new_keys_under_eight_transfers_lose_nothing() -> Result<()> {
     stand().run(|stand| async move {
-        let bytes = tests::noise(3 << 20);
+        let bytes = tests::noise(1 << 20);
         both(stand, "keys", "", async |server| {
             let master = Master::start(stand, server).await?;
             let all = (0..8).map(|_| {

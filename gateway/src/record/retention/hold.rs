@@ -82,13 +82,32 @@ async fn on_objects(inner: &Inner, folder: &str) -> Result<(), BucketError> {
     if !bucket.locks {
         return Ok(());
     }
-    for found in bucket.list(folder).await? {
-        if !found.name.ends_with(layout::HOLD) {
-            bucket.hold(&found.name).await?;
+    // Sending goes on meanwhile, and a whole segment takes the place of its pieces: what is gone when its turn comes is looked
+    // for anew.
+    let mut found = bucket.list(folder).await?;
+    for _ in 0..MOST_LOOKS {
+        let mut refused = None;
+        for object in found.iter().filter(|object| !object.name.ends_with(layout::HOLD)) {
+            if let Err(error) = bucket.hold(&object.name).await {
+                refused = Some((object.name.clone(), error));
+                break;
+            }
+        }
+        let Some((name, error)) = refused else {
+            return Ok(());
+        };
+        found = bucket.list(folder).await?;
+        if found.iter().any(|object| object.name == name) {
+            return Err(error);
         }
     }
-    Ok(())
+    Err(BucketError::Down(
+        "stand still for long enough to hold all objects".to_owned(),
+    ))
 }
+
+/// How often the objects are listed anew: more often than a segment's pieces give way while one round lasts.
+const MOST_LOOKS: usize = 8;
 
 fn kept(done: Result<(), BucketError>) -> Result<(), Failure> {
     done.map_err(|error| Failure::Storage(format!("change a hold: {error}")))
