@@ -33,7 +33,12 @@ pub enum BlockKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     Raw,
+    /// One zstd frame, which is the block's alone.
     Zstd,
+    /// The beginning of a zstd frame.
+    Begins,
+    /// What comes next in the frame that a block before it in the segment began.
+    Continues,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +63,8 @@ impl Header {
         out[1] = match self.codec {
             Codec::Raw => 0,
             Codec::Zstd => 1,
+            Codec::Begins => 2,
+            Codec::Continues => 3,
         };
         out[4..12].copy_from_slice(&self.seq.to_be_bytes());
         out[12..16].copy_from_slice(&self.raw_len.to_be_bytes());
@@ -77,7 +84,9 @@ impl Header {
         let codec = match bytes[1] {
             0 => Codec::Raw,
             1 => Codec::Zstd,
-            _ => return Err("unknown codec"),
+            2 => Codec::Begins,
+            3 => Codec::Continues,
+            _ => return Err("unknown codec; a newer version of this program may know it"),
         };
         if bytes[2..4] != [0, 0] {
             return Err("reserved bytes are not zero");
@@ -101,7 +110,9 @@ impl Header {
         let (raw, stored) = (self.raw_len as usize, self.stored_len as usize);
         match self.codec {
             Codec::Raw if stored != raw => return Err("lengths of an uncompressed block differ"),
-            Codec::Zstd if stored >= raw => return Err("compressed block is not smaller"),
+            Codec::Zstd | Codec::Begins | Codec::Continues if stored >= raw => {
+                return Err("compressed block is not smaller");
+            }
             _ => {}
         }
         if raw == 0 || stored == 0 {

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    block::{BlockKind, HEADER_LEN, Header, MAX_HEAD, Start, begin_link, first_link, hex, tag},
+    block::{BlockKind, Codec, HEADER_LEN, Header, MAX_HEAD, Start, begin_link, first_link, hex, tag},
     fault::{Class, Fault, Place},
     head::Head,
 };
@@ -42,6 +42,8 @@ pub(crate) struct Chain {
     pub(crate) offset: u64,
     /// Whether the segment has begun.
     pub(crate) open: bool,
+    /// Whether a frame has begun in it, which blocks may continue.
+    framed: bool,
     /// Whether the last head was seen.
     pub(crate) ended: bool,
 }
@@ -56,6 +58,7 @@ impl Chain {
             segment_offset: 0,
             offset: 0,
             open: false,
+            framed: false,
             ended: false,
         }
     }
@@ -86,6 +89,9 @@ impl Chain {
             (true, BlockKind::Start) => Err(self.fault(Class::Spliced, "segment starts inside another")),
             (false, BlockKind::Events | BlockKind::Head) => {
                 Err(self.fault(Class::Spliced, "segment does not begin with its start"))
+            }
+            (true, _) if header.codec == Codec::Continues && !self.framed => {
+                Err(self.fault(Class::Malformed, "block continues a frame that has not begun"))
             }
             _ => Ok(header),
         }
@@ -121,7 +127,9 @@ impl Chain {
         };
         self.link = link;
         self.seq += 1;
+        self.framed |= header.codec == Codec::Begins;
         if seen.kind == BlockKind::Start {
+            self.framed = false;
             self.segment_offset = self.offset;
             self.open = true;
         }

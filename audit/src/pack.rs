@@ -1,7 +1,10 @@
-//! Compression of a block: one bounded zstd frame, tried only where it pays.
+//! Compression of blocks, tried only where it pays: each alone, as one bounded zstd frame, or as a piece of a frame that
+//! goes on through a segment ([`Frame`]).
 //!
-//! The context and the scratch buffers belong to the thread, not to the recorder: a thousand idle
+//! The context for the former and the scratch buffers belong to the thread, not to the recorder: a thousand idle
 //! recorders hold no memory for them.
+
+mod frame;
 
 use std::cell::RefCell;
 
@@ -9,6 +12,9 @@ use zstd::{
     bulk::{Compressor, Decompressor},
     zstd_safe,
 };
+
+use crate::block::Codec;
+pub(crate) use frame::{Frame, Unpacker};
 
 /// Blocks below this many bytes stay as they are.
 pub(crate) const MIN_RAW: usize = 256;
@@ -60,13 +66,14 @@ impl Payoff {
     }
 }
 
-/// Has `fill` write a block into scratch space, compresses it, and hands `take` what is smaller,
-/// with whether that is compressed.
+/// Has `fill` write a block into scratch space, compresses it as the next piece of the frame or, without one, alone, and
+/// hands `take` what is smaller, with how that is to be read.
 pub(crate) fn pack<T>(
     payoff: &mut Payoff,
+    frame: Option<&mut Frame>,
     raw_len: usize,
     fill: impl FnOnce(&mut Vec<u8>),
-    take: impl FnOnce(&[u8], bool) -> T,
+    take: impl FnOnce(&[u8], Codec) -> T,
 ) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch {
@@ -77,26 +84,28 @@ pub(crate) fn pack<T>(
         raw.clear();
         raw.reserve(raw_len);
         fill(raw);
-        packed.clear();
-        packed.reserve(zstd_safe::compress_bound(raw.len()));
-        if compressor.is_none() {
-            *compressor = Compressor::new(LEVEL).ok();
-        }
-        let len = compressor
-            .as_mut()
-            .and_then(|compressor| compressor.compress_to_buffer(raw, packed).ok());
-        // A frame that saves less than an eighth is not worth reading it back.
-        match len {
-            Some(len) if len < raw.len() - raw.len() / 8 => {
-                payoff.note(true);
-                take(packed, true)
-            }
-            _ => {
-                payoff.note(false);
-                take(raw, false)
-            }
+        // What saves less than an eighth is not worth reading it back.
+        let most = raw.len() - raw.len() / 8;
+        let codec = match frame {
+            Some(frame) => frame.pack(raw, most, packed),
+            None => alone(compressor, raw, packed).filter(|_| packed.len() <= most),
+        };
+        payoff.note(codec.is_some());
+        match codec {
+            Some(codec) => take(packed, codec),
+            None => take(raw, Codec::Raw),
         }
     })
+}
+
+fn alone(compressor: &mut Option<Compressor<'static>>, raw: &[u8], packed: &mut Vec<u8>) -> Option<Codec> {
+    packed.clear();
+    packed.reserve(zstd_safe::compress_bound(raw.len()));
+    if compressor.is_none() {
+        *compressor = Compressor::new(LEVEL).ok();
+    }
+    let done = compressor.as_mut()?.compress_to_buffer(raw, packed);
+    done.is_ok().then_some(Codec::Zstd)
 }
 
 /// Reads one frame that must give exactly `raw_len` bytes. The caller has bounded `raw_len`.
@@ -134,7 +143,7 @@ mod tests {
                 let tried = payoff.worth_a_try(block.len());
                 if tried {
                     let fill = |raw: &mut Vec<u8>| raw.extend_from_slice(&block);
-                    pack(&mut payoff, block.len(), fill, |_, _| ());
+                    pack(&mut payoff, None, block.len(), fill, |_, _| ());
                 }
                 tried
             })

@@ -7,7 +7,7 @@ use crate::{
     chain::{BlockSeen, Chain},
     event::Stamped,
     fault::{Class, Fault, Place},
-    pack,
+    pack::{self, Unpacker},
 };
 use sha2::Digest as _;
 
@@ -47,8 +47,12 @@ impl Block {
 }
 
 /// Reads the next block of a chain; nothing at the end of `from`. Without a chain the first block
-/// names the stream.
-pub(crate) fn next_block(chain: &mut Option<Chain>, from: &mut impl Read) -> Result<Option<Block>, Fault> {
+/// names the stream. `unpacker` is the same for all blocks of a stream.
+pub(crate) fn next_block(
+    chain: &mut Option<Chain>,
+    unpacker: &mut Unpacker,
+    from: &mut impl Read,
+) -> Result<Option<Block>, Fault> {
     let unknown;
     let before = match chain.as_ref() {
         Some(chain) => chain,
@@ -89,15 +93,20 @@ pub(crate) fn next_block(chain: &mut Option<Chain>, from: &mut impl Read) -> Res
     };
     let place = chain.place();
     let seen = chain.advance(&header, link, small)?;
-    let raw = match header.codec {
-        Codec::Raw => stored,
-        Codec::Zstd => {
-            let mut raw = Vec::new();
-            pack::unpack(&stored, header.raw_len as usize, &mut raw)
-                .map_err(|text| Fault::new(Class::Malformed, place, text))?;
-            raw
+    if seen.kind == BlockKind::Start {
+        unpacker.segment();
+    }
+    let (mut raw, len) = (Vec::new(), header.raw_len as usize);
+    let unpacked = match header.codec {
+        Codec::Raw => {
+            raw = stored;
+            Ok(())
         }
+        Codec::Zstd => pack::unpack(&stored, len, &mut raw),
+        Codec::Begins => unpacker.unpack(true, &stored, len, &mut raw),
+        Codec::Continues => unpacker.unpack(false, &stored, len, &mut raw),
     };
+    unpacked.map_err(|text| Fault::new(Class::Malformed, place, text))?;
     Ok(Some(Block { seen, raw }))
 }
 
@@ -120,6 +129,7 @@ pub fn blocks<R: Read>(from: R) -> Blocks<R> {
     Blocks {
         from,
         chain: None,
+        unpacker: Unpacker::default(),
         done: false,
     }
 }
@@ -129,6 +139,7 @@ pub fn blocks<R: Read>(from: R) -> Blocks<R> {
 pub struct Blocks<R> {
     from: R,
     chain: Option<Chain>,
+    unpacker: Unpacker,
     done: bool,
 }
 
@@ -139,7 +150,7 @@ impl<R: Read> Iterator for Blocks<R> {
         if self.done {
             return None;
         }
-        let next = next_block(&mut self.chain, &mut self.from).transpose();
+        let next = next_block(&mut self.chain, &mut self.unpacker, &mut self.from).transpose();
         self.done = !matches!(next, Some(Ok(_)));
         next
     }

@@ -67,7 +67,8 @@ impl Reconciliation {
     }
 }
 
-/// The coverage statement in a segment whose chain was checked before, if it is among its last blocks.
+/// The coverage statement in a segment whose chain was checked before, if it is among its last blocks and in one that can
+/// be read alone.
 pub fn coverage_in(segment: &[u8]) -> Option<Coverage> {
     let mut blocks = Vec::new();
     let mut rest = segment;
@@ -87,6 +88,8 @@ pub fn coverage_in(segment: &[u8]) -> Option<Coverage> {
                 pack::unpack(stored, header.raw_len as usize, &mut raw).ok()?;
                 raw.as_slice()
             }
+            // A recorder writes the statement so that it can be read without the blocks before it.
+            Codec::Begins | Codec::Continues => return None,
         };
         let mut decoder = minicbor::Decoder::new(bytes);
         let mut found = None;

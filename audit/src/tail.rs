@@ -4,6 +4,7 @@ use crate::{
     block::{HEADER_LEN, Header},
     chain::Chain,
     fault::Fault,
+    pack::Unpacker,
     read::{Block, next_block},
 };
 
@@ -12,6 +13,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Tail {
     chain: Option<Chain>,
+    unpacker: Unpacker,
     waiting: Vec<u8>,
     /// How much of it has been read.
     read: usize,
@@ -39,7 +41,7 @@ impl Tail {
         let Some(mut whole) = rest.get(..HEADER_LEN + stored) else {
             return Ok(None);
         };
-        let block = next_block(&mut self.chain, &mut whole)?;
+        let block = next_block(&mut self.chain, &mut self.unpacker, &mut whole)?;
         self.read += HEADER_LEN + stored;
         Ok(block)
     }

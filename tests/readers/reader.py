@@ -6,7 +6,7 @@
 Needs Python 3.9, `zstandard` (pip) and OpenSSH's ssh-keygen. Prints one line for each event, or with --output
 the bytes of all Output events. Exit code: 0 complete, 10 bad, 11 abnormal, 12 no closing receipt.
 """
-import argparse, base64, datetime, hashlib, json, os, re, struct, subprocess, sys, tempfile, uuid
+import argparse, base64, datetime, hashlib, json, os, pathlib, re, struct, subprocess, sys, tempfile, uuid
 
 import zstandard
 
@@ -35,31 +35,32 @@ def cbor(data, at=0, depth=0):
             item, at = cbor(data, at, depth + 1)
             items.append(item)
         return (items if major == 4 else dict(zip(items[::2], items[1::2]))), at
-    if major == 7 and info in (20, 21, 22):
-        return {20: False, 21: True, 22: None}[info], at
+    if major == 7 and info in (20, 21, 22): return {20: False, 21: True, 22: None}[info], at
     need(major == 0, "malformed: CBOR of a type that the format has not")
     return value, at
 
-def keygen(*args, stdin=b""):
+class Room(bytearray):  # takes what one block of a frame gives, and no more than it may
+    def write(self, piece):
+        self.extend(piece)
+        need(len(self) <= self.most, "malformed: a block gives more than its raw length")
+
+def keygen(why, *args, stdin=b""):
     out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": {**os.environ, "TZ": "UTC", "LC_ALL": "C"}}
     done = subprocess.run(["ssh-keygen", *args], input=stdin, **out)
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+    need(done.returncode == 0, why)
+    return done.stdout.decode("utf-8", "replace")
 
 def signer(message, armoured, namespace, folder):
-    path = os.path.join(folder, "sig")
-    with open(path, "w") as file:
-        file.write(armoured)
-    said = keygen("-Y", "check-novalidate", "-n", namespace, "-s", path, stdin=message)
-    need(said, f"bad-signature: a signature of {namespace} does not fit")
+    path = pathlib.Path(folder, "sig")
+    path.write_text(armoured)
+    said = keygen(f"bad-signature: a {namespace} does not fit", "-Y", "check-novalidate", "-n", namespace, "-s", path, stdin=message)
     return re.search(r"SHA256:\S+", said)[0]
 
 def certified(text, kind, principal, cas, when, folder):
     """The fingerprint of the key that this certificate vouches for at this time; ssh-keygen -L checks its signature."""
-    path = os.path.join(folder, "cert.pub")
-    with open(path, "w") as file:
-        file.write(text.strip() + "\n")
-    said = keygen("-L", "-f", path, stdin=b"")
-    need(said, "untrusted-key: a certificate cannot be read, or its signature does not fit")
+    path = pathlib.Path(folder, "cert.pub")
+    path.write_text(text.strip() + "\n")
+    said = keygen("untrusted-key: a certificate cannot be read, or its signature does not fit", "-L", "-f", path)
     need(f" {kind} certificate" in said, f"untrusted-key: not a {kind} certificate")
     need(re.search(r"Signing CA: \S+ (\S+)", said)[1] in cas, "untrusted-key: the certificate is not by a trusted authority")
     valid = re.search(r"Valid: from (\S+) to (\S+)", said)  # no such line: it never ends, which is refused
@@ -69,9 +70,7 @@ def certified(text, kind, principal, cas, when, folder):
     return re.search(r"Public key: \S+ (\S+)", said)[1]
 
 def authorities(path):
-    said = keygen("-l", "-f", path)
-    need(said, f"{path} holds no public key")
-    return set(re.findall(r"SHA256:\S+", said))
+    return set(re.findall(r"SHA256:\S+", keygen(f"{path} holds no public key", "-l", "-f", path)))
 
 def receipts_of(folder, user_cas, scratch):
     path, found = os.path.join(folder, "receipts.jsonl"), []
@@ -90,46 +89,51 @@ def receipts_of(folder, user_cas, scratch):
     return found
 
 def walk(folder, session, host_cas, user_cas, scratch, show):
-    receipts = receipts_of(folder, user_cas, scratch)
+    due = receipts_of(folder, user_cas, scratch)
     names = sorted(n for n in os.listdir(folder) if re.fullmatch(r"segment-\d{6,}\.dwr", n))
-    name = os.path.basename(os.path.abspath(folder))
-    session = session or (name if re.fullmatch("[0-9a-f-]{36}", name) else None)
+    session = session or (re.findall("^[0-9a-f-]{36}$", os.path.basename(os.path.abspath(folder))) or [None])[0]
     need(names == [f"segment-{i:06}.dwr" for i in range(len(names))], "missing-segment: a segment is not there")
     if not names:
-        last = receipts[-1] if receipts else {}
+        last = due[-1] if due else {}
         need(last.get("kind") == "closing" and last.get("offset") == 0, "missing-segment: there is no recording here")
         start = hashlib.sha256(b"doorward recording v1\0" + uuid.UUID(last["session"]).bytes).hexdigest()
         need(last["link"] == start and last["outcome"] == "abnormal", "altered: the closing receipt contradicts itself")
         return "abnormal"
     stream = link = author = coverage = closing = None
     offset = seq = channels = recorded = ended = 0
-    due = list(receipts)
     for index, name in enumerate(names):
         data, at, open_segment = open(os.path.join(folder, name), "rb").read(), 0, False
         while at < len(data):
             need(len(data) - at >= 28 and not ended, "truncated or spliced: inside a header, or behind the end")
             kind, codec, reserved, number, raw_len, stored_len = struct.unpack(">BBHQII", data[at:at + 20])
             stored = data[at + 28:at + 28 + stored_len]
-            need(kind in (1, 2, 3) and codec <= 1 and reserved == 0, "malformed: a header")
+            need(kind in (1, 2, 3) and codec <= 3 and reserved == 0, "malformed: a header")
             need(raw_len and stored_len and (raw_len == stored_len if codec == 0 else stored_len < raw_len), "malformed: lengths")
-            limit = {1: raw_len == 58 and codec == 0, 2: raw_len <= 262144, 3: raw_len <= 8192 and codec == 0}[kind]
-            need(limit, "malformed: a block beyond its bounds")
+            need(raw_len <= {1: 58, 2: 262144, 3: 8192}[kind] and (kind == 2 or codec == 0), "malformed: a block beyond its bounds")
             need(len(stored) == stored_len, "truncated: the stream ends inside a block")
             need((kind == 1) != open_segment and number == seq, "spliced: a block is out of place")
             if kind == 1:
-                need(stored[:6] == b"DWREC\x01", "malformed: a segment's start")
+                need(stored[:6] == b"DWREC\x01" and raw_len == 58, "malformed: a segment's start")
                 if link is None:
                     stream = stored[6:22]
                     need(session in (None, str(uuid.UUID(bytes=stream))), "spliced: it is of another session")
                     link = hashlib.sha256(b"doorward recording v1\0" + stream).digest()
                 need(stored[6:] == stream + struct.pack(">I", index) + link, "spliced: a segment of elsewhere")
-                open_segment = True
+                open_segment, room, frame = True, Room(), None
             before, link = link, hashlib.sha256(link + data[at:at + 20] + stored).digest()
             need(data[at + 20:at + 28] == link[:8], f"altered: segment {index}, block {seq}, offset {offset}")
             if kind == 2:
-                raw = stored if codec == 0 else zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_len)
+                alone = codec == 1 and zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_len)
+                raw, place = alone or stored, 0
+                if codec == 2:
+                    need(stored[:4] == b"\x28\xb5\x2f\xfd", "malformed: a block begins no frame")
+                    frame = zstandard.ZstdDecompressor(max_window_size=1 << 17).stream_writer(room)
+                if codec > 1:
+                    need(frame, "malformed: a block continues a frame that has not begun")
+                    room[:], room.most = b"", raw_len
+                    frame.write(stored)
+                    raw = bytes(room)
                 need(len(raw) == raw_len, "malformed: a block of another length")
-                place = 0
                 while place < len(raw):
                     event, place = cbor(raw, place)
                     when, what, body = event[:3]
@@ -142,13 +146,11 @@ def walk(folder, session, host_cas, user_cas, scratch, show):
                     recorded += len(body[2]) if what == 9 else len(body[1]) if what == 10 else 0
                     show(when, what, body)
             if kind == 3:
-                payload, end = cbor(stored)
+                payload, _ = cbor(stored)
                 text = lambda data: (bytes([88, len(data)]) if len(data) < 256 else b"\x59" + struct.pack(">H", len(data))) + data
-                form = b"\xa2\x00" + text(payload[0]) + b"\x01" + text(payload[1])
-                need(end == len(stored) and form == stored, "altered: a head is not in its shortest form")
+                need(stored == b"\xa2\x00" + text(payload[0]) + b"\x01" + text(payload[1]), "altered: a head is not in its shortest form")
                 said, _ = cbor(payload[0])
-                counted = [1, stream, index, seq, offset, before]
-                need([said.get(k) for k in range(6)] == counted, "spliced: a head says something else than what was counted")
+                need([said.get(k) for k in range(6)] == [1, stream, index, seq, offset, before], "spliced: a head says something else than what was counted")
                 armour = PEM % "\n".join(re.findall(".{1,70}", base64.b64encode(payload[1]).decode()))
                 need(signer(payload[0], armour, "doorward-head@doorward", scratch) == author, "bad-signature: a head is by another key")
                 ended, open_segment = said[7], False
@@ -157,8 +159,8 @@ def walk(folder, session, host_cas, user_cas, scratch, show):
             while due and due[0]["seq"] <= seq - 1:
                 said = due.pop(0)
                 nothing = said["kind"] == "closing" and said["offset"] == 0
-                here = (said["session"], said["seq"], said["segment"], said["offset"], said["link"])
-                fits = here == (str(uuid.UUID(bytes=stream)), seq - 1, index, offset, link.hex())
+                here = {"session": str(uuid.UUID(bytes=stream)), "seq": seq - 1, "segment": index, "offset": offset, "link": link.hex()}
+                fits = here.items() <= said.items()
                 need(fits or (nothing and seq == 1), f"altered: the receipt for block {said['seq']} attests something else")
                 need(said["kind"] == "closing" or kind == 3, "altered: a receipt for a head that is none")
                 receipted |= said["kind"] == "head"
@@ -167,8 +169,7 @@ def walk(folder, session, host_cas, user_cas, scratch, show):
             need(receipted or not due, "rolled-back: a head has no receipt, a later block has")
         need(not open_segment or index == len(names) - 1, "truncated: a segment ends without its head")
     need(not due, "truncated: a receipt attests more than is here")
-    if closing is None:
-        return "open"
+    if closing is None: return "open"
     said, reach = closing
     need(reach == seq, "spliced: blocks after the last closing receipt")
     need(said["outcome"] == "abnormal" or (ended and coverage), "truncated or coverage: called complete, and is not")
@@ -184,8 +185,7 @@ def main():
     parser.add_argument("--output", action="store_true")
     args = parser.parse_args()
     def show(when, what, body):
-        if not args.output:
-            print(f"{when / 1e9:.6f} {what} {ascii(body)}")
+        if not args.output: print(f"{when / 1e9:.6f} {what} {ascii(body)}")
         elif what == 9: sys.stdout.buffer.write(body[2])
     with tempfile.TemporaryDirectory() as scratch:
         try:

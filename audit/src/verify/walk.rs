@@ -16,6 +16,7 @@ use crate::{
     event::{Event, Stamped},
     fault::{Class, Fault, Place},
     head::Head,
+    pack::Unpacker,
     read::{Block, next_block},
     receipt::{Durable, Kind, Statement},
 };
@@ -36,6 +37,7 @@ pub(super) struct Walk<'a> {
     trust: &'a Trust,
     pub(super) options: &'a Options,
     pub(super) chain: Option<Chain>,
+    unpacker: Unpacker,
     pub(super) author: Author,
     pub(super) tally: Tally,
     pub(super) findings: Vec<Fault>,
@@ -55,6 +57,7 @@ impl<'a> Walk<'a> {
             trust,
             options,
             chain: options.session.map(Chain::new),
+            unpacker: Unpacker::default(),
             author: Author::Nobody,
             tally: Tally::default(),
             findings: Vec::new(),
@@ -132,7 +135,7 @@ impl<'a> Walk<'a> {
         let file = File::open(dir.join(segment_name(segment)))
             .map_err(|error| self.fault(Class::Unreadable, error.kind().to_string()))?;
         let mut file = BufReader::with_capacity(64 * 1024, file);
-        while let Some(block) = next_block(&mut self.chain, &mut file)? {
+        while let Some(block) = next_block(&mut self.chain, &mut self.unpacker, &mut file)? {
             let seen = &block.seen;
             if seen.segment != segment {
                 let place = Place {

@@ -4,6 +4,7 @@
 
 mod clock;
 mod export;
+mod frames;
 mod log;
 mod mutation;
 mod property;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use ssh_key::PublicKey;
 use uuid::Uuid;
 
+use crate::frames;
 use crate::world::{
     Author, SESSION, Stored, World, forward_session, key, killed_session, output, shell_session, trust_in,
 };
@@ -136,7 +137,7 @@ fn write(folder: &Path) {
 }
 
 fn good() -> Stored {
-    shell_session(World::new(), SESSION).stored()
+    shell_session(World::new().alone(), SESSION).stored()
 }
 
 fn changed(change: impl FnOnce(&mut Stored)) -> Stored {
@@ -151,23 +152,23 @@ fn receipts(stored: &mut Stored, keep: &[usize]) {
 }
 
 fn recordings() -> Vec<(&'static str, &'static str, Stored)> {
-    let other = || shell_session(World::new(), Uuid::from_u128(99)).stored();
+    let other = || shell_session(World::new().alone(), Uuid::from_u128(99)).stored();
     // The first block of events of the second segment; it is compressed.
     let block = |segment: &[u8]| 28 + 58..28 + 58 + 28 + stored_len(segment, 28 + 58);
-    vec![
+    let mut all = vec![
         ("good-shell", "three segments, closed", good()),
         (
             "good-killed",
             "agent killed: no head, closed by the gateway",
-            killed_session(World::new(), SESSION).stored(),
+            killed_session(World::new().alone(), SESSION).stored(),
         ),
         (
             "good-forwards",
             "connections in and out, counted and not kept",
-            forward_session(World::new(), SESSION).stored(),
+            forward_session(World::new().alone(), SESSION).stored(),
         ),
         ("good-nothing", "session ended before its first block was stored", {
-            let mut author = Author::new(World::new(), SESSION);
+            let mut author = Author::new(World::new().alone(), SESSION);
             author.closing(Outcome::Abnormal);
             author.stored()
         }),
@@ -269,7 +270,7 @@ fn recordings() -> Vec<(&'static str, &'static str, Stored)> {
             hashed_again(),
         ),
         ("bad-head-key", "a head signed by another key", {
-            let mut author = Author::new(World::new(), SESSION);
+            let mut author = Author::new(World::new().alone(), SESSION);
             let opened = author.world.opened(SESSION);
             author.append(&[Stamped::new(0, opened)]);
             author.head_by(&key(77), true);
@@ -279,7 +280,7 @@ fn recordings() -> Vec<(&'static str, &'static str, Stored)> {
         (
             "bad-authority",
             "everything right, by keys of another authority",
-            shell_session(World::forged(), SESSION).stored(),
+            shell_session(World::forged().alone(), SESSION).stored(),
         ),
         (
             "bad-receipt-byte",
@@ -307,19 +308,21 @@ fn recordings() -> Vec<(&'static str, &'static str, Stored)> {
             }),
         ),
         ("bad-after-closing", "a block that the gateway never had", {
-            let mut author = killed_session(World::new(), SESSION);
+            let mut author = killed_session(World::new().alone(), SESSION);
             author.append(&[output(9, "more")]);
             author.stored()
         }),
         ("bad-coverage", "no statement of what is covered", {
-            let mut author = Author::new(World::new(), SESSION);
+            let mut author = Author::new(World::new().alone(), SESSION);
             let opened = author.world.opened(SESSION);
             author.append(&[Stamped::new(0, opened)]);
             author.head(true);
             author.closing(Outcome::Complete);
             author.stored()
         }),
-    ]
+    ];
+    all.extend(frames::recordings());
+    all
 }
 
 fn stored_len(segment: &[u8], at: usize) -> usize {
@@ -327,7 +330,7 @@ fn stored_len(segment: &[u8], at: usize) -> usize {
 }
 
 fn unknown_event() -> Stored {
-    let mut author = Author::new(World::new(), SESSION);
+    let mut author = Author::new(World::new().alone(), SESSION);
     let opened = author.world.opened(SESSION);
     let body = minicbor::to_vec([1u8, 2]).unwrap().into();
     let unknown = doorward_audit::Unknown { kind: 4242, body };
@@ -350,7 +353,7 @@ fn files() -> Stored {
 
 /// A recording of these events, whole.
 fn of(events: Vec<Stamped>, coverage: doorward_audit::Coverage) -> Stored {
-    let mut author = Author::new(World::new(), SESSION);
+    let mut author = Author::new(World::new().alone(), SESSION);
     let opened = author.world.opened(SESSION);
     author.append(&[Stamped::new(0, opened)]);
     author.append(&events);
@@ -520,7 +523,7 @@ fn hashed_again() -> Stored {
         .push(&whole.segments.concat(), &mut |seen| heads.extend(seen.head))
         .unwrap();
     let mut heads = heads.iter();
-    let mut recorder = doorward_audit::Recorder::new(SESSION);
+    let mut recorder = doorward_audit::Recorder::alone(SESSION);
     let segments = whole
         .segments
         .iter()

@@ -46,12 +46,19 @@ pub struct World {
     pub gateway: PrivateKey,
     pub host_certificate: Certificate,
     pub gateway_certificate: Certificate,
+    /// Whether each block is packed alone, as all were before there were frames.
+    pub alone: bool,
 }
 
 impl World {
     /// The world that auditors know.
     pub fn new() -> Self {
         Self::from_seeds([1, 2, 3, 4])
+    }
+
+    /// The same, writing as it did before there were frames: what the oldest vectors are made with.
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 
     /// The same names with other keys: what a forger can make.
@@ -70,6 +77,7 @@ impl World {
             gateway,
             host_certificate,
             gateway_certificate,
+            alone: false,
         }
     }
 
@@ -135,10 +143,11 @@ pub struct Author {
 
 impl Author {
     pub fn new(world: World, session: Uuid) -> Self {
+        let recorder = if world.alone { Recorder::alone } else { Recorder::new };
         Self {
             world,
             session,
-            recorder: Recorder::new(session),
+            recorder: recorder(session),
             check: ChainCheck::new(session),
             segments: Vec::new(),
             receipts: Vec::new(),

@@ -71,7 +71,8 @@ impl Stream {
         Ok(Self {
             certificate,
             dir,
-            recorder: Recorder::new(stream),
+            // It writes little and seldom: a frame over its blocks would hold more memory than it saves disk.
+            recorder: Recorder::alone(stream),
             file: None,
             segment: 0,
             check,
