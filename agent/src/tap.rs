@@ -4,8 +4,6 @@
 //! outlet records a chunk, then writes it; there is no other path to the client. Input passes [`Tap::input`] before
 //! it takes effect.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use doorward_audit::{ChannelClosed, ChannelOpened, Digest, DigestStarted, Event, Exit, Gap};
 use doorward_wire::RecordLost;
@@ -121,11 +119,14 @@ impl Tap {
 
     /// Records bytes, without the secrets in them.
     async fn content(&self, flow: &mut Flow, bytes: &Bytes) -> Result<(), Stop> {
-        let patterns = self.recording.patterns();
-        let masker = flow.masker.get_or_insert_with(|| Masker::new(Arc::clone(&patterns)));
-        let mut passed = vec![masker.look_for(&patterns)];
-        passed.push(masker.push(bytes.clone()));
-        self.say(flow, passed, bytes.len()).await
+        let masker = flow
+            .masker
+            .get_or_insert_with(|| Masker::new(self.recording.patterns()));
+        let newer = self.recording.newer_patterns(masker.patterns());
+        // Seldom: a secret was mounted since.
+        let of_before = newer.map(|patterns| masker.look_for(patterns));
+        let passed = masker.push(bytes.clone());
+        self.say(flow, [of_before, Some(passed)], bytes.len()).await
     }
 
     /// Records what waits to be known for a secret or not.
@@ -133,14 +134,14 @@ impl Tap {
         let Some(mut masker) = flow.masker.take_if(|masker| masker.held() > 0) else {
             return Ok(());
         };
-        let passed = vec![masker.finish()];
+        let passed = masker.finish();
         flow.masker = Some(masker);
-        self.say(flow, passed, 0).await
+        self.say(flow, [None, Some(passed)], 0).await
     }
 
-    async fn say(&self, flow: &mut Flow, passed: Vec<Passed>, seen: usize) -> Result<(), Stop> {
+    async fn say(&self, flow: &mut Flow, passed: [Option<Passed>; 2], seen: usize) -> Result<(), Stop> {
         let (channel, stream) = (self.channel, flow.stream);
-        let length: u64 = passed.iter().map(|passed| passed.bytes.len() as u64).sum();
+        let length: u64 = passed.iter().flatten().map(|passed| passed.bytes.len() as u64).sum();
         let held = flow.masker.as_ref().map_or(0, Masker::held);
         let events = content_events(channel, stream, passed, held);
         if self.recording.content(channel, seen as u64, length, events).await? {

@@ -10,9 +10,9 @@ use super::stream::{Mark, Passed, mask_value};
 
 /// The events that record what has passed a stream: where it is masked, the bytes, and how many of the last ones are held
 /// back. Stream 0 is the client's.
-pub(crate) fn content_events(channel: u32, stream: u8, passed: Vec<Passed>, held: usize) -> Vec<Event> {
+pub(crate) fn content_events(channel: u32, stream: u8, passed: [Option<Passed>; 2], held: usize) -> Vec<Event> {
     let mut events = Vec::with_capacity(1);
-    for Passed { bytes, marks } in passed {
+    for Passed { bytes, marks } in passed.into_iter().flatten() {
         events.extend(marks.into_iter().map(|mark| masked(Some(channel), Some(stream), mark)));
         if !bytes.is_empty() {
             events.push(match stream {

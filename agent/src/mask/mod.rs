@@ -11,6 +11,7 @@ mod secrets;
 mod stream;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ impl Default for Sources {
 pub(crate) struct Masks {
     sources: Sources,
     known: Mutex<Known>,
+    /// Where the patterns that are known lie: streams ask for each chunk whether theirs are still those, without the lock.
+    place: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,7 @@ impl Masks {
         let patterns = Arc::new(Patterns::new(&secrets)?);
         Ok(Self {
             sources,
+            place: AtomicUsize::new(place_of(&patterns)),
             known: Mutex::new(Known { secrets, patterns }),
         })
     }
@@ -77,6 +81,11 @@ impl Masks {
     /// What is looked for.
     pub(crate) fn current(&self) -> Arc<Patterns> {
         Arc::clone(&self.known().patterns)
+    }
+
+    /// What is looked for, if it is no longer this. Who asks holds the old ones, so nothing else lies in their place.
+    pub(crate) fn newer(&self, old: &Arc<Patterns>) -> Option<Arc<Patterns>> {
+        (self.place.load(Ordering::Acquire) != place_of(old)).then(|| self.current())
     }
 
     /// Reads the files again; blocks.
@@ -90,10 +99,10 @@ impl Masks {
         }
         match Patterns::new(&all) {
             Ok(patterns) => {
-                *known = Known {
-                    secrets: all,
-                    patterns: Arc::new(patterns),
-                }
+                let patterns = Arc::new(patterns);
+                self.place.store(place_of(&patterns), Ordering::Release);
+                let secrets = all;
+                *known = Known { secrets, patterns };
             }
             Err(error) => tracing::error!(error, "new secrets are not masked; restart the agent"),
         }
@@ -102,6 +111,10 @@ impl Masks {
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn place_of(patterns: &Arc<Patterns>) -> usize {
+    Arc::as_ptr(patterns).addr()
 }
 
 /// Reads the files of secrets again every few seconds, until `stop`.
@@ -142,8 +155,11 @@ mod tests {
         let before = masks.current();
         masks.refresh();
         assert!(Arc::ptr_eq(&before, &masks.current()), "nothing changed");
+        assert!(masks.newer(&before).is_none());
         std::fs::write(&file, "second-token").unwrap();
         masks.refresh();
+        let newer = masks.newer(&before).unwrap();
+        assert!(Arc::ptr_eq(&newer, &masks.current()) && masks.newer(&newer).is_none());
         let text = bytes::Bytes::from_static(b"first-token second-token third-token");
         let masked = mask_value(&masks.current(), &text);
         assert_eq!(&masked.bytes[..], b"*********** ************ third-token");

@@ -58,6 +58,8 @@ pub(crate) struct Patterns {
     of: Vec<(usize, Form, usize)>,
     /// How much of a pattern a state has seen, and of which; the start is not in it.
     depths: HashMap<StateID, (usize, usize)>,
+    /// By byte: whether it leads away from the start.
+    begins: [bool; 256],
 }
 
 impl Patterns {
@@ -103,6 +105,7 @@ impl Patterns {
                 names,
                 of,
                 depths: HashMap::new(),
+                begins: [false; 256],
             });
         }
         let automaton = contiguous::Builder::new()
@@ -118,11 +121,18 @@ impl Patterns {
                 depths.entry(state).or_insert((depth + 1, pattern));
             }
         }
+        let mut begins = [false; 256];
+        for text in &texts {
+            if let Some(begins) = text.first().and_then(|byte| begins.get_mut(usize::from(*byte))) {
+                *begins = true;
+            }
+        }
         Ok(Self {
             automaton: Some(automaton),
             names,
             of,
             depths,
+            begins,
         })
     }
 
@@ -153,6 +163,11 @@ impl Patterns {
             Some(automaton) => automaton.next_state(Anchored::No, state, byte),
             None => state,
         }
+    }
+
+    /// Whether a byte may be the first of a pattern; any other keeps the automaton at its start.
+    pub(super) fn begins(&self, byte: u8) -> bool {
+        self.begins.get(usize::from(byte)).copied().unwrap_or(true)
     }
 
     /// The longest pattern that ends here: whose, in which form, how long.

@@ -50,12 +50,14 @@ impl Masker {
         }
     }
 
+    /// What is looked for.
+    pub(crate) fn patterns(&self) -> &Arc<Patterns> {
+        &self.patterns
+    }
+
     /// From now on these are looked for; in what is held as well.
-    pub(crate) fn look_for(&mut self, patterns: &Arc<Patterns>) -> Passed {
-        if Arc::ptr_eq(&self.patterns, patterns) {
-            return Passed::default();
-        }
-        self.patterns = Arc::clone(patterns);
+    pub(crate) fn look_for(&mut self, patterns: Arc<Patterns>) -> Passed {
+        self.patterns = patterns;
         self.state = self.patterns.start();
         let held = std::mem::take(&mut self.held);
         self.push(held)
@@ -116,16 +118,30 @@ impl Masker {
     /// ends not counted.
     fn search(&mut self, bytes: &[u8]) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
-        let mut count = self.held.iter().filter(|byte| !is_line_end(**byte)).count();
-        for byte in bytes {
+        let start = self.patterns.start();
+        let mut count = count(&self.held);
+        // What is not counted yet, and of it what is not looked at yet.
+        let (mut uncounted, mut rest) = (bytes, bytes);
+        loop {
+            if self.state == start {
+                // Most bytes begin nothing, and are passed over without the automaton.
+                let begins = rest.iter().position(|byte| self.patterns.begins(*byte));
+                rest = begins.and_then(|at| rest.get(at..)).unwrap_or_default();
+            }
+            let Some((byte, behind)) = rest.split_first() else {
+                break;
+            };
+            rest = behind;
             if is_line_end(*byte) {
                 continue;
             }
-            count += 1;
             self.state = self.patterns.step(self.state, *byte);
             let Some((secret, form, length)) = self.patterns.found(self.state) else {
                 continue;
             };
+            let (passed, more) = uncounted.split_at(uncounted.len() - rest.len());
+            count += self::count(passed);
+            uncounted = more;
             let mut new = Found {
                 start: count.saturating_sub(length),
                 end: count,
@@ -170,6 +186,11 @@ impl Masker {
             marks: marks.collect(),
         }
     }
+}
+
+/// How many bytes, line ends not counted.
+fn count(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| !is_line_end(**byte)).count()
 }
 
 /// Masks a value that is whole, such as a command.

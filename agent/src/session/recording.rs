@@ -21,6 +21,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+mod quiet;
+
 use super::missing::Missing;
 use super::pauses::Pauses;
 use super::strictness::Strictness;
@@ -39,6 +41,8 @@ pub(crate) struct Recording {
     broke: CancellationToken,
     /// Told when something begins to be missing.
     missed: Notify,
+    /// Told when packing begins to hold memory.
+    packing: Notify,
     state: Mutex<State>,
 }
 
@@ -107,6 +111,7 @@ impl Recording {
             lost: OnceLock::new(),
             broke: CancellationToken::new(),
             missed: Notify::new(),
+            packing: Notify::new(),
             state: Mutex::new(State {
                 recorder: Recorder::new(session),
                 patterns: Arc::clone(&patterns),
@@ -142,6 +147,11 @@ impl Recording {
     /// What is masked in streams.
     pub(crate) fn patterns(&self) -> Arc<Patterns> {
         self.masks.current()
+    }
+
+    /// What is masked by now, if it is no longer this.
+    pub(crate) fn newer_patterns(&self, known: &Arc<Patterns>) -> Option<Arc<Patterns>> {
+        self.masks.newer(known)
     }
 
     /// Records an event and counts what it stands for; waits while too much is unacknowledged. Best-effort it never waits:
@@ -411,14 +421,17 @@ impl Recording {
         if let Some(lost) = self.lost.get() {
             return Err(lost.lost);
         }
-        let patterns = self.masks.current();
-        if !Arc::ptr_eq(&state.patterns, &patterns) {
+        if let Some(patterns) = self.masks.newer(&state.patterns) {
             events.insert(0, masks_set(&patterns));
             state.patterns = patterns;
         }
         let at = self.at();
         let events: Vec<Stamped> = events.into_iter().map(|event| Stamped { at, event }).collect();
+        let held = state.recorder.memory();
         let blocks = state.recorder.append(&events);
+        if held == 0 && state.recorder.memory() > 0 {
+            self.packing.notify_one();
+        }
         state.tally += tally;
         let mut offset = self.send(state, blocks).map_err(|lost| self.lose(lost))?;
         if state.recorder.head_due() {

@@ -237,6 +237,7 @@ async fn run(
             Reason::Gateway(end)
         }
         never = ide::watch(session) => match never {},
+        never = session.recording.give_back() => match never {},
         ended = &mut running => {
             left = true;
             of_ssh(ended, stream)

@@ -133,7 +133,7 @@ fn new_secrets_are_looked_for_in_what_is_held() {
     let mut masker = Masker::new(patterns(&[("OLD", b"secret-canary")]));
     assert_eq!(text(&masker.push(Bytes::from_static(b"secret-"))), "");
     let both = patterns(&[("OLD", b"secret-canary"), ("NEW", b"secret-parrot")]);
-    assert_eq!(text(&masker.look_for(&both)), "");
+    assert_eq!(text(&masker.look_for(both)), "");
     assert_eq!(text(&masker.push(Bytes::from_static(b"parrot."))), "*************.");
 }
 
@@ -151,12 +151,13 @@ proptest! {
     /// However the stream is cut, the record has its length, says where it was masked, and holds no secret.
     #[test]
     fn cuts_change_nothing(
-        words in prop::collection::vec(0_u8..6, 0..40),
+        words in prop::collection::vec(0_u8..8, 0..40),
         cuts in prop::collection::vec(0_usize..400, 0..12),
     ) {
         let secrets: [(&str, &[u8]); 3] = [("A", b"aabaabaac"), ("B", b"baacaabb"), ("C", b"aabaab\naacab")];
         let patterns = patterns(&secrets);
-        let table: [&[u8]; 6] = [b"aab", b"aac", b"b", b"\r\n", b"aabaabaac", b"c"];
+        // The last two begin nothing.
+        let table: [&[u8]; 8] = [b"aab", b"aac", b"b", b"\r\n", b"aabaabaac", b"c", b"xyz", b"x\ny"];
         let stream: Vec<u8> = words.iter().flat_map(|w| table[usize::from(*w)].iter().copied()).collect();
         let mut edges: Vec<usize> = cuts.into_iter().filter(|at| *at < stream.len()).collect();
         edges.extend([0, stream.len()]);
