@@ -3,6 +3,8 @@
 mod denied;
 mod table;
 
+use std::borrow::Cow;
+use std::env::VarError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -286,10 +288,10 @@ fn masks(section: Option<Section<'_>>) -> Sources {
 
 fn workspace(mut section: Section<'_>) -> Option<Workspace> {
     let name = section.required("name", |text, _| {
-        WorkspaceName::try_from(text).map_err(|error| error.to_string())
+        WorkspaceName::try_from(of_pod(text)?.as_ref()).map_err(|error| error.to_string())
     });
     let uid = section.required("uid", |text, _| {
-        WorkspaceUid::try_from(text).map_err(|error| error.to_string())
+        WorkspaceUid::try_from(of_pod(text)?.as_ref()).map_err(|error| error.to_string())
     });
     let listen = section.required("listen", |text, _| {
         text.parse::<SocketAddr>()
@@ -299,7 +301,7 @@ fn workspace(mut section: Section<'_>) -> Option<Workspace> {
     let host_certificate = section.required("host-certificate", |text, section| Ok(section.path(text)));
     let join_token_file = section.optional("join-token-file", |text, section| Ok(section.path(text)));
     let login = section.optional("login", |text, _| {
-        Login::try_from(text).map_err(|error| error.to_string())
+        Login::try_from(of_pod(text)?.as_ref()).map_err(|error| error.to_string())
     });
     let home = section.optional("home", |text, section| Ok(section.path(text)));
     let shell = section.optional("shell", |text, section| Ok(section.path(text)));
@@ -330,6 +332,21 @@ fn workspace(mut section: Section<'_>) -> Option<Workspace> {
         at_end: at_end.unwrap_or_default(),
         never_forward_to: never_forward_to.into_iter().flatten().collect(),
     })
+}
+
+/// `$NAME` stands for that variable of the agent's: pods of one template are told apart by what the kubelet puts there.
+fn of_pod(text: &str) -> Result<Cow<'_, str>, String> {
+    let Some(name) = text.strip_prefix('$') else {
+        return Ok(text.into());
+    };
+    match std::env::var(name) {
+        Ok(value) => Ok(value.into()),
+        Err(VarError::NotPresent) => Err(format!(
+            "there is no variable '{}' in the environment",
+            name.escape_debug()
+        )),
+        Err(VarError::NotUnicode(_)) => Err(format!("the variable '{}' is not UTF-8", name.escape_debug())),
+    }
 }
 
 /// Bytes under one key: fewer would be nothing but key exchanges, more than four times OpenSSH's own bound is no use.
@@ -422,6 +439,23 @@ mod tests {
             (9, Duration::from_secs(2))
         );
         assert_eq!(config.limits.login_time, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn what_differs_from_pod_to_pod_may_come_from_the_environment() {
+        let folder = folder();
+        let file = folder.path().join("agent.toml");
+        // A variable that cargo sets for every test.
+        let text = GOOD.replace("'u-0'", "'$CARGO_PKG_NAME'");
+        let config = Config::parse(&file, &text).unwrap();
+        assert_eq!(config.workspaces[0].uid.as_str(), env!("CARGO_PKG_NAME"));
+        let all = faults(&GOOD.replace("'devenv-0'", "'$NO_SUCH_VARIABLE'"));
+        assert_eq!(
+            all,
+            ["agent.toml:7: name: there is no variable 'NO_SUCH_VARIABLE' in the environment"]
+        );
+        let all = faults(&GOOD.replace("'devenv-0'", "'$CARGO_PKG_LICENSE'"));
+        assert!(all[0].contains("a workspace name must"), "{all:?}");
     }
 
     #[test]
