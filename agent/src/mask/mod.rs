@@ -164,4 +164,34 @@ mod tests {
         let masked = mask_value(&masks.current(), &text);
         assert_eq!(&masked.bytes[..], b"*********** ************ third-token");
     }
+
+    /// Kubernetes swaps a symbolic link, `..data`, and removes the folder that it led to.
+    #[test]
+    fn a_volume_whose_data_link_is_swapped_is_read_anew() {
+        use std::os::unix::fs::symlink;
+        let volume = tempfile::tempdir().unwrap();
+        let at = |name: &str| volume.path().join(name);
+        let masks = Masks::new(Sources {
+            environment: false,
+            except: Vec::new(),
+            files: vec![volume.path().to_owned()],
+        })
+        .unwrap();
+        std::fs::create_dir(at("..2026_01")).unwrap();
+        std::fs::write(at("..2026_01/TFE_TOKEN"), "first-token").unwrap();
+        symlink("..2026_01", at("..data")).unwrap();
+        symlink("..data/TFE_TOKEN", at("TFE_TOKEN")).unwrap();
+        masks.refresh();
+        std::fs::create_dir(at("..2026_02")).unwrap();
+        std::fs::write(at("..2026_02/TFE_TOKEN"), "second-token").unwrap();
+        std::fs::write(at("..2026_02/ADDED"), "added-later").unwrap();
+        symlink("..2026_02", at("..data_tmp")).unwrap();
+        std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        symlink("..data/ADDED", at("ADDED")).unwrap();
+        std::fs::remove_dir_all(at("..2026_01")).unwrap();
+        masks.refresh();
+        let text = bytes::Bytes::from_static(b"first-token second-token added-later third-token");
+        let masked = mask_value(&masks.current(), &text);
+        assert_eq!(&masked.bytes[..], b"*********** ************ *********** third-token");
+    }
 }
