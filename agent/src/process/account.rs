@@ -22,7 +22,8 @@ pub(crate) struct Account {
     pub(crate) home: PathBuf,
     /// Login shell.
     pub(crate) shell: PathBuf,
-    /// Whether the agent is root and must become this account.
+    /// Whether the agent is root and must become this account. Root itself it need not become: a container's root may lack
+    /// the right to, and has the groups that its pod gives it.
     pub(crate) switch: bool,
 }
 
@@ -73,13 +74,14 @@ impl Account {
             login: login.to_owned(),
             source,
         };
-        let mut account = match User::from_name(login).map_err(lookup)? {
+        let mut account = match listed(User::from_name(login)).map_err(lookup)? {
             Some(user) if me.is_root() => {
                 let groups = CString::new(login)
                     .map_err(|_| nix::Error::EINVAL)
                     .and_then(|name| unistd::getgrouplist(&name, user.gid))
                     .map_err(lookup)?;
-                Self::from_entry(user, groups, true)
+                let switch = user.uid != me;
+                Self::from_entry(user, groups, switch)
             }
             Some(user) if user.uid == me => Self::from_entry(user, Vec::new(), false),
             found => match Self::own(me, overrides).map_err(lookup)? {
@@ -106,8 +108,8 @@ impl Account {
 
     /// The agent's own account: from passwd, or, for a uid that has no entry, as the configuration names it.
     fn own(me: Uid, overrides: &Overrides) -> Result<Option<Self>, nix::Error> {
-        if let Some(user) = User::from_uid(me)? {
-            return Ok(Some(Self::from_entry(user, Vec::new(), me.is_root())));
+        if let Some(user) = listed(User::from_uid(me))? {
+            return Ok(Some(Self::from_entry(user, Vec::new(), false)));
         }
         let Some(name) = overrides.login.clone() else {
             return Ok(None);
@@ -143,6 +145,14 @@ impl Account {
     }
 }
 
+/// An image may have no passwd at all, which musl's look-up calls an error and glibc's does not: nobody is listed there.
+fn listed(found: Result<Option<User>, nix::Error>) -> Result<Option<User>, nix::Error> {
+    match found {
+        Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => Ok(None),
+        found => found,
+    }
+}
+
 /// What an empty shell field in passwd means (passwd(5)).
 const DEFAULT_SHELL: &str = "/bin/sh";
 
@@ -163,7 +173,7 @@ mod tests {
             (account.uid, account.home, account.shell),
             (me.uid, "/nowhere".into(), "/bin/dash".into())
         );
-        assert_eq!(account.switch, me.uid.is_root());
+        assert!(!account.switch, "nobody has to become who they are");
     }
 
     #[test]

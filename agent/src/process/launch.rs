@@ -67,6 +67,15 @@ pub(crate) enum LaunchError {
         /// Why not.
         source: io::Error,
     },
+    /// A root that may not become anybody else.
+    #[error(
+        "the agent is root and may not become '{login}': its container drops CAP_SETUID and CAP_SETGID; \
+         let it keep them, or run it as that user (runAsUser)"
+    )]
+    MayNotBecome {
+        /// Whom.
+        login: String,
+    },
     /// The kernel takes no argument that long (execve(2)).
     #[error(
         "the command is {0} bytes long, and the system takes {LONGEST_LINE} at most; a longer script can be sent on standard input"
@@ -96,7 +105,14 @@ pub(crate) fn launch(
         Some((terminal, slave)) => on_terminal(&mut command, terminal, slave),
         None => on_pipes(&mut command),
     };
-    spawn(command, ends.map_err(LaunchError::Pipes)?, &account.shell)
+    spawn(command, ends.map_err(LaunchError::Pipes)?, &account.shell).map_err(|error| match error {
+        LaunchError::Spawn { source, .. } if account.switch && source.raw_os_error() == Some(EPERM) => {
+            LaunchError::MayNotBecome {
+                login: account.name.clone(),
+            }
+        }
+        other => other,
+    })
 }
 
 /// Starts a command that is prepared; `program` names it if it does not start.
@@ -180,6 +196,8 @@ pub(super) fn on_pipes(command: &mut Command) -> io::Result<Ends> {
     Ok((stdin, stdout, Some(stderr)))
 }
 
+/// What setgroups(2) and setresuid(2) say without the capability; a shell that may not be run is EACCES.
+const EPERM: i32 = nix::libc::EPERM;
 /// Linux: one argument has 32 pages at most, with the NUL at its end (`MAX_ARG_STRLEN`; with pages of 4 KiB).
 const LONGEST_LINE: usize = 32 * 4096 - 1;
 

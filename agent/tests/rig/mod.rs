@@ -103,18 +103,8 @@ impl Rig {
 
     /// With further lines for the workspace and for the limits.
     pub async fn start_with(workspace: &str, limits: &str) -> Self {
-        let _ = doorward_wire::tls_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::Local(Local::generate().unwrap());
-        for (name, keys) in [
-            ("user-ca", authority.user_ca().await.unwrap()),
-            ("host-ca", authority.host_ca().await.unwrap()),
-        ] {
-            let lines: Vec<_> = keys.iter().map(|key| key.to_openssh().unwrap()).collect();
-            std::fs::write(folder.path().join(name), lines.join("\n")).unwrap();
-        }
-        std::fs::write(folder.path().join("join"), "let-me-in\n").unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let mut rig = Self::without_agent().await;
+        let (folder, address) = (&rig.folder, rig.address);
         let shell = if workspace.contains("shell = ") {
             ""
         } else {
@@ -134,8 +124,25 @@ impl Rig {
         let mut config = Config::parse(&folder.path().join("agent.toml"), &text).unwrap();
         // The agent runs inside of the test, whose executable serves no files.
         config.program = env!("CARGO_BIN_EXE_doorward-agent").into();
-        let stop = CancellationToken::new();
-        let agent = tokio::task::spawn(run(config, stop.clone()));
+        rig.agent = Some(tokio::task::spawn(run(config, rig.stop.clone())));
+        rig.link().await;
+        rig
+    }
+
+    /// A gateway whose agent the test starts by itself, to listen at `address`; [`Rig::link`] then reaches it.
+    pub async fn without_agent() -> Self {
+        let _ = doorward_wire::tls_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::Local(Local::generate().unwrap());
+        for (name, keys) in [
+            ("user-ca", authority.user_ca().await.unwrap()),
+            ("host-ca", authority.host_ca().await.unwrap()),
+        ] {
+            let lines: Vec<_> = keys.iter().map(|key| key.to_openssh().unwrap()).collect();
+            std::fs::write(folder.path().join(name), lines.join("\n")).unwrap();
+        }
+        std::fs::write(folder.path().join("join"), "let-me-in\n").unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let gateway = Arc::new(Gateway {
             authority,
             key: HostKey::generate().unwrap(),
@@ -147,16 +154,14 @@ impl Rig {
             leftovers: watch::channel(Vec::new()).0,
             cut: CancellationToken::new(),
         });
-        let rig = Self {
+        Self {
             folder,
             gateway,
             address,
             tasks: TaskTracker::new(),
-            stop,
-            agent: Some(agent),
-        };
-        rig.link().await;
-        rig
+            stop: CancellationToken::new(),
+            agent: None,
+        }
     }
 
     /// Makes a link, enrolling the agent where it asks.
@@ -311,7 +316,13 @@ impl Rig {
             while let Ok((mut tcp, _)) = listener.accept().await {
                 let _ = tcp.set_nodelay(true);
                 let (_, opened) = rig.try_open(terms.clone()).await;
-                let Ok(mut stream) = opened else { continue };
+                let mut stream = match opened {
+                    Ok(stream) => stream,
+                    Err(why) => {
+                        eprintln!("no session: {why}");
+                        continue;
+                    }
+                };
                 rig.tasks.spawn(async move {
                     let _ = copy_bidirectional(&mut tcp, &mut stream).await;
                 });
