@@ -130,7 +130,10 @@ fn ready(gateway: &Gateway) -> Response<Body> {
         .into_iter()
         .map(|(name, state)| (name.to_owned(), state.map_or_else(Value::String, |()| json!("ok"))))
         .collect();
-    let details = json!({ "anchoring": anchoring, "export": exports });
+    let mut details = json!({ "anchoring": anchoring, "export": exports });
+    if let Some(discovery) = &gateway.discovery {
+        details["kubernetes"] = discovery.current().map_or_else(Value::String, |()| json!("ok"));
+    }
     let mut response = problem::json(&json!({ "ready": all, "checks": checks, "details": details }));
     if !all {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -57,6 +57,8 @@ pub struct Gateway {
     pub workspaces: workspace::Directory,
     /// The cluster, if there is one.
     pub kube: Option<kube::Cluster>,
+    /// What is known of its pods.
+    pub discovery: Option<kube::Discovery>,
     /// Who signs SSH certificates.
     pub authority: Arc<Authority>,
     /// The gateway's own key and link certificate.
@@ -87,13 +89,13 @@ pub struct Gateway {
 
 impl Gateway {
     /// What a new session needs, each with its name and, if it is missing, why (for operators).
-    pub fn readiness(&self) -> [(&'static str, Result<(), String>); 5] {
+    pub fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
         let stopping = self.tasks.stopping().is_cancelled();
         let authority = self
             .authority
             .ready()
             .map_err(|error| format!("{}: {error}", error.code()));
-        [
+        let mut all = vec![
             ("authority", authority.and_then(|()| self.credential.ready())),
             ("identity-provider", self.identities.ready()),
             ("journal", self.journal.ready()),
@@ -106,7 +108,13 @@ impl Gateway {
                     Ok(())
                 },
             ),
-        ]
+        ];
+        all.extend(
+            self.discovery
+                .as_ref()
+                .map(|discovery| ("kubernetes", discovery.ready())),
+        );
+        all
     }
 
     /// Whether recordings can be stored, as the policy asks.

@@ -103,6 +103,10 @@ impl Running {
             None => None,
         };
         let workspaces = workspace::Directory::new(config.workspaces.iter().cloned());
+        let discovery = kube
+            .as_ref()
+            .zip(config.kubernetes.as_ref())
+            .map(|(kube, settings)| kube::Discovery::new(kube.client(), &settings.workspaces, settings.max_age));
         let links = link::Links::new(
             Arc::clone(&authority),
             Arc::clone(&credential),
@@ -121,6 +125,7 @@ impl Running {
                 .map_err(Error::Policy)?,
             workspaces,
             kube,
+            discovery,
             sessions: session::Sessions::new(limits),
             locks,
             downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),
@@ -140,6 +145,10 @@ impl Running {
         gateway.tasks.spawn(recheck::run(Arc::clone(&gateway)));
         let following = follow::begin(&gateway);
         gateway.tasks.spawn(follow::run(Arc::clone(&gateway), following));
+        if let Some(discovery) = gateway.discovery.clone() {
+            let (directory, stop) = (gateway.workspaces.clone(), gateway.tasks.closing().clone());
+            gateway.tasks.spawn(discovery.run(directory, stop));
+        }
         if let Some(settings) = gateway.config.anchor.clone() {
             let (journal, anchoring) = (gateway.journal.clone(), Arc::clone(&gateway.anchoring));
             let stop = gateway.tasks.closing().clone();

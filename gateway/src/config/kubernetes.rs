@@ -9,8 +9,11 @@ use url::Url;
 
 use super::{
     document::{Section, duration, text},
-    read::{path, secret},
+    read::{DAY, HOUR, path, secret},
 };
+use crate::kube::discover::Rule;
+
+mod rule;
 
 /// `[kubernetes]`.
 #[derive(Debug, Clone)]
@@ -19,6 +22,10 @@ pub struct Kubernetes {
     pub access: KubernetesAccess,
     /// How long an answer may take.
     pub timeout: Duration,
+    /// How long what was last known of the cluster serves while nothing is heard of it.
+    pub max_age: Duration,
+    /// Which pods are workspaces.
+    pub workspaces: Vec<Rule>,
 }
 
 /// Where the API server is, and who we are there.
@@ -62,9 +69,18 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
             server.map(|server| KubernetesAccess::ServiceAccount { server, folder })
         }
     };
+    let max_age = section.or("max-age", HOUR, duration(Duration::from_secs(1), DAY * 7));
+    let workspaces = section.sections("workspaces", rule::read);
+    for (place, one) in workspaces.iter().enumerate() {
+        if workspaces.iter().take(place).any(|other| other.name == one.name) {
+            section.fault_at("workspaces", format!("the rule `{}` is there more than once", one.name));
+        }
+    }
     Some(Kubernetes {
         access: access?,
         timeout,
+        max_age,
+        workspaces,
     })
 }
 

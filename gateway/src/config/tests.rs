@@ -592,3 +592,40 @@ fn an_object_store_is_checked() {
         assert!(!faults[0].text.contains("secret@"), "{faults:?}");
     }
 }
+
+/// The rules of the document are good, what is commented out there is the default, and each bad one is named.
+#[test]
+fn rules_for_the_cluster_are_checked() {
+    let document = include_str!("../../../docs/kubernetes.md");
+    let sample = document.split("```").nth(1).unwrap().trim_start_matches("toml");
+    let with = |sample: &str| load(&testing::text("https://issuer.example", sample)).0;
+    let rules = |sample: &str| format!("{:?}", with(sample).unwrap().kubernetes.unwrap());
+    let aloud: String = sample
+        .lines()
+        .map(|line| line.strip_prefix("# ").unwrap_or(line).to_owned() + "\n")
+        .collect();
+    assert_eq!(rules(sample), rules(&aloud));
+    for (from, to, said) in [
+        (
+            "namespaces = [\"devenv\"]",
+            "namespaces = [\"a/b\"]",
+            "no name of a namespace",
+        ),
+        ("namespaces = [\"devenv\"]", "", "`namespaces` or `namespace-selector`"),
+        ("pods = \"app=devenv\"", "pods = \"app=x&limit=1\"", "no label selector"),
+        ("agent-port = \"doorward\"", "agent-port = 0", "from 1 to 65535"),
+        ("login = \"node\"", "login = \"{user}\"", "none of {pod}"),
+        ("owner-kind = \"StatefulSet\"", "owner-kind = \"Job\"", "`ordinals`"),
+        ("\"devenv-people\"", "\"../x\"", "no name of an object"),
+        ("[kubernetes]", "[kubernetes]\nserver = \"http://x\"", "https://"),
+        (
+            "[kubernetes]",
+            "[kubernetes]\nkubeconfig = \"secret\"\nserver = \"https://x\"",
+            "there is `kubeconfig`",
+        ),
+    ] {
+        assert!(sample.contains(from), "{from}");
+        let faults = with(&sample.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(faults.contains(said), "{faults}");
+    }
+}

@@ -6,7 +6,7 @@ use kube::{Api, Client, api::PostParams};
 use super::Finding;
 use crate::{
     config::{Config, Kubernetes, KubernetesAccess},
-    kube::{self as cluster, KubeError},
+    kube::{self as cluster, Discovery, KubeError, discover::Found},
 };
 
 /// Looks at the API server, if there is one.
@@ -14,11 +14,47 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let Some(settings) = &config.kubernetes else {
         return Vec::new();
     };
-    vec![
-        answers(settings).await.unwrap_or_else(|error| {
+    let answer = answers(settings).await;
+    let good = answer.is_ok();
+    let mut all =
+        vec![answer.unwrap_or_else(|error| {
             Finding::broken("kubernetes", subject(settings), error.to_string(), error.remedy())
-        }),
-    ]
+        })];
+    if good && let Ok(cluster) = cluster::connect(settings).await {
+        let discovery = Discovery::new(cluster.client(), &settings.workspaces, settings.max_age);
+        all.extend(discovery.look().await.into_iter().flat_map(found));
+    }
+    all
+}
+
+/// What a rule finds: how many workspaces there are, and what is none.
+fn found(found: Result<Found, (String, String, KubeError)>) -> Vec<Finding> {
+    let found = match found {
+        Ok(found) => found,
+        Err((rule, place, error)) => {
+            let text = format!("{place}: {error}");
+            return vec![Finding::broken("workspaces", rule, text, error.remedy())];
+        }
+    };
+    let states: Vec<String> = found
+        .states
+        .iter()
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
+    let first = match states.is_empty() {
+        true => Finding::warning(
+            "workspaces",
+            &found.rule,
+            "finds nothing",
+            "correct its selectors, if there should be workspaces",
+        ),
+        false => Finding::ok("workspaces", &found.rule, states.join(", ")),
+    };
+    let problems = found.problems.iter().take(MOST_SHOWN).map(|problem| {
+        let text = format!("{} is no workspace: {}", problem.object, problem.why);
+        Finding::warning("workspaces", &found.rule, text, "correct the object, or the rule")
+    });
+    std::iter::once(first).chain(problems).collect()
 }
 
 async fn answers(settings: &Kubernetes) -> Result<Finding, KubeError> {
@@ -45,6 +81,8 @@ fn subject(settings: &Kubernetes) -> String {
         KubernetesAccess::Kubeconfig(file) => file.display().to_string(),
     }
 }
+
+const MOST_SHOWN: usize = 20;
 
 fn shown(text: &str) -> String {
     crate::workspace::line(text)

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
@@ -28,6 +28,8 @@ use crate::config::{Kubernetes, KubernetesAccess};
 pub(crate) enum Answer {
     /// A status and a body.
     Text(u16, String),
+    /// Lines, as they come; the stream ends with the last sender, and one may be held here.
+    Lines(mpsc::Receiver<String>, Option<mpsc::Sender<String>>),
     /// Nothing, ever.
     Hang,
     /// The head, and never the whole body.
@@ -108,6 +110,8 @@ impl FakeServer {
                 folder: self.folder.path().to_owned(),
             },
             timeout: Duration::from_millis(500),
+            max_age: Duration::from_secs(3600),
+            workspaces: Vec::new(),
         }
     }
 
@@ -129,6 +133,13 @@ async fn respond(answer: Answer) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
     };
     match answer {
         Answer::Text(status, text) => body(status, UnsyncBoxBody::new(Full::from(text))),
+        Answer::Lines(lines, held) => {
+            let frames = futures_util::stream::unfold((lines, held), async |(mut lines, held)| {
+                let line = lines.recv().await?;
+                Some((Ok(Frame::data(Bytes::from(line + "\n"))), (lines, held)))
+            });
+            body(200, UnsyncBoxBody::new(StreamBody::new(frames)))
+        }
         Answer::Hang => std::future::pending().await,
         Answer::HalfBody => {
             let start = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"{"))) });

@@ -5,6 +5,7 @@
 
 mod bounds;
 pub mod client;
+pub mod discover;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -12,4 +13,5 @@ pub(crate) mod fake;
 mod tests;
 
 pub use client::{Cluster, connect};
+pub use discover::Discovery;
 pub use error::KubeError;

@@ -110,6 +110,8 @@ async fn kubeconfigs_that_run_programs_or_verify_nothing_are_refused() {
         let settings = Kubernetes {
             access: KubernetesAccess::Kubeconfig(file.clone()),
             timeout: std::time::Duration::from_secs(1),
+            max_age: std::time::Duration::from_secs(1),
+            workspaces: Vec::new(),
         };
         super::connect(&settings)
             .await
@@ -146,6 +148,8 @@ async fn kubeconfigs_that_run_programs_or_verify_nothing_are_refused() {
     let settings = Kubernetes {
         access: KubernetesAccess::Kubeconfig(file.clone()),
         timeout: std::time::Duration::from_secs(1),
+        max_age: std::time::Duration::from_secs(1),
+        workspaces: Vec::new(),
     };
     assert!(super::connect(&settings).await.is_err(), "everybody can read it");
 }

@@ -82,6 +82,12 @@ pub(crate) fn logins(config: &Config) -> Result<Names, String> {
     let roles = Roles::load(&config.policy.file).map_err(|faults| faults.to_string())?;
     let of_workspaces = config.workspaces.iter().map(|workspace| &workspace.login);
     let mut all: BTreeSet<String> = of_workspaces.chain(roles.logins()).map(ToString::to_string).collect();
+    for rule in config.kubernetes.iter().flat_map(|cluster| &cluster.workspaces) {
+        match rule.login.plain() {
+            Some(login) => all.insert(login.to_owned()),
+            None => return Ok(Names::Any),
+        };
+    }
     for rule in config.oidc.iter().filter_map(|issuer| issuer.login.as_ref()) {
         match rule {
             LoginRule::Table { file } => {
@@ -119,6 +125,14 @@ fn is_own_name(rule: &LoginRule, user_claim: &ClaimPath) -> bool {
 
 /// The names that host certificates are asked for.
 pub(crate) fn hosts(config: &Config) -> Names {
+    // Those that the cluster will have are not known.
+    if config
+        .kubernetes
+        .as_ref()
+        .is_some_and(|cluster| !cluster.workspaces.is_empty())
+    {
+        return Names::Any;
+    }
     let names = |one: &Workspace| [one.name.to_string(), wildcard_name(&one.name)];
     let all: BTreeSet<String> = config.workspaces.iter().flat_map(names).collect();
     match all.is_empty() {

@@ -167,7 +167,7 @@ impl Workspace {
             )
             .with_hint("`doorward` wakes it where the platform lets it be woken; otherwise start it there")),
             (State::Failed(text), _) => Err(Refusal::unavailable(Dependency::Agent, text.clone())
-                .with_text(format!("the workspace has failed: {text}"))
+                .with_text(format!("the workspace cannot be entered: {text}"))
                 .with_hint("see to it where the workspace was made, or tell your platform team")),
         }
     }

@@ -1,0 +1,443 @@
+//! From what was seen to workspaces. Pure: the same objects give the same workspaces.
+//!
+//! A value that makes no valid name, login or person makes no workspace; it is a problem that operators are told. Whoever can
+//! make a pod can write its labels: where a rule names a StatefulSet, only the pod that this set itself has at an ordinal counts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
+
+use super::{
+    rule::{AssignedBy, Namespaces, OUR_DOMAIN, PORT_ANNOTATION, Port, Rule},
+    seen::{Meta, Object},
+    state,
+    template::{Template, Values},
+    watch::Shelf,
+};
+use crate::{
+    oidc::is_hidden,
+    workspace::{Enrolment, Life, OwnerObject, Place, State, Workspace, line},
+};
+
+/// What a rule is judged by.
+#[derive(Debug)]
+pub(super) struct Shelves {
+    pub(super) rule: Rule,
+    pub(super) pods: Vec<Arc<Shelf>>,
+    pub(super) owners: Vec<Arc<Shelf>>,
+    pub(super) between: Vec<Arc<Shelf>>,
+    pub(super) claims: Vec<Arc<Shelf>>,
+    pub(super) assigned: Vec<Arc<Shelf>>,
+    pub(super) namespaces: Option<Arc<Shelf>>,
+}
+
+/// Why an object that a rule means is no workspace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Namespace and name of the object.
+    pub object: String,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// What a rule makes of the cluster.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) workspaces: Vec<Workspace>,
+    pub(super) problems: BTreeSet<Problem>,
+}
+
+impl Shelves {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Shelf>> {
+        let of_pods = self.pods.iter().chain(&self.owners).chain(&self.between);
+        of_pods
+            .chain(&self.claims)
+            .chain(&self.assigned)
+            .chain(&self.namespaces)
+    }
+
+    /// Judges everything; `taken` holds the pods that earlier rules have.
+    pub(super) fn judge(&self, taken: &mut HashSet<String>) -> Judged {
+        let mut judged = Judged::default();
+        let namespaces = self.namespaces.as_ref().map(|shelf| {
+            let all = shelf.objects();
+            let living = all.iter().filter(|namespace| !namespace.is_going());
+            living
+                .map(|namespace| namespace.metadata.name.clone())
+                .collect::<HashSet<_>>()
+        });
+        let inside = |object: &Object| {
+            let namespace = &object.metadata.namespace;
+            namespaces.as_ref().is_none_or(|all| all.contains(namespace))
+        };
+        let of = |shelves: &[Arc<Shelf>]| {
+            let all = shelves.iter().flat_map(|shelf| shelf.objects());
+            let mut all: Vec<_> = all.filter(|object| inside(object)).collect();
+            all.sort_by(|one, other| {
+                let key = |object: &Object| (object.metadata.namespace.clone(), object.metadata.name.clone());
+                key(one).cmp(&key(other))
+            });
+            all
+        };
+        let people = self.people(&of(&self.assigned), &of(&self.owners));
+        let mut there = HashSet::new();
+        let mut by_owner: HashMap<(WorkspaceName, String), usize> = HashMap::new();
+        for pod in of(&self.pods) {
+            if taken.contains(&pod.metadata.uid) {
+                continue;
+            }
+            let Some(owner) = self.owner_of(&pod) else { continue };
+            there.insert((pod.metadata.namespace.clone(), pod.metadata.name.clone()));
+            taken.insert(pod.metadata.uid.clone());
+            let owner_uid = owner.as_ref().map(|(_, uid)| uid.clone());
+            let owner = owner.map(|(object, _)| object);
+            match self.of_pod(&pod, owner, &people) {
+                Ok(workspace) => {
+                    let key = owner_uid.map(|uid| (workspace.name.clone(), uid));
+                    judged.replace_older(workspace, key, &mut by_owner);
+                }
+                Err(why) => judged.problem(&pod.metadata, why),
+            }
+        }
+        let mut names: HashSet<WorkspaceName> = judged.workspaces.iter().map(|one| one.name.clone()).collect();
+        for owner in of(&self.owners) {
+            self.asleep_of_owner(&owner, &people, &there, &mut names, &mut judged);
+        }
+        for claim in of(&self.claims).into_iter().filter(|claim| !claim.is_going()) {
+            let seen = Seen::of(&claim.metadata, None, None);
+            match self.workspace(&seen, None, &people) {
+                Ok(found) if names.insert(found.name.clone()) => judged.workspaces.push(found),
+                Ok(_) => {}
+                Err(why) => judged.problem(&claim.metadata, why),
+            }
+        }
+        judged
+    }
+
+    /// The object that a pod belongs to, with its uid; nothing if it is not the rule's.
+    fn owner_of(&self, pod: &Object) -> Option<Option<(OwnerObject, String)>> {
+        let reference = pod.controller();
+        let Some(kind) = &self.rule.owner_kind else {
+            return Some(reference.map(|reference| (owner(reference), reference.uid.clone())));
+        };
+        let mut reference = reference?.clone();
+        if reference.kind != *kind {
+            let namespace = &pod.metadata.namespace;
+            let between = self.between.iter();
+            let mut found = between.filter(|shelf| shelf.place.kind.name() == reference.kind);
+            let between = found.find_map(|shelf| shelf.find(namespace, &reference.name))?;
+            if between.metadata.uid != reference.uid {
+                return None;
+            }
+            reference = between.controller()?.clone();
+        }
+        if reference.kind != *kind {
+            return None;
+        }
+        if kind == "StatefulSet" {
+            let namespace = &pod.metadata.namespace;
+            let set = self
+                .owners
+                .iter()
+                .find_map(|shelf| shelf.find(namespace, &reference.name))?;
+            let ordinal = ordinal(&pod.metadata.name, &reference.name)?;
+            if set.metadata.uid != reference.uid || ordinal < start(&set) {
+                return None;
+            }
+        }
+        Some(Some((owner(&reference), reference.uid)))
+    }
+
+    fn of_pod(&self, pod: &Object, owner: Option<OwnerObject>, people: &People) -> Result<Workspace, String> {
+        let seen = Seen::of(&pod.metadata, Some(&pod.metadata.name), owner.as_ref());
+        let mut workspace = self.workspace(&seen, owner.clone(), people)?;
+        let (state, runs) = state::of_pod(pod);
+        let uid = WorkspaceUid::try_from(pod.metadata.uid.as_str()).map_err(|error| format!("its uid: {error}"))?;
+        let port = self.port(pod)?;
+        workspace.state = state;
+        if let Some(place) = &mut workspace.place {
+            place.pod = Some(pod.metadata.name.clone());
+        }
+        if runs && let Some(ip) = &pod.status.pod_ip {
+            let ip: IpAddr = ip.parse().map_err(|_| "its IP address is none".to_owned())?;
+            workspace.life = Some(Life {
+                uid,
+                address: SocketAddr::new(ip, port).to_string(),
+                enrolment: Enrolment::ServiceAccount {
+                    namespace: pod.metadata.namespace.clone(),
+                    pod: pod.metadata.name.clone(),
+                    uid: pod.metadata.uid.clone(),
+                },
+            });
+        }
+        Ok(workspace)
+    }
+
+    fn port(&self, pod: &Object) -> Result<u16, String> {
+        if let Some(said) = pod.annotation(PORT_ANNOTATION) {
+            let port = said.parse().ok().filter(|port| *port != 0);
+            return port.ok_or_else(|| format!("the annotation `{PORT_ANNOTATION}` is no port"));
+        }
+        match &self.rule.agent_port {
+            Port::Number(port) => Ok(*port),
+            Port::Named(name) => {
+                let containers = pod.spec.containers.iter().flatten();
+                let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+                let found = ports.find(|port| port.name.as_ref() == Some(name));
+                let found = found.map(|port| port.container_port).filter(|port| *port != 0);
+                found.ok_or_else(|| format!("no container has a port `{name}`"))
+            }
+        }
+    }
+
+    /// What a rule makes of a name, its labels and its person; asleep until there is more.
+    fn workspace(&self, seen: &Seen<'_>, owner: Option<OwnerObject>, people: &People) -> Result<Workspace, String> {
+        let rule = &self.rule;
+        let name = fill(&rule.workspace, seen, "name")?;
+        let name = WorkspaceName::try_from(name.as_str()).map_err(|error| format!("`{}`: {error}", line(&name)))?;
+        let login = fill(&rule.login, seen, "login")?;
+        let login = Login::try_from(login.as_str()).map_err(|error| format!("`{}`: {error}", line(&login)))?;
+        let assigned = seen
+            .pod()
+            .and_then(|pod| people.get(&(seen.namespace().to_owned(), pod.to_owned())));
+        let person = match (assigned, &rule.owner) {
+            (Some(person), _) => Some(person.clone()),
+            // Where the label is missing the workspace is nobody's.
+            (None, Some(template)) => template.fill(seen).ok().filter(|person| !person.is_empty()),
+            (None, None) => None,
+        };
+        if let Some(person) = &person
+            && !is_person(person)
+        {
+            return Err(format!("`{}` is nobody's name", line(person)));
+        }
+        let map = |kept: &Option<BTreeMap<String, String>>| kept.clone().unwrap_or_default();
+        Ok(Workspace {
+            name,
+            login,
+            owner: person,
+            place: Some(Place {
+                namespace: seen.namespace().to_owned(),
+                pod: None,
+                owner,
+                labels: map(&seen.meta.labels),
+                annotations: map(&seen.meta.annotations),
+                rule: rule.name.clone(),
+            }),
+            state: State::Asleep,
+            life: None,
+        })
+    }
+
+    /// The workspaces of an owner that have no pod.
+    fn asleep_of_owner(
+        &self,
+        object: &Object,
+        people: &People,
+        there: &HashSet<(String, String)>,
+        names: &mut HashSet<WorkspaceName>,
+        judged: &mut Judged,
+    ) {
+        if object.is_going() {
+            return;
+        }
+        let Some(kind) = self.rule.watches_owners() else { return };
+        let (namespace, set) = (&object.metadata.namespace, &object.metadata.name);
+        let as_owner = OwnerObject {
+            api_version: "apps/v1".to_owned(),
+            kind: kind.name().to_owned(),
+            name: set.clone(),
+        };
+        let wanted = object.spec.replicas.unwrap_or(1);
+        let template = object.spec.template.clone().unwrap_or_default().metadata;
+        let mut meta = Meta {
+            namespace: namespace.clone(),
+            name: set.clone(),
+            ..template
+        };
+        // What is said of the owner itself is known while there is no pod.
+        for (key, value) in object.metadata.annotations.iter().flatten() {
+            if key.starts_with(OUR_DOMAIN) {
+                let annotations = meta.annotations.get_or_insert_default();
+                annotations.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        let mut add = |pod: Option<&str>, runs: bool| {
+            let seen = Seen::of(&meta, pod, Some(&as_owner));
+            match self.workspace(&seen, Some(as_owner.clone()), people) {
+                Ok(mut found) => {
+                    if names.insert(found.name.clone()) {
+                        if runs {
+                            found.state = State::Starting("waits for its pod".to_owned());
+                        }
+                        judged.workspaces.push(found);
+                    }
+                }
+                Err(why) => judged.problem(&object.metadata, why),
+            }
+        };
+        if kind.name() != "StatefulSet" {
+            // One with a pod has given its name already.
+            return add(None, wanted > 0);
+        }
+        let first = start(object);
+        let running = first..first.saturating_add(wanted.min(MOST_ORDINALS));
+        let known = first..first.saturating_add(self.rule.ordinals.min(MOST_ORDINALS));
+        let assigned = people.range((namespace.clone(), String::new())..);
+        let assigned = assigned.take_while(|((place, _), _)| place == namespace);
+        let assigned = assigned
+            .filter_map(|((_, pod), _)| ordinal(pod, set))
+            .filter(|ordinal| *ordinal >= first);
+        let all: BTreeSet<u32> = running.clone().chain(known).chain(assigned).collect();
+        for ordinal in all {
+            let pod = format!("{set}-{ordinal}");
+            if !there.contains(&(namespace.clone(), pod.clone())) {
+                add(Some(&pod), running.contains(&ordinal));
+            }
+        }
+    }
+
+    /// Who is written down for which pod.
+    fn people(&self, maps: &[Arc<Object>], owners: &[Arc<Object>]) -> People {
+        let mut people = People::new();
+        match &self.rule.assigned_by {
+            Some(AssignedBy::ConfigMap(_)) => {
+                for map in maps {
+                    for (pod, person) in map.data.iter().flatten().take(MOST_ASSIGNED) {
+                        let person = person.trim();
+                        if !person.is_empty() {
+                            people.insert((map.metadata.namespace.clone(), pod.clone()), person.to_owned());
+                        }
+                    }
+                }
+            }
+            Some(AssignedBy::Annotation(key)) => {
+                for object in owners {
+                    let pairs = object.annotation(key).unwrap_or_default().split([',', '\n']);
+                    for (pod, person) in pairs.filter_map(|pair| pair.split_once('=')).take(MOST_ASSIGNED) {
+                        let key = (object.metadata.namespace.clone(), pod.trim().to_owned());
+                        people.insert(key, person.trim().to_owned());
+                    }
+                }
+            }
+            None => {}
+        }
+        people
+    }
+}
+
+/// Pods, by namespace and name, to people.
+type People = BTreeMap<(String, String), String>;
+
+impl Judged {
+    /// Takes a workspace. Of two pods that one controller has made for one name, the one that goes gives way to the other.
+    fn replace_older(
+        &mut self,
+        workspace: Workspace,
+        key: Option<(WorkspaceName, String)>,
+        by_owner: &mut HashMap<(WorkspaceName, String), usize>,
+    ) {
+        let place = key.as_ref().and_then(|key| by_owner.get(key).copied());
+        if let Some(other) = place.and_then(|place| self.workspaces.get_mut(place)) {
+            match (is_over(other), is_over(&workspace)) {
+                (true, false) => {
+                    *other = workspace;
+                    return;
+                }
+                (_, true) => return,
+                (false, false) => {}
+            }
+        }
+        by_owner.extend(key.map(|key| (key, self.workspaces.len())));
+        self.workspaces.push(workspace);
+    }
+
+    fn problem(&mut self, meta: &Meta, why: String) {
+        if self.problems.len() < MOST_PROBLEMS {
+            let object = line(&format!("{}/{}", meta.namespace, meta.name));
+            self.problems.insert(Problem { object, why });
+        }
+    }
+}
+
+fn is_over(workspace: &Workspace) -> bool {
+    matches!(workspace.state, State::Stopping | State::Failed(_))
+}
+
+/// The values of an object that is, or would be, a pod.
+struct Seen<'a> {
+    meta: &'a Meta,
+    pod: Option<&'a str>,
+    owner: Option<&'a OwnerObject>,
+}
+
+impl<'a> Seen<'a> {
+    fn of(meta: &'a Meta, pod: Option<&'a str>, owner: Option<&'a OwnerObject>) -> Self {
+        Self { meta, pod, owner }
+    }
+}
+
+impl Values for Seen<'_> {
+    fn pod(&self) -> Option<&str> {
+        self.pod
+    }
+
+    fn namespace(&self) -> &str {
+        &self.meta.namespace
+    }
+
+    fn owner(&self) -> Option<&str> {
+        self.owner.map(|owner| owner.name.as_str())
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.meta.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.meta.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
+fn fill(template: &Template, seen: &Seen<'_>, what: &str) -> Result<String, String> {
+    template
+        .fill(seen)
+        .map_err(|missing| format!("there is no {what}: it has not {missing}"))
+}
+
+fn owner(reference: &super::seen::Reference) -> OwnerObject {
+    OwnerObject {
+        api_version: reference.api_version.clone(),
+        kind: reference.kind.clone(),
+        name: reference.name.clone(),
+    }
+}
+
+/// The ordinal of a StatefulSet's pod, in the one way that it is written.
+fn ordinal(pod: &str, set: &str) -> Option<u32> {
+    let text = pod.strip_prefix(set)?.strip_prefix('-')?;
+    let ordinal: u32 = text.parse().ok()?;
+    (ordinal.to_string() == text).then_some(ordinal)
+}
+
+fn start(set: &Object) -> u32 {
+    set.spec.ordinals.as_ref().map_or(0, |ordinals| ordinals.start)
+}
+
+fn is_person(text: &str) -> bool {
+    let hidden = |character: char| character.is_control() || is_hidden(character);
+    !text.is_empty() && text.len() <= 256 && !text.chars().any(hidden)
+}
+
+/// Whether a rule looks everywhere.
+pub(super) fn is_everywhere(rule: &Rule) -> bool {
+    matches!(rule.namespaces, Namespaces::Selected(_))
+}
+
+const MOST_ORDINALS: u32 = 10_000;
+const MOST_ASSIGNED: usize = 20_000;
+const MOST_PROBLEMS: usize = 200;
