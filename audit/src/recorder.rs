@@ -242,11 +242,13 @@ impl Recorder {
         self.payoff = payoff;
     }
 
-    /// The frame that these are packed into. What sums the recording up is read without the blocks before it
-    /// ([`coverage_in`](crate::coverage_in)).
+    /// The frame that these are packed into. It begins where something is shown: sessions that are open and silent hold no
+    /// memory for one. What sums the recording up is read without the blocks before it ([`coverage_in`](crate::coverage_in)).
     fn frame_for(&mut self, events: &[Stamped]) -> Option<Box<Frame>> {
         let sum = |stamped: &Stamped| matches!(stamped.event, Event::Coverage(_));
-        if !self.framed || events.iter().any(sum) {
+        let content = |stamped: &Stamped| matches!(stamped.event, Event::Output(_) | Event::Input(_));
+        let begins = self.frame.is_some() || events.iter().any(content);
+        if !self.framed || !begins || events.iter().any(sum) {
             return None;
         }
         self.frame.take().or_else(|| Frame::new().map(Box::new))
@@ -415,6 +417,14 @@ mod tests {
     #[test]
     fn what_packing_holds_is_bounded_and_given_back() {
         let mut recorder = Recorder::new(stream());
+        // What opens a session may be long, and is no reason to hold anything.
+        let terms = vec![("recording@doorward".to_owned(), "input=no".repeat(100))];
+        let opened = crate::Opened {
+            terms,
+            ..crate::Opened::default()
+        };
+        recorder.append(&[Stamped::new(0, opened)]);
+        assert_eq!(recorder.memory(), 0);
         for len in [10, 100_000, 1_000_000] {
             recorder.append(&[shown(vec![b'x'; len])]);
             let held = recorder.memory();
