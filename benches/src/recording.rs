@@ -5,11 +5,15 @@
 //! counted; the record of what is not bulk is still written.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
+use doorward_audit::{Output, Recorder, Stamped};
 use doorward_dev::stack::{Options, Stack};
 use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 use crate::report::{Goal, Row, quantile};
 use crate::target::Target;
@@ -62,7 +66,8 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let much = Side::start(&runtime, bench, "how-much", HOW_MUCH)?;
     let strict = Side::start(&runtime, bench, "how-strict", HOW_STRICT)?;
     let mut rows = throughput(bench, &much, &strict)?;
-    rows.extend(echoes(&much, &strict)?);
+    rows.extend(echoes(bench, &much, &strict)?);
+    rows.push(packing());
     rows.push(stored(bench, &much)?);
     rows.extend(away(&strict)?);
     runtime.block_on(async {
@@ -136,21 +141,34 @@ fn throughput(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>>
     Ok(rows)
 }
 
-fn echoes(much: &Side, strict: &Side) -> Result<Vec<Row>> {
+/// A key through direct sshd, as usual, and only once it is durable; and what the disk alone takes for that.
+fn echoes(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>> {
+    let mut direct = echo::Echo::open(&bench.direct, &[])?;
+    let mut disk = Disk::open(&strict.stack.records_dir())?;
     let mut usual = echo::Echo::open(&much.targets[0], &[])?;
     let mut durable = echo::Echo::open(&strict.targets[0], &[])?;
     usual.run(100)?;
     durable.run(100)?;
-    let mut medians: [Vec<f64>; 2] = Default::default();
+    direct.run(100)?;
+    let mut medians: [Vec<f64>; 4] = Default::default();
     for _ in 0..5 {
         medians[0].extend(quantile(&usual.run(300)?, 0.5));
         medians[1].extend(quantile(&durable.run(300)?, 0.5));
+        medians[2].extend(quantile(&direct.run(300)?, 0.5));
+        medians[3].extend(quantile(&disk.run(300)?, 0.5));
     }
-    let [usual, durable] = medians.each_ref().map(|all| quantile(all, 0.5).unwrap_or(0.0));
+    let [usual, durable, ..] = medians.each_ref().map(|all| quantile(all, 0.5).unwrap_or(0.0));
     let share: Vec<f64> = (usual > 0.0).then_some(durable / usual).into_iter().collect();
     Ok(vec![
-        Row::new("echo, p50, as usual", "ms", &[], &medians[0], None),
-        Row::new("echo, p50, unacked = 0", "ms", &[], &medians[1], None),
+        Row::new("echo, p50, as usual", "ms", &medians[2], &medians[0], None),
+        Row::new("echo, p50, unacked = 0", "ms", &medians[2], &medians[1], None),
+        Row::new(
+            "the disk alone: 64 bytes made durable, p50",
+            "ms",
+            &[],
+            &medians[3],
+            None,
+        ),
         Row::new(
             "echo, p50, unacked = 0 over as usual",
             "",
@@ -159,6 +177,46 @@ fn echoes(much: &Side, strict: &Side) -> Result<Vec<Row>> {
             Some(Goal::AtMost(3.0)),
         ),
     ])
+}
+
+/// The disk below the records.
+struct Disk(fs::File, PathBuf);
+
+impl Disk {
+    fn open(records: &Path) -> Result<Self> {
+        let path = records.with_extension("disk");
+        Ok(Self(fs::File::create(&path)?, path))
+    }
+
+    /// Milliseconds of so many appended pieces, each made durable as a record is.
+    fn run(&mut self, count: usize) -> Result<Vec<f64>> {
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let start = Instant::now();
+            self.0.write_all(&[7; 64])?;
+            self.0.sync_data()?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.1);
+    }
+}
+
+/// What an agent holds for a session that prints.
+fn packing() -> Row {
+    let mut recorder = Recorder::new(Uuid::now_v7());
+    let shown = Output {
+        bytes: "a line of a terminal\r\n".repeat(2000).into(),
+        ..Output::default()
+    };
+    recorder.append(&[Stamped::new(0, shown)]);
+    let held = recorder.memory() as f64 / 1024.0;
+    Row::new("memory to pack a session that prints", "KiB", &[], &[held], None)
 }
 
 /// The files of a day-like session against what its terminal printed.
