@@ -1,6 +1,7 @@
 //! Doorward on a real Kubernetes: one control plane for the file, namespaces of its own for each test.
 
 mod control_plane;
+mod discovery;
 
 use tests::parts::Place;
 
