@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod discovery;
+mod profiles;
 
 use tests::parts::Place;
 
