@@ -1,5 +1,6 @@
 //! A store that was edited by hand is named as that, whichever way it was edited.
 
+mod mutated;
 mod reader;
 
 use std::fs;

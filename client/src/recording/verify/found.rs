@@ -22,6 +22,8 @@ pub(super) enum What {
     Recording(Box<Report>),
     /// A session without a recording: why that is as it is.
     Absent { session: uuid::Uuid, text: String },
+    /// A file that is no bundle, and why.
+    NoBundle(String),
     /// A log: how many leaves, and what is wrong with it or noteworthy.
     Log {
         size: u64,
@@ -46,6 +48,14 @@ impl Item {
         }
     }
 
+    pub(super) fn no_bundle(name: String, text: String) -> Self {
+        Self {
+            name,
+            class: Class::Bad,
+            what: What::NoBundle(text),
+        }
+    }
+
     /// For people, one line and what belongs to it.
     pub(super) fn describe(&self) -> String {
         let name = printable(self.name.as_bytes());
@@ -54,6 +64,7 @@ impl Item {
             What::Absent { text, .. } => {
                 format!("{name}: {}\n", printable(text.as_bytes()))
             }
+            What::NoBundle(text) => format!("{name}: NOT OK\n  bad: {}\n", printable(text.as_bytes())),
             What::Log { size, findings, notes } => {
                 let sum = match self.class {
                     Class::Complete => "ok: signed, and it only ever grew",
@@ -98,6 +109,12 @@ impl Item {
                 "session": session,
                 "class": class,
                 "ok": self.class == Class::Complete,
+                "text": text,
+            }),
+            What::NoBundle(text) => json!({
+                "bundle": self.name,
+                "class": class,
+                "ok": false,
                 "text": text,
             }),
             What::Log { size, findings, notes } => json!({

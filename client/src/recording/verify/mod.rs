@@ -68,7 +68,13 @@ pub(crate) async fn verify(home: &Home, args: &VerifyArgs) -> Result<(), Error> 
         return outcome.end();
     }
     for file in bundles {
-        let items = Bundle::open(file)?.verify(&file.display().to_string(), &trust);
+        let name = file.display().to_string();
+        let items = match Bundle::open(file) {
+            Ok(bundle) => bundle.verify(&name, &trust),
+            // Of several the others are judged all the same.
+            Err(Error::Recording(text)) => vec![Item::no_bundle(name, text)],
+            Err(error) => return Err(error),
+        };
         items.into_iter().try_for_each(|item| outcome.take(item))?;
     }
     if args.all || !sessions.is_empty() {

@@ -14,7 +14,7 @@ use super::super::class::Class;
 use super::super::found::{Item, What};
 use super::super::online::options;
 use super::super::shown::proved;
-use super::write::sum_of;
+use super::pack::{is_packed, sum_of};
 use super::{CHECKPOINT, FOLDER, LEAVES, SUMS};
 use crate::error::Error;
 use crate::gateway::ProvedLeaf;
@@ -30,6 +30,8 @@ pub(in super::super) struct Bundle {
     folder: TempDir,
     /// The files in it.
     names: BTreeSet<String>,
+    /// What is in it beside them.
+    beside: Option<String>,
 }
 
 impl Bundle {
@@ -42,7 +44,18 @@ impl Bundle {
             .map_err(Error::file("create", std::env::temp_dir()))?;
         let bad = |text: String| Error::Recording(format!("{} is no bundle: {text}", path.display()));
         let (session, names) = unpack(file, folder.path()).map_err(|error| bad(error.to_string()))?;
-        Ok(Self { session, folder, names })
+        let file = File::open(path).map_err(Error::file("read", path))?;
+        let beside = match is_packed(BufReader::new(file), session, folder.path(), &names) {
+            Ok(()) => None,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(error.to_string()),
+            Err(error) => return Err(Error::file("read", path)(error)),
+        };
+        Ok(Self {
+            session,
+            folder,
+            names,
+            beside,
+        })
     }
 
     /// Judges the recording, the checkpoint, and that the log has what is here.
@@ -98,7 +111,7 @@ impl Bundle {
         }
         match self.names.iter().find(|name| *name != SUMS && !listed.contains(*name)) {
             Some(name) => Err(bad(format!("{name} was added after the bundle was made"))),
-            None => Ok(()),
+            None => self.beside.clone().map_or(Ok(()), |text| Err(bad(text))),
         }
     }
 

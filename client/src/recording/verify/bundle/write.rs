@@ -1,16 +1,16 @@
 //! Makes a bundle.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 
 use doorward_audit::log::Checkpoint;
-use doorward_audit::{Event, blocks, hex};
-use sha2::{Digest as _, Sha256};
+use doorward_audit::{Event, blocks};
 use uuid::Uuid;
 
-use super::{CHECKPOINT, FOLDER, LEAVES, SUMS};
+use super::pack::{Source, pack};
+use super::{CHECKPOINT, LEAVES};
 use crate::error::Error;
 use crate::gateway::{Anchor, CaLines, ProvedLeaf};
 use crate::say;
@@ -31,12 +31,6 @@ pub(in super::super) struct Contents<'a> {
     pub(in super::super) anchor: Option<&'a Anchor>,
 }
 
-/// A file of the bundle: from memory, or one of the recording's.
-enum Source {
-    Text(Vec<u8>),
-    File(PathBuf),
-}
-
 /// Writes the bundle whole or not at all; a file that is there already is not replaced.
 pub(in super::super) fn write(path: &Path, contents: &Contents<'_>) -> Result<(), Error> {
     if path.exists() {
@@ -46,7 +40,10 @@ pub(in super::super) fn write(path: &Path, contents: &Contents<'_>) -> Result<()
     let mut out =
         tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(Error::file("write", path))?;
     let files = files(contents)?;
-    let wrote = pack(out.as_file_mut(), contents.session, files);
+    let mut to = std::io::BufWriter::new(out.as_file_mut());
+    let wrote = pack(&mut to, contents.session, files).and_then(|()| to.flush());
+    drop(to);
+    let wrote = wrote.and_then(|()| out.as_file().sync_all());
     wrote.map_err(Error::file("write", path))?;
     out.persist_noclobber(path)
         .map_err(|error| Error::file("write", path)(error.error))?;
@@ -132,55 +129,4 @@ fn certificate_text(blob: &[u8]) -> Option<String> {
 
 fn lines(all: &[String]) -> String {
     all.iter().map(|line| format!("{}\n", line.trim())).collect()
-}
-
-fn pack(out: &mut File, session: Uuid, mut files: BTreeMap<String, Source>) -> io::Result<()> {
-    let mut sums = String::new();
-    for (name, source) in &files {
-        sums += &format!("{}  {name}\n", hex(&sum(source)?));
-    }
-    files.insert(SUMS.to_owned(), Source::Text(sums.into_bytes()));
-    let mut tar = tar::Builder::new(io::BufWriter::new(out));
-    tar.mode(tar::HeaderMode::Deterministic);
-    for (name, source) in files {
-        let name = format!("{FOLDER}{session}/{name}");
-        let mut header = tar::Header::new_ustar();
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        header.set_entry_type(tar::EntryType::Regular);
-        match source {
-            Source::Text(bytes) => {
-                header.set_size(bytes.len() as u64);
-                tar.append_data(&mut header, name, bytes.as_slice())?;
-            }
-            Source::File(path) => {
-                let file = File::open(path)?;
-                let len = file.metadata()?.len();
-                header.set_size(len);
-                tar.append_data(&mut header, name, file.take(len))?;
-            }
-        }
-    }
-    let mut out = tar.into_inner()?;
-    out.flush()?;
-    out.get_ref().sync_all()
-}
-
-fn sum(source: &Source) -> io::Result<[u8; 32]> {
-    match source {
-        Source::Text(bytes) => Ok(Sha256::digest(bytes).into()),
-        Source::File(path) => sum_of(path),
-    }
-}
-
-/// SHA-256 of a file.
-pub(super) fn sum_of(path: &Path) -> io::Result<[u8; 32]> {
-    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().into()),
-            len => hash.update(&buffer[..len]),
-        }
-    }
 }
