@@ -210,6 +210,10 @@ events! {
     84 Reconciled,
     /// Somebody outside attested a checkpoint of the log.
     85 Anchored,
+    /// Somebody had a sleeping workspace woken.
+    88 WorkspaceWoken,
+    /// Somebody marked a workspace as in use, or took the mark away.
+    89 WorkspaceKept,
 }
 
 impl<C> Encode<C> for Stamped {

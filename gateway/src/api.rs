@@ -7,6 +7,7 @@ mod holds;
 mod log;
 mod myself;
 mod renew;
+mod wake;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -37,7 +38,7 @@ use crate::{
 
 /// Answers a request that is no tunnel.
 pub(crate) async fn answer(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     request: &mut Request<Incoming>,
     route: Route,
     peer: SocketAddr,
@@ -68,6 +69,12 @@ pub(crate) async fn answer(
         Route::Hold => holds::hold(gateway, &who, &body, peer).await,
         Route::Release(id) => holds::release(gateway, &who, id, peer).await,
         Route::Workspaces => Ok(workspaces(gateway, &who)),
+        Route::Wake(name) => {
+            let response = wake::wake(gateway, &who, shown, request, &name, peer)?;
+            // It takes as long as it takes, and is somebody's: no longer one of those that give way.
+            permit.with(Option::take);
+            Ok(response)
+        }
         Route::Sessions => sessions(gateway, &who, request.uri().query().unwrap_or_default()),
         Route::Log => log::checkpoint(gateway),
         Route::LogAnchor => log::anchor(gateway).await,

@@ -34,6 +34,7 @@ pub mod tasks;
 mod testing;
 pub mod turned_away;
 pub mod vault;
+pub mod wake;
 pub mod workspace;
 
 pub use run::{Error, Running, run};
@@ -59,6 +60,8 @@ pub struct Gateway {
     pub kube: Option<kube::Cluster>,
     /// What is known of its pods.
     pub discovery: Option<kube::Discovery>,
+    /// The workspaces that are being woken.
+    pub wakes: wake::Wakes,
     /// Who signs SSH certificates.
     pub authority: Arc<Authority>,
     /// The gateway's own key and link certificate.

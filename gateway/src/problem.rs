@@ -27,6 +27,21 @@ struct Problem<'a> {
     instance: String,
 }
 
+impl<'a> Problem<'a> {
+    fn new(refusal: &'a Refusal, request: Uuid) -> Self {
+        let code = refusal.code();
+        Self {
+            kind: format!("urn:doorward:problem:{code}"),
+            title: code.title(),
+            status: code.status().as_u16(),
+            detail: refusal.text(),
+            code: code.as_str(),
+            hint: refusal.hint(),
+            instance: format!("urn:uuid:{request}"),
+        }
+    }
+}
+
 /// No body.
 #[must_use]
 pub fn empty() -> Body {
@@ -39,19 +54,17 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// The members of a problem body, for where it is a line of an answer that has begun.
+#[must_use]
+pub fn members(refusal: &Refusal, request: Uuid) -> serde_json::Value {
+    serde_json::to_value(Problem::new(refusal, request)).unwrap_or_default()
+}
+
 /// The answer for a refusal. Two refusals with one code and text differ in `instance` alone.
 #[must_use]
 pub fn response(refusal: &Refusal, request: Uuid) -> Response<Body> {
     let code = refusal.code();
-    let problem = Problem {
-        kind: format!("urn:doorward:problem:{code}"),
-        title: code.title(),
-        status: code.status().as_u16(),
-        detail: refusal.text(),
-        code: code.as_str(),
-        hint: refusal.hint(),
-        instance: format!("urn:uuid:{request}"),
-    };
+    let problem = Problem::new(refusal, request);
     let mut response = Response::new(full(serde_json::to_vec(&problem).unwrap_or_default()));
     *response.status_mut() = code.status();
     let headers = response.headers_mut();

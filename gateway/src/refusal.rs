@@ -96,6 +96,8 @@ codes! {
     Asleep = "asleep", CONFLICT, "workspace asleep";
     /// The person may enter, and the workspace is on its way.
     Starting = "starting", CONFLICT, "workspace starting";
+    /// The workspace was to be woken and did not start.
+    WakeFailed = "wake-failed", SERVICE_UNAVAILABLE, "workspace not woken";
     /// Too many sessions of one person, or too many requests.
     TooMany = "too-many", TOO_MANY_REQUESTS, "too many";
     /// The gateway has no room for another session.

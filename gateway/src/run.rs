@@ -18,7 +18,7 @@ use crate::{
     config::{AuthorityKind, Config, Faults},
     enrol, export, follow, journal, kube, link, listen, locks, metrics, oidc, policy, recheck, record, session,
     tasks::{Drained, Tasks},
-    workspace,
+    wake, workspace,
 };
 
 /// A gateway that serves.
@@ -126,6 +126,7 @@ impl Running {
             workspaces,
             kube,
             discovery,
+            wakes: wake::Wakes::new(config.kubernetes.iter().flat_map(|settings| settings.wakes.clone())),
             sessions: session::Sessions::new(limits),
             locks,
             downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),

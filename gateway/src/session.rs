@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorward_audit::{Denied, SessionEnded, SessionOpened, Signed};
-use doorward_certs::{RecordingMode, SessionCert, SessionRequest};
+use doorward_certs::{RecordingMode, SessionCert, SessionRequest, WorkspaceName};
 use doorward_wire::message::OpenSession;
 use uuid::Uuid;
 
@@ -28,10 +28,10 @@ pub use registry::{Dismissal, Limits, Live, Sessions};
 pub(crate) use standing::Standing;
 
 use crate::Gateway;
-use crate::http::TunnelRequest;
+use crate::http::{Reason, TunnelRequest};
 use crate::link::{AgentStream, OpenError};
 use crate::metrics;
-use crate::oidc::BearerToken;
+use crate::oidc::{BearerToken, Identity};
 use crate::policy::Grant;
 use crate::record::{Closing, Counted, Failure, Start};
 use crate::refusal::{Dependency, Refusal, RefusalCode};
@@ -148,6 +148,31 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         recording,
         notice,
     })
+}
+
+/// The grant of somebody who may enter a workspace now, and so may wake it: decided as for a session, which it is not yet.
+///
+/// # Errors
+/// The same refusals as for a session that was asked for in its place.
+pub(crate) fn may_wake(
+    gateway: &Gateway,
+    who: &Identity,
+    name: &WorkspaceName,
+    reason: Option<&Reason>,
+) -> Result<Grant, Refusal> {
+    if gateway.tasks.stopping().is_cancelled() {
+        return Err(Refusal::new(RefusalCode::Stopping, "the gateway is stopping"));
+    }
+    let workspace = gateway.workspaces.find(name);
+    let grant = gateway.policy.decide(who, workspace.as_ref(), gateway.record_store())?;
+    gateway.locks.check(grant.user(), Some(name.as_str()))?;
+    gateway.identities.not_logged_out(who)?;
+    // Nothing is started for a session that could not be.
+    ready(gateway, grant.terms().recording.mode)?;
+    if grant.is_break_glass() && reason.is_none() {
+        return Err(glass::unreasoned(&grant));
+    }
+    Ok(grant)
 }
 
 /// A session that could not be put on record, or for which no link could be made, is refused before anything is signed for it.

@@ -286,6 +286,19 @@ fn journal(event: &Event) -> Option<(&'static str, Value)> {
             json!({"session": b.session, "by": b.by, "reason": b.reason}),
         ),
         Event::HoldReleased(b) => ("hold-released", json!({"session": b.session, "by": b.by})),
+        Event::WorkspaceWoken(b) => {
+            let members = json!({
+                "user": b.user, "workspace": b.workspace, "how": b.how, "client-address": b.client_address,
+            });
+            ("workspace-woken", members)
+        }
+        Event::WorkspaceKept(b) => {
+            let members = json!({
+                "user": b.user, "workspace": b.workspace, "until": b.until.map(crate::time::format),
+                "client-address": b.client_address,
+            });
+            ("workspace-kept", members)
+        }
         Event::Anchored(b) => (
             "anchored",
             json!({"log": b.log, "size": b.size, "sha256": hex(&b.sha256), "bytes": b.bytes}),

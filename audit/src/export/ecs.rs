@@ -151,6 +151,8 @@ fn judge(event: &Event) -> What {
         Event::HoldReleased(_) => What::of(&["configuration"], &["change"]).outcome(true),
         Event::Locked(b) => What::of(&["iam"], &["change", "admin"]).outcome(true).reason(&b.reason),
         Event::Unlocked(_) => What::of(&["iam"], &["change", "admin"]).outcome(true),
+        Event::WorkspaceWoken(_) => What::of(&["host"], &["start"]).outcome(true),
+        Event::WorkspaceKept(_) => What::of(&["host", "configuration"], &["change"]).outcome(true),
         Event::Enrolled(_) => What::of(&["host", "iam"], &["creation"]).outcome(true),
         Event::GatewayStarted(_) => What::of(&["process"], &["start"]).outcome(true),
         Event::GatewayStopped(_) => What::of(&["process"], &["end"]).outcome(true),

@@ -207,6 +207,8 @@ fn user_of(entry: &Entry<'_>) -> Option<String> {
         Event::HoldReleased(body) => Some(body.by.as_str()),
         Event::LoggedOut(body) => body.subject.as_deref(),
         Event::BreakGlass(body) => Some(body.user.as_str()),
+        Event::WorkspaceWoken(body) => Some(body.user.as_str()),
+        Event::WorkspaceKept(body) => Some(body.user.as_str()),
         _ => entry.about.map(|about| about.user.as_str()),
     };
     named.map(shown)
@@ -222,6 +224,8 @@ fn workspace_of(entry: &Entry<'_>) -> Option<String> {
         Event::LinkDown(body) => Some(body.workspace.as_str()),
         Event::Enrolled(body) => Some(body.workspace.as_str()),
         Event::BreakGlass(body) => Some(body.workspace.as_str()),
+        Event::WorkspaceWoken(body) => Some(body.workspace.as_str()),
+        Event::WorkspaceKept(body) => Some(body.workspace.as_str()),
         _ => entry.about.map(|about| about.workspace.as_str()),
     };
     named.map(shown)
@@ -232,6 +236,8 @@ fn client_of<'a>(entry: &'a Entry<'_>) -> Option<&'a str> {
     let named = match entry.event {
         Event::Denied(body) => Some(body.client_address.as_str()),
         Event::SessionOpened(body) => Some(body.client_address.as_str()),
+        Event::WorkspaceWoken(body) => Some(body.client_address.as_str()),
+        Event::WorkspaceKept(body) => Some(body.client_address.as_str()),
         _ => entry.about.map(|about| about.client_address.as_str()),
     };
     named.filter(|text| !text.is_empty())

@@ -255,6 +255,13 @@ fn judge(entry: &Entry<'_>) -> What {
         Event::Unlocked(b) => What::of(ENTITY, 3, "Update")
             .good()
             .with("entity", json!({"type": shown(&b.kind), "name": shown(&b.name)})),
+        Event::WorkspaceWoken(b) => What::of(ENTITY, 3, "Update")
+            .good()
+            .with("entity", json!({"type": "workspace", "name": shown(&b.workspace)}))
+            .with("comment", shown(&b.how)),
+        Event::WorkspaceKept(b) => What::of(ENTITY, 3, "Update")
+            .good()
+            .with("entity", json!({"type": "workspace", "name": shown(&b.workspace)})),
         Event::Enrolled(b) => What::of(ENTITY, 1, "Create").good().with(
             "entity",
             json!({"type": "workspace", "name": shown(&b.workspace), "uid": shown(&b.uid)}),

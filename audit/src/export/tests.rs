@@ -351,6 +351,20 @@ fn all(text: &str) -> Vec<(bool, Event)> {
         }
         .into(),
         HoldReleased { session, by: t() }.into(),
+        WorkspaceWoken {
+            user: t(),
+            workspace: t(),
+            how: t(),
+            client_address: t(),
+        }
+        .into(),
+        WorkspaceKept {
+            user: t(),
+            workspace: t(),
+            until: Some(1_767_225_599_123),
+            client_address: t(),
+        }
+        .into(),
         BreakGlass {
             session,
             user: t(),

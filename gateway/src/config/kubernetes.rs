@@ -26,6 +26,8 @@ pub struct Kubernetes {
     pub max_age: Duration,
     /// Which pods are workspaces.
     pub workspaces: Vec<Rule>,
+    /// How the workspaces of a rule are woken, by the rule's name.
+    pub wakes: std::collections::BTreeMap<String, crate::wake::Way>,
 }
 
 /// Where the API server is, and who we are there.
@@ -76,12 +78,43 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
             section.fault_at("workspaces", format!("the rule `{}` is there more than once", one.name));
         }
     }
+    let wakes = wakes(section, base);
+    for rule in wakes.keys() {
+        if !workspaces.iter().any(|one| one.name == *rule) {
+            let rule = rule.escape_debug();
+            section.fault_at(
+                "wake",
+                format!("there is no rule `{rule}` in [[kubernetes.workspaces]]"),
+            );
+        }
+    }
     Some(Kubernetes {
         access: access?,
         timeout,
         max_age,
         workspaces,
+        wakes,
     })
+}
+
+/// Reads each `[[kubernetes.wake]]`.
+fn wakes(section: &Section<'_>, base: &Path) -> std::collections::BTreeMap<String, crate::wake::Way> {
+    let mut all = std::collections::BTreeMap::new();
+    let read = section.sections("wake", |one| {
+        let rule = one.required("rule", text);
+        let way = super::wake::read(one, base);
+        Some((rule?, way?))
+    });
+    for (rule, way) in read {
+        if all.insert(rule.clone(), way).is_some() {
+            let rule = rule.escape_debug();
+            section.fault_at(
+                "wake",
+                format!("the workspaces of the rule `{rule}` are woken in more than one way"),
+            );
+        }
+    }
+    all
 }
 
 fn server(value: &toml::de::DeValue<'_>) -> Result<Url, String> {

@@ -19,6 +19,7 @@ mod read;
 mod records;
 pub(crate) mod secret_file;
 mod vault;
+mod wake;
 
 pub use anchor::Anchor;
 pub use document::{Fault, Faults};

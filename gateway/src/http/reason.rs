@@ -17,7 +17,7 @@ impl Reason {
     ///
     /// # Errors
     /// It is no such text.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
         let Some(value) = headers.get(Self::FIELD) else {
             return Ok(None);
         };

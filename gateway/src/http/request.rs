@@ -26,6 +26,8 @@ pub(crate) enum Route {
     Trust,
     /// `GET /v1/workspaces`
     Workspaces,
+    /// `POST /v1/workspaces/{name}/wake`
+    Wake(WorkspaceName),
     /// `GET /v1/me`
     Me,
     /// `GET /v1/explain`
@@ -80,6 +82,7 @@ impl Route {
             Self::WellKnown => "well-known",
             Self::Trust => "trust",
             Self::Workspaces => "workspaces",
+            Self::Wake(_) => "wake",
             Self::Sessions => "sessions",
             Self::Session(_) => "session",
             Self::File(..) => "file",
@@ -110,7 +113,7 @@ impl Route {
             Self::Kill(_) | Self::Lock | Self::Hold => Some(("application/json", LARGEST_JSON)),
             Self::Logout => Some(("application/x-www-form-urlencoded", LARGEST_FORM)),
             // Its body is empty; a client may say so.
-            Self::Renew(_) => Some(("application/json", 0)),
+            Self::Renew(_) | Self::Wake(_) => Some(("application/json", 0)),
             _ => None,
         }
     }
@@ -214,7 +217,9 @@ fn length(headers: &HeaderMap, body: Option<(&'static str, usize)>) -> Result<()
 fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refusal> {
     let parts: Vec<&str> = path.split('/').skip(1).take(7).collect();
     let allow = match parts.as_slice() {
-        ["v1", "sessions", _, "renew" | "kill"] | ["v1", "backchannel-logout"] => "POST",
+        ["v1", "sessions", _, "renew" | "kill"] | ["v1", "workspaces", _, "wake"] | ["v1", "backchannel-logout"] => {
+            "POST"
+        }
         ["v1", "locks" | "holds"] => "GET, POST",
         ["v1", "locks", _, _] | ["v1", "holds", _] => "DELETE",
         _ => "GET",
@@ -241,6 +246,9 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refu
         ["v1", "holds"] => Route::Holds,
         ["v1", "holds", id] => Route::Release(session(id)?),
         ["v1", "backchannel-logout"] => Route::Logout,
+        ["v1", "workspaces", name, "wake"] => {
+            Route::Wake(WorkspaceName::try_from(*name).map_err(|_| bad("that is no workspace name"))?)
+        }
         ["v1", "sessions", id, "log"] => Route::SessionLog(session(id)?),
         ["v1", "log"] => Route::Log,
         ["v1", "log", "anchor"] => Route::LogAnchor,

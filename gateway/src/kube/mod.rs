@@ -11,6 +11,7 @@ mod error;
 pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wake;
 
 pub use client::{Cluster, connect};
 pub use discover::Discovery;

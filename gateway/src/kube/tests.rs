@@ -112,6 +112,7 @@ async fn kubeconfigs_that_run_programs_or_verify_nothing_are_refused() {
             timeout: std::time::Duration::from_secs(1),
             max_age: std::time::Duration::from_secs(1),
             workspaces: Vec::new(),
+            wakes: Default::default(),
         };
         super::connect(&settings)
             .await
@@ -150,6 +151,7 @@ async fn kubeconfigs_that_run_programs_or_verify_nothing_are_refused() {
         timeout: std::time::Duration::from_secs(1),
         max_age: std::time::Duration::from_secs(1),
         workspaces: Vec::new(),
+        wakes: Default::default(),
     };
     assert!(super::connect(&settings).await.is_err(), "everybody can read it");
 }

@@ -210,6 +210,11 @@ impl BearerToken {
         &self.0
     }
 
+    /// The token for the platform whose workspace the person has woken, where the configuration says so.
+    pub(crate) fn for_platform(&self) -> &str {
+        &self.0
+    }
+
     /// The token for an authority that signs in the person's own name.
     pub(crate) fn for_signing(&self) -> UserToken {
         UserToken::new(Secret::new(self.0.as_str().to_owned()))

@@ -24,14 +24,7 @@ pub(super) fn broken(
         return Ok(None);
     }
     let Some(reason) = reason else {
-        return Err(Refusal::new(
-            RefusalCode::ReasonRequired,
-            "recordings cannot be stored at the moment, and your role lets you in without only for a stated reason",
-        )
-        .with_hint(format!(
-            "say why: DOORWARD_REASON='the reason' ssh {0}, or `doorward connect --reason 'the reason' {0}`",
-            grant.workspace().name
-        )));
+        return Err(unreasoned(grant));
     };
     metrics::glass_broken();
     let (user, workspace) = (grant.user().to_owned(), grant.workspace().name.to_string());
@@ -46,5 +39,17 @@ pub(super) fn broken(
         "BREAK-GLASS: recordings cannot be stored at the moment, and you were let in all the same. This and your reason are \
          on record; what you do is recorded as soon as that is possible, and what is missing is said"
             .to_owned(),
+    ))
+}
+
+/// The refusal of a grant that breaks the glass without a reason.
+pub(super) fn unreasoned(grant: &Grant) -> Refusal {
+    Refusal::new(
+        RefusalCode::ReasonRequired,
+        "recordings cannot be stored at the moment, and your role lets you in without only for a stated reason",
+    )
+    .with_hint(format!(
+        "say why: DOORWARD_REASON='the reason' ssh {0}, or `doorward connect --reason 'the reason' {0}`",
+        grant.workspace().name
     ))
 }

@@ -1,6 +1,7 @@
 mod dismissed;
 mod glass;
 mod replaced;
+mod woken;
 
 use std::fs;
 use std::path::Path;

@@ -81,7 +81,7 @@ pub enum State {
 pub struct Place {
     /// The namespace.
     pub namespace: String,
-    /// The pod of the present life.
+    /// The pod of the present life, or the one that a StatefulSet will make.
     pub pod: Option<String>,
     /// What keeps the pod, as the rule found it: a StatefulSet, a Job, a custom resource.
     pub owner: Option<OwnerObject>,

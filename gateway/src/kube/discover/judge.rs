@@ -222,7 +222,7 @@ impl Shelves {
             owner: person,
             place: Some(Place {
                 namespace: seen.namespace().to_owned(),
-                pod: None,
+                pod: seen.pod().map(str::to_owned),
                 owner,
                 labels: map(&seen.meta.labels),
                 annotations: map(&seen.meta.annotations),

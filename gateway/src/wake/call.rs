@@ -1,0 +1,188 @@
+//! Waking by an HTTP call to the platform's own API, REST or GraphQL: over TLS or on loopback, without redirects, and with
+//! an answer that is read to a bound.
+
+use std::{path::PathBuf, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use reqwest::{Client, Response, redirect};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::template::{Address, Facts, Json};
+use crate::{oidc::BearerToken, refusal::chain, workspace::line};
+
+/// A call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Where to.
+    pub url: Address,
+    /// `POST`, `PUT` or `PATCH`.
+    pub method: Method,
+    /// What is sent, as JSON.
+    pub body: Option<Json>,
+    /// With whose right.
+    pub credential: Credential,
+    /// The statuses that mean yes; any 2xx if there are none.
+    pub expect: Vec<StatusCode>,
+    /// The client.
+    pub client: Client,
+}
+
+/// With whose right a call is made.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// Nobody's.
+    None,
+    /// The gateway's: the text in a file, read anew for each call, in this field.
+    File {
+        /// The field, as a rule `authorization`.
+        field: HeaderName,
+        /// What stands before the text.
+        prefix: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// The bearer token of the person who asks.
+    User,
+}
+
+/// A client for one server. With `authorities` no others are believed.
+///
+/// # Errors
+/// The file cannot be used.
+pub fn client(address: &Address, authorities: Option<&std::path::Path>) -> Result<Client, String> {
+    let mut builder = Client::builder()
+        .tls_backend_rustls()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .timeout(ANSWER)
+        .pool_max_idle_per_host(1)
+        .user_agent(concat!("doorward-gateway/", env!("CARGO_PKG_VERSION")));
+    if address.origin().scheme() == "http" {
+        // Loopback: no proxy can reach it.
+        builder = builder.no_proxy();
+    }
+    if let Some(file) = authorities {
+        let unusable = |text: String| format!("the CA file {} cannot be used: {text}", file.display());
+        let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+        let all = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
+        if all.is_empty() {
+            return Err(unusable("it holds no certificate".to_owned()));
+        }
+        builder = builder.tls_certs_only(all);
+    }
+    builder.build().map_err(|error| chain(&error))
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failed {
+    /// A sentence for the person; holds nothing of the address but its origin.
+    pub(super) text: String,
+    /// What the operator reads.
+    pub(super) detail: String,
+}
+
+impl Call {
+    /// Makes the call. `token` is that of the person who asks, if it may be shown to others at all.
+    pub(super) async fn make(&self, facts: &Facts<'_>, token: Option<&BearerToken>) -> Result<(), Failed> {
+        let place = self.url.origin().origin().ascii_serialization();
+        let ours = |detail: String| Failed {
+            text: "the platform could not be asked to start the workspace".to_owned(),
+            detail,
+        };
+        let mut request = self
+            .client
+            .request(self.method.clone(), self.url.fill(facts).map_err(ours)?)
+            .header(header::ACCEPT, "application/json");
+        if let Some(body) = &self.body {
+            let body = body.fill(facts).map_err(ours)?;
+            request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+        }
+        match &self.credential {
+            Credential::None => {}
+            Credential::File { field, prefix, file } => {
+                let text = tokio::fs::read_to_string(file).await.map(Zeroizing::new);
+                let text = text.map_err(|error| ours(format!("{} cannot be read: {error}", file.display())))?;
+                let value = secret(&format!("{prefix}{}", text.trim()));
+                let value = value.ok_or_else(|| ours(format!("what is in {} cannot be sent", file.display())))?;
+                request = request.header(field, value);
+            }
+            Credential::User => {
+                let Some(token) = token else {
+                    return Err(Failed {
+                        text:
+                            "your login is bound to a key of your computer, and the platform that starts the workspace \
+                               takes none such"
+                                .to_owned(),
+                        detail: "the token is bound to a key (DPoP) and cannot be shown to others".to_owned(),
+                    });
+                };
+                let value = secret(&Zeroizing::new(format!("Bearer {}", token.for_platform())));
+                request = request.header(
+                    header::AUTHORIZATION,
+                    value.ok_or_else(|| ours("the token cannot be sent".to_owned()))?,
+                );
+            }
+        }
+        let answer = request.send().await.map_err(|error| Failed {
+            text: "the platform that starts the workspace does not answer".to_owned(),
+            detail: format!("{place} cannot be reached: {}", chain(&error.without_url())),
+        })?;
+        self.judge(&place, answer).await
+    }
+
+    async fn judge(&self, place: &str, mut answer: Response) -> Result<(), Failed> {
+        let status = answer.status();
+        let mut body = Vec::new();
+        while body.len() < LARGEST {
+            match answer.chunk().await {
+                Ok(Some(part)) => body.extend_from_slice(&part),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        body.truncate(LARGEST);
+        let yes = match self.expect.is_empty() {
+            true => status.is_success(),
+            false => self.expect.contains(&status),
+        };
+        if !yes {
+            let said = line(&String::from_utf8_lossy(&body));
+            return Err(Failed {
+                text: match status.as_u16() {
+                    401 | 403 => "the platform did not allow the workspace to be started".to_owned(),
+                    402 | 429 | 507 => "the platform has no room for the workspace at the moment".to_owned(),
+                    other => format!("the platform answered {other} when it was asked to start the workspace"),
+                },
+                detail: format!("{place} answered {}: {said}", status.as_u16()),
+            });
+        }
+        // GraphQL says 200 to everything (GraphQL over HTTP, section 6.4.1).
+        let errors = serde_json::from_slice::<Value>(&body).ok();
+        let errors = errors.as_ref().and_then(|body| body.get("errors")?.as_array());
+        match errors.and_then(|errors| errors.first()) {
+            None => Ok(()),
+            Some(first) => {
+                let said = first
+                    .get("message")
+                    .and_then(Value::as_str)
+                    .unwrap_or("no reason given");
+                Err(Failed {
+                    text: format!("the platform did not start the workspace: {}", line(said)),
+                    detail: format!("{place} answered with an error: {}", line(said)),
+                })
+            }
+        }
+    }
+}
+
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
+/// How much of an answer is read, in bytes.
+const LARGEST: usize = 64 * 1024;
