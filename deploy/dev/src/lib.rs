@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod issuer;
 mod issuer_cli;
+pub mod kube;
 pub mod parts;
 mod process;
 mod programs;

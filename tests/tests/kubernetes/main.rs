@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod discovery;
+mod pods;
 mod profiles;
 
 use tests::parts::Place;

@@ -30,6 +30,7 @@ pub use toxiproxy::Toxiproxy;
 pub use vault::Vault;
 
 pub(crate) use keeper::{bound, main_with};
+pub(crate) use server::{make_dir, write_private};
 
 use recipe::{Distribution, GoProgram, Recipe};
 

@@ -120,7 +120,7 @@ fn moves(pid: Pid) -> bool {
 }
 
 /// Makes the folder and what is missing above it; ours alone.
-pub(super) fn make_dir(path: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn make_dir(path: &Path) -> Result<PathBuf, Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(Error::file("make the folder", path))?;
@@ -128,7 +128,7 @@ pub(super) fn make_dir(path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Writes a file that only we may read.
-pub(super) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
+pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Error> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let write = || {
