@@ -210,6 +210,8 @@ events! {
     84 Reconciled,
     /// Somebody outside attested a checkpoint of the log.
     85 Anchored,
+    /// A workspace was not enrolled.
+    86 EnrolRefused,
     /// Somebody had a sleeping workspace woken.
     88 WorkspaceWoken,
     /// Somebody marked a workspace as in use, or took the mark away.

@@ -190,6 +190,24 @@ pub struct Enrolled {
     pub uid: String,
 }
 
+/// A workspace asked for a host certificate and got none. Written once for each reason in turn.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct EnrolRefused {
+    /// Name of the workspace.
+    #[n(0)]
+    pub workspace: String,
+    /// Which life of that name.
+    #[n(1)]
+    pub uid: String,
+    /// Why: a word from a closed set.
+    #[n(2)]
+    pub code: String,
+    /// The operator's detail.
+    #[n(3)]
+    pub detail: String,
+}
+
 /// The gateway stopped in order; the last event of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]

@@ -246,6 +246,10 @@ fn journal(event: &Event) -> Option<(&'static str, Value)> {
         }
         Event::LinkDown(b) => ("link-down", json!({"workspace": b.workspace, "reason": b.reason})),
         Event::Enrolled(b) => ("enrolled", json!({"workspace": b.workspace, "workspace-uid": b.uid})),
+        Event::EnrolRefused(b) => (
+            "enrol-refused",
+            json!({"workspace": b.workspace, "workspace-uid": b.uid, "code": b.code, "detail": b.detail}),
+        ),
         Event::SessionKilled(b) => (
             "session-killed",
             json!({"session": b.session, "by": b.by, "reason": b.reason}),

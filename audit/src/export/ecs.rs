@@ -154,6 +154,9 @@ fn judge(event: &Event) -> What {
         Event::WorkspaceWoken(_) => What::of(&["host"], &["start"]).outcome(true),
         Event::WorkspaceKept(_) => What::of(&["host", "configuration"], &["change"]).outcome(true),
         Event::Enrolled(_) => What::of(&["host", "iam"], &["creation"]).outcome(true),
+        Event::EnrolRefused(b) => What::of(&["host", "iam"], &["creation"])
+            .outcome(false)
+            .reason(&b.detail),
         Event::GatewayStarted(_) => What::of(&["process"], &["start"]).outcome(true),
         Event::GatewayStopped(_) => What::of(&["process"], &["end"]).outcome(true),
         Event::LinkUp(_) => What::of(&["network"], &["start", "connection"]).outcome(true),

@@ -266,6 +266,14 @@ fn judge(entry: &Entry<'_>) -> What {
             "entity",
             json!({"type": "workspace", "name": shown(&b.workspace), "uid": shown(&b.uid)}),
         ),
+        Event::EnrolRefused(b) => What::of(ENTITY, 1, "Create")
+            .severe(2)
+            .failed(&b.detail)
+            .with("status_code", shown(&b.code))
+            .with(
+                "entity",
+                json!({"type": "workspace", "name": shown(&b.workspace), "uid": shown(&b.uid)}),
+            ),
         Event::GatewayStarted(b) => lifecycle(3, "Start", &b.version),
         Event::GatewayStopped(_) => lifecycle(4, "Stop", env!("CARGO_PKG_VERSION")),
         Event::LinkUp(_) => What::of(NETWORK, 1, "Open").good(),

@@ -372,6 +372,13 @@ fn all(text: &str) -> Vec<(bool, Event)> {
             reason: t(),
         }
         .into(),
+        EnrolRefused {
+            workspace: t(),
+            uid: t(),
+            code: t(),
+            detail: t(),
+        }
+        .into(),
     ];
     let recorded = recorded.into_iter().map(|event| (true, event));
     recorded
