@@ -43,6 +43,7 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
     let shared = Arc::new(Shared {
         user_ca: config.user_ca,
         host_ca: config.host_ca,
+        enrol: config.enrol,
         ports: OnceLock::new(),
         places: Arc::new(Semaphore::new(config.limits.sessions)),
         limits: config.limits,

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) user_ca: CaKeys,
     /// Keys that sign host certificates.
     pub(crate) host_ca: CaKeys,
+    /// How a pod proves which one it is.
+    pub(crate) enrol: Option<config::Enrol>,
     /// Bounds.
     pub(crate) limits: Limits,
     /// Secrets that are not recorded.

@@ -1,7 +1,10 @@
-//! Who may get a host certificate without having one: an agent with the join token of its workspace.
+//! Who may get a host certificate without having one: an agent with the join token of its workspace, or one whose token the
+//! API server confirms to be bound to the very pod that was dialled.
 //!
-//! A token serves one key. That it was used, and by which key, is durable before anything is
-//! signed; the same key may come again (its certificate may not have reached it), another may not.
+//! A join token serves one key. That it was used, and by which key, is durable before anything is
+//! signed; the same key may come again (its certificate may not have reached it), another may not. A pod's token is reviewed
+//! once for each attempt, and counts for nothing but this pod's own life. The API server's word may be seconds old: a pod that
+//! was deleted meanwhile is gone from the directory, and its link with it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -10,16 +13,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use doorward_audit::hex;
+use doorward_wire::message::Enrol;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::guarded::Guarded;
+use crate::kube::review::{ReviewError, Reviewer};
 use crate::link::Target;
+use crate::workspace::{Enrolment, line};
 
-/// The join tokens that were used. Clones are the same list.
+/// The join tokens that were used, and who confirms those of pods. Clones are the same list.
 #[derive(Clone)]
-pub struct Enrolments(Arc<Inner>);
+pub struct Enrolments {
+    list: Arc<Inner>,
+    reviewer: Option<Reviewer>,
+}
 
 struct Inner {
     path: PathBuf,
@@ -42,9 +51,21 @@ pub enum EnrolError {
     /// It showed neither a certificate nor a token.
     #[error("it shows neither a host certificate nor a join token")]
     NoProof,
+    /// It is in a pod and does not show the pod's token.
+    #[error("it shows no token of its pod's service account: set `[enrol]` in its configuration")]
+    NoPodToken,
     /// No token is configured for this workspace.
     #[error("no join token is configured for this workspace")]
     NotConfigured,
+    /// It is a pod's, and there is nobody to ask about its token.
+    #[error("this gateway has no [kubernetes] to ask about the pod's token")]
+    NoReviewer,
+    /// The API server does not confirm the token.
+    #[error("the pod's token is not confirmed")]
+    Review(#[source] ReviewError),
+    /// The token is another pod's.
+    #[error("the token is bound to another pod: {0}")]
+    OtherPod(String),
     /// The token is another one.
     #[error("the join token is not this workspace's")]
     WrongToken,
@@ -60,6 +81,26 @@ pub enum EnrolError {
     /// The host authority did not answer.
     #[error("the host authority does not answer")]
     AuthorityDeadline,
+}
+
+impl EnrolError {
+    /// A word from a closed set: the journal's, and what the agent hears.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoProof => "enrol-no-proof",
+            Self::NoPodToken => "enrol-no-pod-token",
+            Self::NotConfigured => "enrol-not-configured",
+            Self::NoReviewer => "enrol-no-reviewer",
+            Self::Review(error) => error.code(),
+            Self::OtherPod(_) => "enrol-other-pod",
+            Self::WrongToken => "enrol-wrong-token",
+            Self::UsedToken => "enrol-used-token",
+            Self::TokenFile(_) => "enrol-token-file",
+            Self::List(_) => "enrol-list",
+            Self::AuthorityDeadline => "enrol-authority-deadline",
+        }
+    }
 }
 
 impl Enrolments {
@@ -88,24 +129,54 @@ impl Enrolments {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Self(Arc::new(Inner {
-            path,
-            used: Guarded::new(used),
-        })))
+        Ok(Self {
+            list: Arc::new(Inner {
+                path,
+                used: Guarded::new(used),
+            }),
+            reviewer: None,
+        })
+    }
+
+    /// The same, with somebody to ask about the tokens of pods.
+    #[must_use]
+    pub fn with_reviewer(self, reviewer: Option<Reviewer>) -> Self {
+        Self { reviewer, ..self }
+    }
+
+    /// Judges the proof of an agent that asks for a certificate over this key.
+    ///
+    /// # Errors
+    /// [`EnrolError`]; then nothing may be signed.
+    pub async fn judge(&self, target: &Target, proof: &Enrol, key: &[u8; 32]) -> Result<(), EnrolError> {
+        match &target.life.enrolment {
+            Enrolment::None => Err(EnrolError::NotConfigured),
+            Enrolment::JoinToken(_) if proof.token.reveal().is_empty() => Err(EnrolError::NoProof),
+            Enrolment::JoinToken(_) => self.redeem(target, proof.token.reveal(), key).await,
+            Enrolment::ServiceAccount { namespace, pod, uid } => {
+                let token = proof.service_account_token.as_ref().ok_or(EnrolError::NoPodToken)?;
+                let reviewer = self.reviewer.as_ref().ok_or(EnrolError::NoReviewer)?;
+                let bound = reviewer.pod(token).await.map_err(EnrolError::Review)?;
+                match bound.is(namespace, pod, uid) {
+                    true => Ok(()),
+                    false => Err(EnrolError::OtherPod(line(&bound.to_string()))),
+                }
+            }
+        }
     }
 
     /// Uses a token for a key. When this returns, the use is durable.
     ///
     /// # Errors
     /// [`EnrolError`]; then nothing was used.
-    pub async fn redeem(&self, target: &Target, token: &str, key: &[u8; 32]) -> Result<(), EnrolError> {
+    async fn redeem(&self, target: &Target, token: &str, key: &[u8; 32]) -> Result<(), EnrolError> {
         let file = target
             .life
             .enrolment
             .join_token()
             .ok_or(EnrolError::NotConfigured)?
             .to_owned();
-        let inner = Arc::clone(&self.0);
+        let inner = Arc::clone(&self.list);
         let shown = Zeroizing::new(token.to_owned());
         let (workspace, uid) = (target.name.to_string(), target.life.uid.to_string());
         let key = hex(key);
@@ -130,7 +201,7 @@ impl Enrolments {
 
 impl std::fmt::Debug for Enrolments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Enrolments({})", self.0.path.display())
+        write!(f, "Enrolments({})", self.list.path.display())
     }
 }
 
@@ -199,7 +270,7 @@ const LARGEST_LIST: u64 = 64 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::{Enrolment, Life};
+    use crate::workspace::Life;
     use doorward_certs::{WorkspaceName, WorkspaceUid};
 
     fn target(dir: &Path, name: &str, token: &str) -> Target {
@@ -291,7 +362,10 @@ mod tests {
         std::fs::write(&path, "{\"workspace\":\"dev").unwrap();
         let list = Enrolments::open(dir.path()).unwrap();
         list.redeem(&target, TOKEN, &[1; 32]).await.unwrap();
-        assert_eq!(Enrolments::open(dir.path()).unwrap().0.used.with(|used| used.len()), 1);
+        assert_eq!(
+            Enrolments::open(dir.path()).unwrap().list.used.with(|used| used.len()),
+            1
+        );
         std::fs::write(&path, "not json\n").unwrap();
         assert!(Enrolments::open(dir.path()).is_err());
     }

@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Gateway, admin,
     config::{AuthorityKind, Config, Faults},
-    enrol, export, follow, journal, kube, link, listen, locks, metrics, oidc, policy, recheck, record, session,
+    enrol, export, follow, journal, kube,
+    kube::review::Reviewer,
+    link, listen, locks, metrics, oidc, policy, recheck, record, session,
     tasks::{Drained, Tasks},
     wake, workspace,
 };
@@ -97,11 +99,14 @@ impl Running {
         let exports =
             export::Exports::start(&config.exports, state, &journal, &store, &tasks).map_err(Error::Exports)?;
         let locks = locks::Locks::open(state).map_err(Error::Locks)?;
-        let enrolments = enrol::Enrolments::open(state).map_err(Error::Enrolments)?;
         let kube = match &config.kubernetes {
             Some(settings) => Some(kube::connect(settings).await.map_err(Error::Kubernetes)?),
             None => None,
         };
+        let reviewer = kube.clone().zip(config.kubernetes.as_ref());
+        let reviewer = reviewer.map(|(client, settings)| Reviewer::new(client.client(), settings.audience.clone()));
+        let enrolments = enrol::Enrolments::open(state).map_err(Error::Enrolments)?;
+        let enrolments = enrolments.with_reviewer(reviewer);
         let workspaces = workspace::Directory::new(config.workspaces.iter().cloned());
         let discovery = kube
             .as_ref()

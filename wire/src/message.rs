@@ -4,8 +4,13 @@
 //! reader does not know are skipped, missing ones that are optional are `None`; unknown kinds of message, trailing
 //! bytes and lengths beyond the bound are refused. [`Message::decode`] does no I/O and does not panic.
 
+mod token;
+
 use minicbor::{Decode, Encode};
 use uuid::Uuid;
+use zeroize::Zeroizing;
+
+pub use token::{MAX_TOKEN, Token};
 
 /// The longest encoded message, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -87,19 +92,16 @@ pub struct AgentHello {
     pub enrol: Option<Enrol>,
 }
 
-/// The proof with which an agent asks for its host certificate.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+/// The proof with which an agent asks for its host certificate: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Enrol {
-    /// A one-time join token.
+    /// A one-time join token; empty where the proof is another.
     #[n(0)]
-    pub token: String,
-}
-
-impl std::fmt::Debug for Enrol {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.write_str("Enrol { token: … }")
-    }
+    pub token: Token,
+    /// A token of the pod's service account, for the gateway's own audience and bound to the pod.
+    #[n(1)]
+    pub service_account_token: Option<Token>,
 }
 
 /// A fresh host certificate.
@@ -114,7 +116,11 @@ pub struct Enrolled {
 /// An agent's wish for a fresh host certificate before its own runs out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub struct Renew {}
+pub struct Renew {
+    /// The proof, where a certificate that is still good is not enough.
+    #[n(0)]
+    pub enrol: Option<Enrol>,
+}
 
 /// The link may be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -257,9 +263,15 @@ impl Message {
     ///
     /// # Errors
     /// [`MessageError::Oversized`] beyond [`MAX_MESSAGE`].
-    pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
-        let mut to = vec![0; 4];
-        minicbor::encode(self, &mut to).map_err(|_| MessageError::Encode)?;
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, MessageError> {
+        // Wiped, for it may hold a token: then it fits, so that no copy is left where it grew.
+        let room = match self {
+            Self::AgentHello(_) | Self::Renew(_) => MAX_MESSAGE + 4,
+            _ => 4,
+        };
+        let mut to = Zeroizing::new(Vec::with_capacity(room));
+        to.resize(4, 0);
+        minicbor::encode(self, &mut *to).map_err(|_| MessageError::Encode)?;
         let length = to.len() - 4;
         if length > MAX_MESSAGE {
             return Err(MessageError::Oversized(length));

@@ -1,6 +1,7 @@
 //! The agent's configuration: one TOML file, read whole, judged whole, before a port is bound.
 
 mod denied;
+mod enrol;
 mod table;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use doorward_certs::{CaKeys, Login, WorkspaceName, WorkspaceUid};
 pub use crate::mask::Sources;
 use crate::process::{Ending, Overrides};
 pub use denied::Denied;
+pub use enrol::Enrol;
 use table::{Document, Section};
 
 /// A configuration in which nothing is wrong.
@@ -30,6 +32,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the secrets are that are not recorded.
     pub masks: Sources,
+    /// How the pod proves which one it is, if it is in a cluster.
+    pub enrol: Option<Enrol>,
     /// The executable that serves files in a process of its own: the running one. No key of the file names it.
     pub program: PathBuf,
 }
@@ -189,13 +193,26 @@ impl Config {
             let user_ca = keys(&mut top, "user-ca-file");
             let host_ca = keys(&mut top, "host-ca-file");
             let limits = limits(top.table("limits"));
-            let masks = masks(top.table("mask"));
+            let mut masks = masks(top.table("mask"));
+            let enrol = top.table("enrol").map(enrol::read);
+            // Whoever prints it shows what this pod is believed by.
+            masks
+                .files
+                .extend(enrol.iter().flatten().map(|enrol| enrol.token_file.clone()));
             let mut workspaces = Vec::new();
             for section in top.tables("workspace") {
                 workspaces.push(workspace(section));
             }
             if workspaces.is_empty() {
                 top.fault("there is no [[workspace]]");
+            }
+            for one in workspaces.iter().flatten().filter(|_| enrol.is_some()) {
+                if one.join_token_file.is_some() {
+                    top.fault(format!(
+                        "'{}' has a join token, and there is [enrol]: one or the other",
+                        one.name
+                    ));
+                }
             }
             top.finish();
             distinct(&document, &workspaces);
@@ -204,6 +221,10 @@ impl Config {
                 host_ca: host_ca?,
                 limits,
                 masks,
+                enrol: match enrol {
+                    Some(enrol) => Some(enrol?),
+                    None => None,
+                },
                 program: PathBuf::from("/proc/self/exe"),
                 workspaces: workspaces.into_iter().collect::<Option<Vec<_>>>()?,
             })
@@ -481,6 +502,25 @@ mod tests {
             );
         }
         assert_eq!(all.len(), 9, "{all:#?}");
+    }
+
+    #[test]
+    fn a_pod_proves_itself_by_a_token_of_its_service_account() {
+        let folder = folder();
+        let text = format!("{GOOD}[enrol]\nservice-account-token-file = '/var/run/secrets/doorward/token'\n");
+        let config = Config::parse(&folder.path().join("agent.toml"), &text).unwrap();
+        let enrol = config.enrol.unwrap();
+        assert_eq!(enrol.token_file, Path::new("/var/run/secrets/doorward/token"));
+        assert!(config.masks.files.contains(&enrol.token_file));
+        let both = GOOD.replace("login", "x") + "join-token-file = 'j'\n[enrol]\nservice-account-token = 'secret'\n";
+        let all = faults(&both);
+        assert!(all.iter().any(|fault| fault.contains("one or the other")), "{all:?}");
+        assert!(
+            all.iter()
+                .any(|fault| fault.contains("service-account-token-file is missing")),
+            "{all:?}"
+        );
+        assert!(!all.concat().contains("secret"), "{all:?}");
     }
 
     #[test]

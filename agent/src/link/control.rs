@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::chain;
+use crate::enrol;
 use crate::workspace::Workspace;
 
 /// Serves the control stream until the link is no good any more; says why.
@@ -71,7 +72,13 @@ async fn answer<W: AsyncWrite + Unpin>(
             () = &mut renewal => {
                 // Asked again if nothing comes of it.
                 renewal.set(sleep(RENEW_AGAIN));
-                Message::Renew(Renew {})
+                match enrol::again(workspace) {
+                    Ok(enrol) => Message::Renew(Renew { enrol }),
+                    Err(why) => {
+                        tracing::warn!(workspace = %workspace.config.name, why, "no fresh host certificate is asked for");
+                        continue;
+                    }
+                }
             }
         };
         if let Err(error) = write_message(&mut to, &say, WRITE_WITHIN).await {

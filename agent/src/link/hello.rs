@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use doorward_certs::verify_link;
 use doorward_wire::LINK_VERSION;
 use doorward_wire::link::{MuxStream, read_message, write_message};
-use doorward_wire::message::{AgentHello, Enrol, GatewayHello, Message, Refused, StreamOpen};
-use zeroize::Zeroizing;
+use doorward_wire::message::{AgentHello, GatewayHello, Message, Refused, StreamOpen};
 
 use super::chain;
+use crate::enrol;
 use crate::workspace::Workspace;
 
 /// Greets on the control stream; gives it back once the link may be used.
@@ -86,17 +86,9 @@ fn ours(workspace: &Workspace) -> Result<Message, String> {
     let current = workspace.identity.current();
     let shown = current.certificate.as_ref().filter(|shown| shown.is_good());
     let host_certificate = shown.map(|shown| shown.blob.clone());
-    let enrol = match (&host_certificate, &workspace.config.join_token_file) {
-        (Some(_), _) => None,
-        (None, Some(file)) => {
-            let text = std::fs::read_to_string(file)
-                .map(Zeroizing::new)
-                .map_err(|error| format!("cannot read the join token in {}: {error}", file.display()))?;
-            Some(Enrol {
-                token: text.trim().to_owned(),
-            })
-        }
-        (None, None) => return Err("there is neither a host certificate nor a join token".to_owned()),
+    let enrol = match &host_certificate {
+        Some(_) => None,
+        None => Some(enrol::first(workspace)?),
     };
     Ok(Message::AgentHello(AgentHello {
         version: LINK_VERSION,

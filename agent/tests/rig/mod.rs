@@ -199,7 +199,7 @@ impl Rig {
             panic!("no hello")
         };
         if let Some(enrol) = hello.enrol {
-            assert_eq!(enrol.token, "let-me-in");
+            assert_eq!(enrol.token.reveal(), "let-me-in");
             let subject = ssh_key::public::KeyData::Ed25519(ssh_key::public::Ed25519PublicKey(peer.0)).into();
             let request = HostRequest {
                 subject,

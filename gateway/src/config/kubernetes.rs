@@ -26,6 +26,8 @@ pub struct Kubernetes {
     pub max_age: Duration,
     /// Which pods are workspaces.
     pub workspaces: Vec<Rule>,
+    /// The audience of the tokens with which pods prove who they are.
+    pub audience: String,
     /// How the workspaces of a rule are woken, by the rule's name.
     pub wakes: std::collections::BTreeMap<String, crate::wake::Way>,
 }
@@ -78,6 +80,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
             section.fault_at("workspaces", format!("the rule `{}` is there more than once", one.name));
         }
     }
+    let audience = section.or("audience", AUDIENCE.to_owned(), text);
     let wakes = wakes(section, base);
     for rule in wakes.keys() {
         if !workspaces.iter().any(|one| one.name == *rule) {
@@ -93,6 +96,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
         timeout,
         max_age,
         workspaces,
+        audience,
         wakes,
     })
 }
@@ -129,4 +133,5 @@ fn server(value: &toml::de::DeValue<'_>) -> Result<Url, String> {
 
 const SERVER: &str = "https://kubernetes.default.svc";
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const AUDIENCE: &str = "doorward";
 const TIMEOUT: Duration = Duration::from_secs(10);

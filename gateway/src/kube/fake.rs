@@ -112,6 +112,7 @@ impl FakeServer {
             timeout: Duration::from_millis(500),
             max_age: Duration::from_secs(3600),
             workspaces: Vec::new(),
+            audience: "doorward".to_owned(),
             wakes: Default::default(),
         }
     }

@@ -4,11 +4,13 @@
 //! that objects say of themselves before it was checked: whoever can make a pod writes its labels.
 
 mod bounds;
+mod claims;
 pub mod client;
 pub mod discover;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod review;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wake;

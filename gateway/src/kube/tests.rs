@@ -108,6 +108,7 @@ async fn kubeconfigs_that_run_programs_or_verify_nothing_are_refused() {
         crate::testing::private(&file, &text);
         crate::record::fixture::install_provider();
         let settings = Kubernetes {
+            audience: "doorward".to_owned(),
             access: KubernetesAccess::Kubeconfig(file.clone()),
             timeout: std::time::Duration::from_secs(1),
             max_age: std::time::Duration::from_secs(1),
@@ -147,6 +148,7 @@ async fn kubeconfigs_that_run_programs_or_verify_nothing_are_refused() {
     connect(good, "token: t").await.unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let settings = Kubernetes {
+        audience: "doorward".to_owned(),
         access: KubernetesAccess::Kubeconfig(file.clone()),
         timeout: std::time::Duration::from_secs(1),
         max_age: std::time::Duration::from_secs(1),

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward_wire::link::{MuxIncoming, MuxStream, read_message, write_message};
-use doorward_wire::message::{Enrolled, Message, MessageError};
+use doorward_wire::message::{Enrol, Enrolled, Message, MessageError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::handshake::{self, printable};
+use super::handshake::{self, HandshakeError, printable};
 use super::leftover::{self, News};
 use super::standing::{Live, Standing};
+use crate::enrol::EnrolError;
 use crate::refusal::chain;
 
 /// Serves the control stream until the link is no good any more; says why.
@@ -68,6 +69,7 @@ async fn answer<W: AsyncWrite + Unpin>(
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut number = 0;
     let mut renewed = None;
+    let mut refused = "";
     loop {
         let reply = tokio::select! {
             _ = pings.tick() => {
@@ -82,20 +84,26 @@ async fn answer<W: AsyncWrite + Unpin>(
                     news.put(list);
                     continue;
                 }
-                // Each is a signature and an entry in the journal.
+                // Each is a signature and an entry in the journal, and for a pod a question to the API server.
                 Some(Message::Renew(_)) if renewed.is_some_and(|at: Instant| at.elapsed() < RENEW_AT_MOST) => continue,
-                Some(Message::Renew(_)) => match renew(standing, live, &certificate).await {
-                    Ok(fresh) => {
-                        certificate.clone_from(&fresh);
-                        renewed = Some(Instant::now());
-                        Message::Enrolled(Enrolled { host_certificate: fresh })
+                Some(Message::Renew(asked)) => {
+                    renewed = Some(Instant::now());
+                    match renew(standing, live, &certificate, asked.enrol.as_ref()).await {
+                        Ok(fresh) => {
+                            certificate.clone_from(&fresh);
+                            Message::Enrolled(Enrolled { host_certificate: fresh })
+                        }
+                        Err(error) => {
+                            let (workspace, reason) = (standing.target.name.as_str(), error.chain());
+                            tracing::warn!(workspace, reason, "host certificate not renewed");
+                            if refused != error.code() {
+                                standing.journal_refusal(&error);
+                            }
+                            refused = error.code();
+                            continue;
+                        }
                     }
-                    Err(reason) => {
-                        let workspace = standing.target.name.as_str();
-                        tracing::warn!(workspace, reason, "host certificate not renewed");
-                        continue;
-                    }
-                },
+                }
                 Some(Message::LinkRefused(refused)) => {
                     return format!("the agent ended the link: {}", printable(&refused.text));
                 }
@@ -108,15 +116,24 @@ async fn answer<W: AsyncWrite + Unpin>(
     }
 }
 
-/// A fresh host certificate for an agent whose present one is still good.
-async fn renew(standing: &Arc<Standing>, live: &Arc<Live>, certificate: &[u8]) -> Result<Vec<u8>, String> {
-    let key = live.key.key_data().ed25519().ok_or("the agent's key is not ed25519")?;
-    handshake::judge(standing, certificate, &key.0)
-        .await
-        .map_err(|error| error.chain())?;
-    handshake::sign(standing, &live.key)
-        .await
-        .map_err(|error| error.chain())
+/// A fresh host certificate: for an agent whose present one is still good, for a pod by its token.
+async fn renew(
+    standing: &Arc<Standing>,
+    live: &Arc<Live>,
+    certificate: &[u8],
+    proof: Option<&Enrol>,
+) -> Result<Vec<u8>, HandshakeError> {
+    let key = live.key.key_data().ed25519();
+    let key = key.ok_or(handshake::unexpected("an ed25519 key"))?;
+    let target = &standing.target;
+    if handshake::is_pod(target) {
+        let proof = proof.ok_or(HandshakeError::Enrol(EnrolError::NoPodToken))?;
+        let judged = standing.shared.enrolments.judge(target, proof, &key.0).await;
+        judged.map_err(HandshakeError::Enrol)?;
+    } else {
+        handshake::judge(standing, certificate, &key.0).await?;
+    }
+    handshake::sign(standing, &live.key).await
 }
 
 /// The gateway alone opens streams: what an agent opens is dropped.

@@ -10,7 +10,7 @@ use doorward_certs::HostKey;
 use doorward_wire::link::{LinkKey, MuxLimits, MuxStream, Side, accept, mux, read_message, write_message};
 use doorward_wire::message::{
     AgentHello, Enrol, LeftoverSession, Leftovers, Message, OpenSession, Opened, Refused, Renew, StreamAnswer,
-    StreamOpen,
+    StreamOpen, Token,
 };
 use doorward_wire::{Frame, FrameStream, LINK_VERSION};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +38,8 @@ pub(crate) struct Manner {
     pub(crate) uid: String,
     pub(crate) version: u16,
     pub(crate) token: Option<String>,
+    /// What the pod's service account has.
+    pub(crate) pod_token: Option<String>,
     pub(crate) certificate: Guarded<Option<Vec<u8>>>,
     pub(crate) stop_at: Guarded<StopAt>,
     pub(crate) renew: bool,
@@ -56,12 +58,26 @@ impl Default for Manner {
             uid: "uid-0".into(),
             version: LINK_VERSION,
             token: None,
+            pod_token: None,
             certificate: Guarded::new(None),
             stop_at: Guarded::new(StopAt::Never),
             renew: false,
             refuse: None,
             leftovers: Guarded::default(),
             stumbles: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Manner {
+    fn enrol(&self) -> Option<Enrol> {
+        let token = |text: &Option<String>| text.as_deref().map(Token::new);
+        match (token(&self.token), token(&self.pod_token)) {
+            (None, None) => None,
+            (join, pod) => Some(Enrol {
+                token: join.unwrap_or_default(),
+                service_account_token: pod,
+            }),
         }
     }
 }
@@ -174,7 +190,7 @@ async fn greet(mut control: MuxStream, manner: &Manner) -> Option<MuxStream> {
         workspace: manner.workspace.clone(),
         workspace_uid: manner.uid.clone(),
         host_certificate: manner.certificate.with(|own| own.clone()),
-        enrol: manner.token.clone().map(|token| Enrol { token }),
+        enrol: manner.enrol(),
     };
     write_message(&mut control, &Message::AgentHello(hello), SOON)
         .await
@@ -202,7 +218,7 @@ async fn answer(mut control: MuxStream, manner: Arc<Manner>) {
     });
     let said = write_message(&mut control, &Message::Leftovers(Leftovers { sessions }), SOON).await;
     if said.is_ok() && manner.renew {
-        let _ = write_message(&mut control, &Message::Renew(Renew {}), SOON).await;
+        let _ = write_message(&mut control, &Message::Renew(Renew { enrol: manner.enrol() }), SOON).await;
     }
     while let Ok(message) = read_message(&mut control, SOON).await {
         match message {

@@ -19,9 +19,11 @@ use ssh_key::PublicKey;
 use ssh_key::public::{Ed25519PublicKey, KeyData};
 use tokio::net::TcpStream;
 
+use super::Target;
 use super::standing::Standing;
 use crate::enrol::EnrolError;
 use crate::refusal::chain;
+use crate::workspace::Enrolment;
 
 type Driver = Pin<Box<dyn Future<Output = Result<(), MuxError>> + Send>>;
 
@@ -90,7 +92,7 @@ impl HandshakeError {
             Self::Version(_) => "link-version",
             Self::OtherWorkspace(..) => "link-other-workspace",
             Self::Certificate(_) => "link-certificate",
-            Self::Enrol(_) => "link-enrol",
+            Self::Enrol(error) => error.code(),
             Self::Authority(_) => "link-authority",
             Self::NoCredential(_) => "link-credential",
         }
@@ -199,7 +201,9 @@ async fn admit(
     }
     let refused = match &hello.host_certificate {
         Some(certificate) => match judge(standing, certificate, tls_key).await {
-            Ok(left) if left > HOST_LIFE / 2 => return Ok(certificate.clone()),
+            Ok(left) if left > life_of(target) / 2 => return Ok(certificate.clone()),
+            // A pod asks for its next one itself, with its token.
+            Ok(_) if is_pod(target) => return Ok(certificate.clone()),
             Ok(_) => return Ok(refresh(standing, key, certificate, control).await),
             Err(error) => Some(error),
         },
@@ -210,7 +214,7 @@ async fn admit(
             standing
                 .shared
                 .enrolments
-                .redeem(target, &enrol.token, tls_key)
+                .judge(target, enrol, tls_key)
                 .await
                 .map_err(HandshakeError::Enrol)?;
             let fresh = sign(standing, key).await?;
@@ -254,6 +258,19 @@ async fn refresh(standing: &Standing, key: &PublicKey, old: &[u8], control: &mut
     })
 }
 
+/// Whether it is a pod, which shows its token for each certificate.
+pub(super) fn is_pod(target: &Target) -> bool {
+    matches!(target.life.enrolment, Enrolment::ServiceAccount { .. })
+}
+
+/// How long a host certificate of this workspace is good.
+fn life_of(target: &Target) -> Duration {
+    match is_pod(target) {
+        true => POD_LIFE,
+        false => HOST_LIFE,
+    }
+}
+
 /// The name under which the wildcard block of our `ssh_config` asks for a workspace.
 pub(crate) fn wildcard_name(workspace: &WorkspaceName) -> String {
     format!("{workspace}.doorward")
@@ -267,7 +284,7 @@ pub(super) async fn sign(standing: &Standing, key: &PublicKey) -> Result<Vec<u8>
         workspace: target.name.clone(),
         workspace_uid: target.life.uid.clone(),
         names: vec![wildcard_name(&target.name)],
-        valid_for: HOST_LIFE,
+        valid_for: life_of(target),
     };
     let signing = standing.shared.authority.sign_host(&request, SystemTime::now());
     let signed = tokio::time::timeout(SIGN_WITHIN, signing)
@@ -317,3 +334,5 @@ const MESSAGE_WITHIN: Duration = Duration::from_secs(5);
 const SIGN_WITHIN: Duration = Duration::from_secs(10);
 /// The life of a host certificate; it is renewed at half of it.
 pub(crate) const HOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The same for a pod: one that is gone can soon not be played by whoever has its key.
+pub(crate) const POD_LIFE: Duration = Duration::from_secs(24 * 3600);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_audit::{LinkDown, LinkUp};
+use doorward_audit::{EnrolRefused, LinkDown, LinkUp};
 use doorward_wire::link::Mux;
 use ssh_key::PublicKey;
 use tokio::sync::{Notify, watch};
@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handshake::{self, Established};
+use super::handshake::{self, Established, HandshakeError};
 use super::{Shared, State, Target, control};
 use crate::refusal::chain;
+use crate::workspace::line;
 
 /// The link to one workspace, up or not.
 pub(super) struct Standing {
@@ -94,6 +95,17 @@ impl Standing {
         }
     }
 
+    /// Puts on record that the agent asked for a certificate and got none, if that is what happened.
+    pub(super) fn journal_refusal(&self, error: &HandshakeError) {
+        let HandshakeError::Enrol(refused) = error else { return };
+        self.shared.journal.append(EnrolRefused {
+            workspace: self.target.name.to_string(),
+            uid: self.target.life.uid.to_string(),
+            code: refused.code().to_owned(),
+            detail: line(&chain(refused)),
+        });
+    }
+
     fn set_dialling(&self) {
         self.state.send_modify(|now| {
             if let Now::Down { dialling, .. } = now {
@@ -146,6 +158,7 @@ pub(super) async fn keep(standing: Arc<Standing>, stop: CancellationToken) {
                 let reason = error.chain();
                 if standing.set_down(&reason) {
                     tracing::warn!(workspace, reason, "no link to the workspace");
+                    standing.journal_refusal(&error);
                 }
             }
         }

@@ -54,7 +54,8 @@ async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<Message, MessageErro
     if length > MAX_MESSAGE {
         return Err(MessageError::Oversized(length));
     }
-    let mut body = vec![0; length];
+    // It may hold a token.
+    let mut body = zeroize::Zeroizing::new(vec![0; length]);
     from.read_exact(&mut body).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => MessageError::Truncated,
         _ => MessageError::Io(error),

@@ -35,8 +35,15 @@ fn open() -> impl Strategy<Value = StreamOpen> {
     ]
 }
 
+fn enrol() -> impl Strategy<Value = Enrol> {
+    (text(), prop::option::of(text())).prop_map(|(token, other)| Enrol {
+        token: Token::new(&token),
+        service_account_token: other.as_deref().map(Token::new),
+    })
+}
+
 fn message() -> impl Strategy<Value = Message> {
-    let enrol = prop::option::of(text().prop_map(|token| Enrol { token }));
+    let enrol = prop::option::of(enrol());
     let session = (id(), any::<u64>(), any::<u64>()).prop_map(|(session, first_unacked, end)| LeftoverSession {
         session,
         first_unacked,
@@ -71,7 +78,7 @@ fn message() -> impl Strategy<Value = Message> {
         prop::collection::vec(session, 0..10).prop_map(|sessions| Message::Leftovers(Leftovers { sessions })),
         any::<u64>().prop_map(Message::Ping),
         any::<u64>().prop_map(Message::Pong),
-        Just(Message::Renew(Renew {})),
+        prop::option::of(self::enrol()).prop_map(|enrol| Message::Renew(Renew { enrol })),
     ]
 }
 
@@ -160,6 +167,52 @@ fn a_session_id_of_another_length_is_refused() {
 
 #[test]
 fn a_token_shows_in_no_debug_output() {
-    let enrol = Enrol { token: "sesame".into() };
+    let enrol = Enrol {
+        token: Token::new("sesame"),
+        service_account_token: Some(Token::new("sesame")),
+    };
     assert!(!format!("{enrol:?}").contains("sesame"));
+}
+
+#[test]
+fn a_token_is_bounded_and_never_shown() {
+    let renew = |length: usize| {
+        Message::Renew(Renew {
+            enrol: Some(Enrol {
+                service_account_token: Some(Token::new(&"s".repeat(length))),
+                ..Enrol::default()
+            }),
+        })
+    };
+    let fits = renew(MAX_TOKEN);
+    assert_eq!(Message::decode(&fits.encode().unwrap()[4..]).unwrap(), fits);
+    let long = renew(MAX_TOKEN + 1).encode().unwrap();
+    assert!(matches!(Message::decode(&long[4..]), Err(MessageError::Malformed(_))));
+    assert!(!format!("{fits:?}").contains("sss"));
+}
+
+#[test]
+fn words_of_an_earlier_version_are_understood() {
+    // What was said before there were tokens of service accounts.
+    let mut renew = Vec::new();
+    let mut to = minicbor::Encoder::new(&mut renew);
+    to.array(2).unwrap().u8(10).unwrap().array(1).unwrap().map(0).unwrap();
+    assert_eq!(Message::decode(&renew).unwrap(), Message::Renew(Renew::default()));
+    let mut hello = Vec::new();
+    let mut to = minicbor::Encoder::new(&mut hello);
+    to.array(2).unwrap().u8(1).unwrap().array(1).unwrap().map(5).unwrap();
+    to.u8(0).unwrap().u16(1).unwrap().u8(1).unwrap().str("0.1").unwrap();
+    to.u8(2)
+        .unwrap()
+        .str("devenv-0")
+        .unwrap()
+        .u8(3)
+        .unwrap()
+        .str("u-0")
+        .unwrap();
+    to.u8(5).unwrap().map(1).unwrap().u8(0).unwrap().str("join").unwrap();
+    let Message::AgentHello(hello) = Message::decode(&hello).unwrap() else {
+        panic!("another message")
+    };
+    assert_eq!(hello.enrol.unwrap().token.reveal(), "join");
 }
