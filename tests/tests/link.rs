@@ -239,8 +239,8 @@ fn whoever_does_not_say_hello_hears_nothing() -> Result<()> {
         let mut giant = u32::MAX.to_be_bytes().to_vec();
         giant.extend([0; 64]);
         let cases = [
-            ("another stream first", Message::StreamOpen(session).encode()?),
-            ("a ping", Message::Ping(1).encode()?),
+            ("another stream first", Message::StreamOpen(session).encode()?.to_vec()),
+            ("a ping", Message::Ping(1).encode()?.to_vec()),
             ("nonsense", b"\0\0\0\x08nonsense".to_vec()),
             ("a giant message", giant),
             (
@@ -440,7 +440,7 @@ fn a_link_whose_control_breaks_the_rules_ends_alone() -> Result<()> {
             ("a giant message", u32::MAX.to_be_bytes().to_vec()),
             (
                 "a message that is not due",
-                Message::StreamOpen(StreamOpen::Control).encode()?,
+                Message::StreamOpen(StreamOpen::Control).encode()?.to_vec(),
             ),
         ] {
             let mut link = linked(stand, &key).await?;

@@ -6,7 +6,8 @@ use terminal_size::{Height, Width, terminal_size_of};
 
 /// Back to what a shell expects: main screen, visible cursor, plain colours and character set, ordinary keys, wrapping,
 /// no margins. The soft reset would do most of it, but not everywhere.
-const RESTORE: &str = "\x1b[?1049l\x1b[!p\x1b[4l\x1b[20l\x1b[?5l\x1b[?66l\x1b[?25h\x1b[?7h\x1b[?1l\x1b>\x1b[r\x1b(B\x0f\x1b[0m\r\x1b[K";
+const RESTORE: &str =
+    "\x1b[?1049l\x1b[!p\x1b[4l\x1b[20l\x1b[?5l\x1b[?66l\x1b[?25h\x1b[?7h\x1b[?1l\x1b>\x1b[r\x1b(B\x0f\x1b[0m\r\x1b[K";
 
 /// A terminal that shows what is written as it is and keys as they are pressed. Dropping it puts it back.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The gateway's directory follows a real cluster, with exactly the permissions that the document names.
 
+use std::collections::BTreeMap;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -52,7 +53,9 @@ impl Follower {
             access: KubernetesAccess::Kubeconfig(file),
             timeout: Duration::from_secs(2),
             max_age: Duration::from_secs(3600),
+            audience: "doorward".to_owned(),
             workspaces: vec![rule],
+            wakes: BTreeMap::new(),
         };
         let client = connect(&settings).await?.client();
         let discovery = Discovery::new(client, &settings.workspaces, settings.max_age);
