@@ -283,11 +283,14 @@ async fn what_a_broken_link_left_over_is_fetched_by_the_next() {
     rig.fetch(session, have).await.unwrap();
     let events = rig.recorded(session);
     assert!(matches!(events.last().unwrap().event, Event::Coverage(_)));
-    assert!(
-        events
-            .iter()
-            .any(|stamped| matches!(&stamped.event, Event::Ended(ended) if ended.code == "link-lost"))
-    );
+    let codes: Vec<&str> = events
+        .iter()
+        .filter_map(|stamped| match &stamped.event {
+            Event::Ended(ended) => Some(ended.code.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(codes, ["link-lost"]);
     assert_eq!(rig.fetch(session, have).await.unwrap_err(), "no-such-records");
 }
 

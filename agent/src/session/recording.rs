@@ -323,6 +323,11 @@ impl Recording {
         self.strictness.stall
     }
 
+    /// Whether it is lost because the stream that carried it is gone.
+    pub(crate) fn went_with_its_stream(&self) -> bool {
+        self.lost.get().is_some_and(|loss| loss.lost == RecordLost::Closed)
+    }
+
     /// Whether the recording is lost.
     pub(crate) fn is_broken(&self) -> bool {
         self.lost.get().is_some()

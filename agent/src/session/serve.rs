@@ -247,6 +247,14 @@ async fn run(
         () = tokio::time::sleep(session.terms.longest) => Reason::Longest,
         () = shared.stop.cancelled() => Reason::Stopping,
     };
+    // Whoever records next finds the stream gone as well, and may be first.
+    let reason = match reason {
+        Reason::RecordLost(_) if session.recording.went_with_its_stream() => {
+            let ended = timeout(DRIVER_WITHIN, &mut *driver).await;
+            ended.map_or(reason, of_driver)
+        }
+        other => other,
+    };
     // The first ending that is set counts, and channels that end by themselves take the usual one.
     let _ = session.ending.set(reason.ending(session.usual_ending));
     session.stop.cancel();
@@ -294,16 +302,21 @@ fn of_driver(ended: Result<Result<Closed, DriverError>, tokio::task::JoinError>)
     }
 }
 
+/// So the stream says, to its reader and to its writer, that it broke off.
+fn is_over(kind: std::io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::BrokenPipe
+    )
+}
+
 /// The SSH server ends when its stream does: then what the gateway said is the reason.
 fn of_ssh(ended: Result<(), russh::Error>, stream: &SessionHandle) -> Reason {
     match ended {
         _ if let Some(end) = stream.heard_end().filter(|end| end.exit != 0) => Reason::Gateway(end),
         Ok(()) | Err(russh::Error::Disconnect | russh::Error::HUP) => Reason::ClientLeft,
         Err(russh::Error::IO(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Reason::ClientLeft,
-        // So the stream says that it broke off.
-        Err(russh::Error::IO(error)) if error.kind() == std::io::ErrorKind::ConnectionAborted => {
-            Reason::LinkLost(error.to_string())
-        }
+        Err(russh::Error::IO(error)) if is_over(error.kind()) => Reason::LinkLost(error.to_string()),
         Err(error) => Reason::Protocol(error.to_string()),
     }
 }

@@ -4,6 +4,8 @@ mod control_plane;
 mod discovery;
 mod pods;
 mod profiles;
+mod set;
+mod whole;
 
 use tests::parts::Place;
 

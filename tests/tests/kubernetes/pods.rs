@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use doorward_dev::kube::{Kubelet, START_AFTER, Settings};
-use doorward_dev::parts::Cluster;
+use doorward_dev::kube::START_AFTER;
 use doorward_dev::parts::kube::Api;
 use serde_json::{Value, json};
 use ssh_key::{Algorithm, PrivateKey};
-use tests::parts::{Had, fresh, name_of, shared_cluster};
+use tests::parts::{Had, name_of, shared_cluster};
 use tokio::net::TcpStream;
 
 use super::PLACE;
+use super::set::{Set, is_ready, kubelet};
 
 #[tokio::test]
 async fn a_set_that_is_scaled_up_runs_an_agent_and_its_token_names_the_pod() -> Result<()> {
@@ -99,75 +99,20 @@ async fn a_pod_that_takes_long_says_what_it_waits_for_and_can_be_deleted_meanwhi
     Ok(())
 }
 
-/// A namespace, and a kubelet that runs its pods.
-async fn kubelet(cluster: &Cluster, namespace: &str) -> Result<Kubelet> {
-    cluster.namespace(namespace).await?;
-    let settings = Settings {
-        api: cluster.admin().clone(),
-        namespace: namespace.to_owned(),
-        folder: fresh(PLACE, namespace)?,
-        program: Some(PLACE.program.into()),
-    };
-    Ok(Kubelet::start(settings).await?)
-}
-
-/// A StatefulSet without replicas whose pods have an agent beside the environment itself.
+/// A set whose agents trust a CA of nobody's: they listen, and no gateway can come in.
 async fn apply_devenv(admin: &Api, namespace: &str, annotations: &Value) -> Result<()> {
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)?
         .public_key()
         .to_openssh()?;
-    let agent = "user-ca-file = 'ca.pub'\nhost-ca-file = 'ca.pub'\n\
-        [[workspace]]\nname = '$POD_NAME'\nuid = '$POD_UID'\nlisten = '0.0.0.0:7022'\n\
-        host-key = '/var/lib/doorward/host-key'\nhost-certificate = '/var/lib/doorward/host-key-cert.pub'\n";
-    let from = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    let pod = json!({
-        "metadata": {"labels": {"app": "devenv"}, "annotations": annotations},
-        "spec": {
-            "containers": [
-                {"name": "devenv", "image": "example.test/devenv:1"},
-                {
-                    "name": "doorward",
-                    "image": "example.test/doorward-agent:0.1",
-                    "args": ["run", "--config", "/etc/doorward/agent.toml"],
-                    "ports": [{"name": "doorward", "containerPort": 7022}],
-                    "env": [
-                        {"name": "POD_NAME", "valueFrom": from("metadata.name")},
-                        {"name": "POD_UID", "valueFrom": from("metadata.uid")},
-                    ],
-                    "volumeMounts": [
-                        {"name": "config", "mountPath": "/etc/doorward"},
-                        {"name": "state", "mountPath": "/var/lib/doorward"},
-                        {"name": "token", "mountPath": "/var/run/secrets/doorward"},
-                    ],
-                },
-            ],
-            "volumes": [
-                {"name": "config", "configMap": {"name": "doorward-agent"}},
-                {"name": "state", "emptyDir": {}},
-                {"name": "token", "projected": {"sources": [
-                    {"serviceAccountToken": {"audience": "doorward", "expirationSeconds": 600, "path": "token"}},
-                ]}},
-            ],
-        },
-    });
-    admin
-        .apply(&json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": "doorward-agent", "namespace": namespace},
-            "data": {"agent.toml": agent, "ca.pub": key},
-        }))
-        .await?;
-    admin
-        .apply(&json!({
-            "apiVersion": "apps/v1", "kind": "StatefulSet",
-            "metadata": {"name": "devenv", "namespace": namespace},
-            "spec": {
-                "replicas": 0, "serviceName": "devenv", "template": pod,
-                "selector": {"matchLabels": {"app": "devenv"}},
-            },
-        }))
-        .await?;
-    Ok(())
+    let set = Set {
+        namespace,
+        name: "devenv",
+        annotations,
+        user_ca: &key,
+        host_ca: &key,
+        more: "",
+    };
+    set.apply(admin).await
 }
 
 async fn scale(admin: &Api, namespace: &str, replicas: u32) -> Result<()> {
@@ -184,16 +129,6 @@ async fn review(admin: &Api, token: &str, audience: &str) -> Result<Value> {
     Ok(admin
         .create("/apis/authentication.k8s.io/v1/tokenreviews", &review)
         .await?)
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    conditions
-        .iter()
-        .any(|one| one["type"] == "Ready" && one["status"] == "True")
 }
 
 fn agent_of(pod: &Value) -> Result<SocketAddr> {
