@@ -2,6 +2,7 @@
 //!
 //! The same executable acts as each of the programs, so that nothing else must be built.
 
+mod land;
 mod list;
 mod tour;
 mod up;

@@ -10,6 +10,7 @@ use doorward_dev::stack::{Options, Stack, WORKSPACES};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::RealArgs;
+use crate::land::Land;
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -25,6 +26,12 @@ pub(crate) struct Args {
     agent_env: Vec<(String, String)>,
     #[command(flatten)]
     real: RealArgs,
+    /// Have the workspaces be pods of a real Kubernetes, asleep until somebody enters them.
+    #[arg(long)]
+    kubernetes: bool,
+    /// How many seconds a pod takes to start
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, requires = "kubernetes")]
+    start_after: u32,
 }
 
 #[tokio::main]
@@ -45,27 +52,41 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         started = Box::pin(Stack::start(options)) => started?,
         () = stop.wanted() => return Ok(ExitCode::SUCCESS),
     };
-    print!("{}", welcome(&stack, &args.login, begun.elapsed()));
+    let mut land = match args.kubernetes {
+        false => None,
+        true => tokio::select! {
+            started = Land::start(&mut stack, args.start_after) => Some(started?),
+            () = stop.wanted() => return Ok(ExitCode::SUCCESS),
+        },
+    };
+    print!("{}", welcome(&stack, land.as_ref(), &args.login, begun.elapsed()));
     let fell = tokio::select! {
-        error = stack.fallen() => Some(error),
+        error = stack.fallen() => Some(error.into()),
+        error = Land::fell(&mut land) => Some(error),
         () = stop.wanted() => None,
     };
     eprintln!("\nstopping …");
+    if let Some(land) = land {
+        land.stop().await;
+    }
     stack.stop().await;
     match fell {
-        Some(error) => Err(error.into()),
+        Some(error) => Err(error),
         None => Ok(ExitCode::SUCCESS),
     }
 }
 
 /// What listens where, and the lines to type.
-fn welcome(stack: &Stack, person: &str, took: Duration) -> String {
+fn welcome(stack: &Stack, land: Option<&Land>, person: &str, took: Duration) -> String {
     let dir = stack.wrapper().parent().map(shown).unwrap_or_default();
     let (wrapper, ssh_config) = (typed(&shown(stack.wrapper())), typed(&shown(&stack.ssh_config())));
     let lines = [
         (
             format!("ssh -F {ssh_config} devenv-0"),
-            "enter a workspace; you are recorded",
+            match land {
+                None => "enter a workspace; you are recorded",
+                Some(_) => "wake a workspace and enter it; you are recorded",
+            },
         ),
         (format!("{wrapper} sessions"), "what was recorded"),
         (format!("{wrapper} replay ID"), "see it again"),
@@ -82,6 +103,10 @@ fn welcome(stack: &Stack, person: &str, took: Duration) -> String {
         .collect();
     let agents = WORKSPACES.iter().zip(stack.agent_addresses());
     let agents: Vec<String> = agents.map(|(name, address)| format!("{name} at {address}")).collect();
+    let agents = match land {
+        None => agents.join(", "),
+        Some(land) => format!("one in each pod\n  cluster  {}", land.describe()),
+    };
     let people = everybody();
     let people: Vec<String> = people
         .iter()
@@ -113,7 +138,6 @@ fn welcome(stack: &Stack, person: &str, took: Duration) -> String {
             .unwrap_or_default(),
         gateway = stack.gateway_url(),
         admin = stack.admin_address(),
-        agents = agents.join(", "),
         people = people.join(", "),
     )
 }

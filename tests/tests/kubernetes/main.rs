@@ -4,7 +4,6 @@ mod control_plane;
 mod discovery;
 mod pods;
 mod profiles;
-mod set;
 mod whole;
 
 use tests::parts::Place;

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use doorward_dev::kube::START_AFTER;
+use doorward_dev::kube::{Kubelet, START_AFTER, Set, Settings};
+use doorward_dev::parts::Cluster;
 use doorward_dev::parts::kube::Api;
 use serde_json::{Value, json};
 use ssh_key::{Algorithm, PrivateKey};
-use tests::parts::{Had, name_of, shared_cluster};
+use tests::parts::{Had, fresh, name_of, shared_cluster};
 use tokio::net::TcpStream;
 
 use super::PLACE;
-use super::set::{Set, is_ready, kubelet};
 
 #[tokio::test]
 async fn a_set_that_is_scaled_up_runs_an_agent_and_its_token_names_the_pod() -> Result<()> {
@@ -112,7 +112,27 @@ async fn apply_devenv(admin: &Api, namespace: &str, annotations: &Value) -> Resu
         host_ca: &key,
         more: "",
     };
-    set.apply(admin).await
+    Ok(set.apply(admin).await?)
+}
+
+/// A namespace, and a kubelet that runs its pods.
+pub(super) async fn kubelet(cluster: &Cluster, namespace: &str) -> Result<Kubelet> {
+    cluster.namespace(namespace).await?;
+    let settings = Settings {
+        api: cluster.admin().clone(),
+        namespace: namespace.to_owned(),
+        folder: fresh(PLACE, namespace)?,
+        program: Some(PLACE.program.into()),
+    };
+    Ok(Kubelet::start(settings).await?)
+}
+
+pub(super) fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|one| one["type"] == "Ready" && one["status"] == "True")
 }
 
 async fn scale(admin: &Api, namespace: &str, replicas: u32) -> Result<()> {

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use doorward_audit::Event;
-use doorward_dev::kube::START_AFTER;
+use doorward_dev::kube::{START_AFTER, Set, allow_gateway, gateway_section};
 use doorward_dev::parts::Cluster;
 use doorward_dev::parts::kube::{Api, Identity, TokenRequest};
 use doorward_dev::stack::{ClientFolder, Options, Stack};
@@ -15,10 +15,9 @@ use tests::{PATIENCE, feed, until};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
-use toml::toml;
 
 use super::PLACE;
-use super::set::{Set, is_ready, kubelet};
+use super::pods::{is_ready, kubelet};
 
 const NAMESPACE: &str = "whole";
 /// The set; the policy of the stack lets developers into what begins with `devenv-`.
@@ -33,7 +32,6 @@ async fn ssh_wakes_a_pod_enters_it_and_meets_another_after_it_was_made_anew() ->
     let kubelet = kubelet(cluster, NAMESPACE).await?;
     let mut stack = stack().await?;
     let admin = cluster.admin();
-    set(&stack).await?.apply(admin).await?;
     follow(cluster, &mut stack).await?;
     let carol = stack.login("carol", &fresh(PLACE, "whole-carol")?).await?;
     let bob = stack.client();
@@ -97,79 +95,24 @@ async fn stack() -> Result<Stack> {
     Ok(Stack::start(options).await?)
 }
 
-/// The set's agents trust the stack's CAs.
-async fn set(stack: &Stack) -> Result<Owned> {
+/// Makes the set, whose agents trust the stack's CAs, and has the gateway follow it with what the document says and no more.
+async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
     let folder = stack.state_dir().parent().context("no folder")?.to_owned();
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).with_context(|| name.to_owned());
-    Ok(Owned {
-        user_ca: read("user-ca.pub")?,
-        host_ca: read("host-ca.pub")?,
-        more: format!(
-            "login = '{}'\nhome = '/var/lib/doorward'\n\
-             [enrol]\nservice-account-token-file = '/var/run/secrets/doorward/token'\n",
-            stack.account()
+    let login = stack.account().to_owned();
+    let set = Set {
+        namespace: NAMESPACE,
+        name: SET,
+        annotations: &json!({START_AFTER: "20"}),
+        user_ca: &read("user-ca.pub")?,
+        host_ca: &read("host-ca.pub")?,
+        more: &format!(
+            "login = '{login}'\nhome = '/var/lib/doorward'\n\
+             [enrol]\nservice-account-token-file = '/var/run/secrets/doorward/token'\n"
         ),
-    })
-}
-
-struct Owned {
-    user_ca: String,
-    host_ca: String,
-    more: String,
-}
-
-impl Owned {
-    async fn apply(&self, admin: &Api) -> Result<()> {
-        let set = Set {
-            namespace: NAMESPACE,
-            name: SET,
-            annotations: &json!({START_AFTER: "20"}),
-            user_ca: &self.user_ca,
-            host_ca: &self.host_ca,
-            more: &self.more,
-        };
-        set.apply(admin).await
-    }
-}
-
-/// Has the gateway follow the cluster, as a service account with what the document says and no more.
-async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
-    let admin = cluster.admin();
-    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": verbs});
-    let reads = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-        "metadata": {"name": "gateway", "namespace": NAMESPACE},
-        "rules": [
-            rule(&[""], &["pods"], &["list", "watch"]),
-            rule(&["apps"], &["statefulsets"], &["list", "watch"]),
-            rule(&["apps"], &["statefulsets/scale"], &["patch"]),
-            rule(&[""], &["events"], &["list"]),
-        ],
-    });
-    let reviews = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "whole-gateway"},
-        "rules": [rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"])],
-    });
-    let subjects = json!([{"kind": "ServiceAccount", "name": "gateway", "namespace": NAMESPACE}]);
-    let reference =
-        |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
-    for object in [
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "gateway", "namespace": NAMESPACE}}),
-        reads,
-        reviews,
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": {"name": "gateway", "namespace": NAMESPACE},
-            "subjects": subjects, "roleRef": reference("Role", "gateway"),
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-            "metadata": {"name": "whole-gateway"},
-            "subjects": subjects, "roleRef": reference("ClusterRole", "whole-gateway"),
-        }),
-    ] {
-        admin.apply(&object).await?;
-    }
+    };
+    set.apply(cluster.admin()).await?;
+    allow_gateway(cluster.admin(), NAMESPACE).await?;
     let wanted = TokenRequest {
         namespace: NAMESPACE,
         account: "gateway",
@@ -177,21 +120,10 @@ async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
         pod: None,
         seconds: 3600,
     };
-    let file = fresh(PLACE, "whole-gateway")?.join("kubeconfig");
-    std::fs::create_dir_all(file.parent().context("no folder")?)?;
+    let file = folder.join("kubeconfig");
     cluster.write_kubeconfig(&file, &Identity::Token(cluster.token(wanted).await?))?;
-    let login = stack.account().to_owned();
-    let section = toml! {
-        workspaces = [{ name = "devenv", namespaces = ["whole"], pods = "app=devenv-k", owner-kind = "StatefulSet",
-            agent-port = "doorward", ordinals = 1, login = "" }]
-        wake = [{ rule = "devenv", kind = "scale", within = "2m" }]
-    };
-    let change = |config: &mut toml::Table| {
-        let mut section = section;
-        section.insert("kubeconfig".to_owned(), file.to_string_lossy().into_owned().into());
-        section["workspaces"][0]["login"] = login.into();
-        config.insert("kubernetes".to_owned(), section.into());
-    };
+    let section = gateway_section(&set, &file, &login, 1);
+    let change = |config: &mut toml::Table| drop(config.insert("kubernetes".to_owned(), section.into()));
     Ok(stack.restart_gateway_with(change).await?)
 }
 

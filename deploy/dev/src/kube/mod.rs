@@ -12,9 +12,11 @@
 mod kubelet;
 mod pod;
 mod rewrite;
+mod set;
 mod spec;
 mod status;
 mod volumes;
 
 pub use kubelet::{Kubelet, Settings};
 pub use pod::{PULL_FAILS, START_AFTER};
+pub use set::{Set, allow_gateway, gateway_section};

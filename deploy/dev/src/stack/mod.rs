@@ -76,6 +76,8 @@ pub struct Stack {
     addresses: GatewayAddresses,
     /// What tests add to the gateway's configuration.
     more: String,
+    /// How many workspaces the gateway is told of by its configuration.
+    listed: usize,
     _reserved: [Reserved; 2],
     client: ClientFolder,
     http: reqwest::Client,
@@ -141,6 +143,7 @@ impl Stack {
                 admin: reserved[1].address(),
             },
             more: String::new(),
+            listed: WORKSPACES.len(),
             _reserved: reserved,
             http: plain_http()?,
             layout,
@@ -208,7 +211,15 @@ impl Stack {
     pub async fn restart_gateway_with(&mut self, change: impl FnOnce(&mut toml::Table)) -> Result<(), Error> {
         self.gateway.stop().await;
         self.write_gateway()?;
-        config::change_gateway(&self.layout, change)?;
+        let mut listed = 0;
+        config::change_gateway(&self.layout, |config| {
+            change(config);
+            listed = config
+                .get("workspace")
+                .and_then(toml::Value::as_array)
+                .map_or(0, Vec::len);
+        })?;
+        self.listed = listed;
         self.run_gateway().await
     }
 
@@ -482,7 +493,7 @@ impl Stack {
         let Some(gateway) = &mut self.gateway.0 else {
             return Ok(());
         };
-        let (http, admin) = (&self.http, self.addresses.admin);
+        let (http, admin, listed) = (&self.http, self.addresses.admin, self.listed);
         let ask = async |path: &str| {
             let answer = http.get(format!("http://{admin}{path}")).send().await.ok()?;
             answer.error_for_status().ok()?.text().await.ok()
@@ -491,7 +502,7 @@ impl Stack {
         let linked = async || {
             ask("/metrics")
                 .await
-                .filter(|text| links(text) == Some(WORKSPACES.len()))
+                .filter(|text| links(text).unwrap_or_default() >= listed)
         };
         gateway.until("a link to each workspace", linked).await?;
         Ok(())
