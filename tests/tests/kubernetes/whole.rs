@@ -130,7 +130,7 @@ async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
 /// Waits until the person's list has the workspace, and has it written into their configuration of ssh.
 async fn known(client: &ClientFolder) -> Result<()> {
     until("the workspace in the list", async || {
-        let listed = feed(client.command(&["ls", "--json"]), b"").await?;
+        let listed = feed(client.command(["ls", "--json"]), b"").await?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         Ok(listed.contains(WORKSPACE).then_some(()))
     })
