@@ -130,7 +130,8 @@ async fn why_a_token_is_refused_is_told_apart() {
 
 #[tokio::test]
 async fn a_server_that_is_in_trouble_is_named_and_left_alone() {
-    let cases: [(fn() -> Answer, &str); 5] = [
+    type Trouble = (fn() -> Answer, &'static str);
+    let cases: [Trouble; 5] = [
         (|| Answer::Hang, "kube-hanging"),
         (|| Answer::HalfBody, "kube-hanging"),
         (|| Answer::refused(403, "may not"), "kube-forbidden"),
