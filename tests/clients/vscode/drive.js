@@ -28,8 +28,7 @@ async function main() {
 
     await keys(page, ['Control', 'Backquote']);
     await page.waitForSelector('.terminal-wrapper .xterm-screen', patience);
-    await page.click('.terminal-wrapper .xterm-screen'); // what else the page opens may have taken the focus
-    await page.waitForFunction(() => document.activeElement?.classList.contains('xterm-helper-textarea'), patience);
+    await focus(page, '.terminal-wrapper .xterm-screen', '.xterm-helper-textarea');
     const rows = () => document.querySelector('.terminal-wrapper .xterm-rows')?.textContent ?? '';
     await page.waitForFunction(`(${rows})().trim() !== ''`, patience); // the prompt: nothing typed before it is sure to arrive
     await page.keyboard.type(`${command}\n`);
@@ -41,7 +40,7 @@ async function main() {
     await page.click(inTree, { count: 2 });
     await page.waitForSelector(`.tab.active[data-resource-name="${file}"]`, patience);
     await page.waitForSelector('.editor-instance .view-lines', patience); // the tab is there before what it shows
-    await page.click('.editor-instance .view-lines');
+    await focus(page, '.editor-instance .view-lines', '.editor-instance *');
     await keys(page, ['Control', 'End']);
     await page.keyboard.type(words);
     await page.waitForSelector('.tab.active.dirty', patience);
@@ -55,6 +54,21 @@ async function main() {
     throw error;
   } finally {
     await browser.close();
+  }
+}
+
+/** Clicks until the focus is there: what else the page opens may take it, even right after a click. */
+async function focus(page, clicked, focused) {
+  const limit = Date.now() + patience.timeout;
+  for (;;) {
+    await page.click(clicked);
+    try {
+      const there = (selector) => document.activeElement?.matches(selector) ?? false;
+      await page.waitForFunction(there, { timeout: 2_000 }, focused);
+      return;
+    } catch (error) {
+      if (Date.now() > limit) throw error;
+    }
   }
 }
 

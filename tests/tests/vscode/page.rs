@@ -41,7 +41,8 @@ async fn used(stand: &Stand, entry: &str) -> Result<()> {
     // what is typed is to reach the disk by saving alone, and what the terminal shows is to stand in the page
     std::fs::write(
         settings.join("settings.json"),
-        r#"{ "workbench.startupEditor": "none", "files.autoSave": "off", "terminal.integrated.gpuAcceleration": "off" }"#,
+        r#"{ "workbench.startupEditor": "none", "files.autoSave": "off", "git.enabled": false,
+            "terminal.integrated.gpuAcceleration": "off" }"#,
     )?;
     let run = format!(
         "node '{entry}' --auth none --bind-addr 127.0.0.1:0 --disable-telemetry --disable-update-check \
