@@ -4,7 +4,13 @@
 echo "version $(dbclient -V 2>&1 | head -n 1)"
 dropbearconvert openssh dropbear "$PROBE_KEY" key >/dev/null 2>&1
 export HOME="$PROBE_FOLDER"
-run() { dbclient -y -y -T -i key -p "$PROBE_PORT" "$PROBE_USER@127.0.0.1" "$@" 2> >(grep -v -e '^$' -e 'Host .127' -e 'ssh-ed25519' -e 'Fingerprint' -e 'WARNING' >&2); }
+# What it says beside the command's own stderr is left out; only once it has ended, so that nothing of the rest is late.
+run() {
+  local status=0
+  dbclient -y -y -T -i key -p "$PROBE_PORT" "$PROBE_USER@127.0.0.1" "$@" 2>said || status=$?
+  grep -v -e '^$' -e 'Host .127' -e 'ssh-ed25519' -e 'Fingerprint' -e 'WARNING' said >&2 || true
+  return "$status"
+}
 
 command() { command_with run; }
 stdin() { stdin_with run; }
