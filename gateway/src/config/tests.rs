@@ -1,6 +1,7 @@
 //! Configurations good and bad. Every fault has its file and line, and none hides another.
 
 mod outside;
+mod wake;
 
 use std::{fs, path::Path};
 
