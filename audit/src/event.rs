@@ -214,8 +214,6 @@ events! {
     86 EnrolRefused,
     /// Somebody had a sleeping workspace woken.
     88 WorkspaceWoken,
-    /// Somebody marked a workspace as in use, or took the mark away.
-    89 WorkspaceKept,
 }
 
 impl<C> Encode<C> for Stamped {

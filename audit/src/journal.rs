@@ -403,24 +403,6 @@ pub struct WorkspaceWoken {
     pub client_address: String,
 }
 
-/// Somebody asked the platform to let a workspace run on though nobody types, or no longer.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
-#[cbor(map)]
-pub struct WorkspaceKept {
-    /// Who.
-    #[n(0)]
-    pub user: String,
-    /// Name of the workspace.
-    #[n(1)]
-    pub workspace: String,
-    /// Until when, Unix milliseconds; nothing if the mark was taken away.
-    #[n(2)]
-    pub until: Option<u64>,
-    /// Where they came from.
-    #[n(3)]
-    pub client_address: String,
-}
-
 /// A hold was taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]

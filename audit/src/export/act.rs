@@ -296,13 +296,6 @@ fn journal(event: &Event) -> Option<(&'static str, Value)> {
             });
             ("workspace-woken", members)
         }
-        Event::WorkspaceKept(b) => {
-            let members = json!({
-                "user": b.user, "workspace": b.workspace, "until": b.until.map(crate::time::format),
-                "client-address": b.client_address,
-            });
-            ("workspace-kept", members)
-        }
         Event::Anchored(b) => (
             "anchored",
             json!({"log": b.log, "size": b.size, "sha256": hex(&b.sha256), "bytes": b.bytes}),

@@ -152,7 +152,6 @@ fn judge(event: &Event) -> What {
         Event::Locked(b) => What::of(&["iam"], &["change", "admin"]).outcome(true).reason(&b.reason),
         Event::Unlocked(_) => What::of(&["iam"], &["change", "admin"]).outcome(true),
         Event::WorkspaceWoken(_) => What::of(&["host"], &["start"]).outcome(true),
-        Event::WorkspaceKept(_) => What::of(&["host", "configuration"], &["change"]).outcome(true),
         Event::Enrolled(_) => What::of(&["host", "iam"], &["creation"]).outcome(true),
         Event::EnrolRefused(b) => What::of(&["host", "iam"], &["creation"])
             .outcome(false)

@@ -208,7 +208,6 @@ fn user_of(entry: &Entry<'_>) -> Option<String> {
         Event::LoggedOut(body) => body.subject.as_deref(),
         Event::BreakGlass(body) => Some(body.user.as_str()),
         Event::WorkspaceWoken(body) => Some(body.user.as_str()),
-        Event::WorkspaceKept(body) => Some(body.user.as_str()),
         _ => entry.about.map(|about| about.user.as_str()),
     };
     named.map(shown)
@@ -226,7 +225,6 @@ fn workspace_of(entry: &Entry<'_>) -> Option<String> {
         Event::EnrolRefused(body) => Some(body.workspace.as_str()),
         Event::BreakGlass(body) => Some(body.workspace.as_str()),
         Event::WorkspaceWoken(body) => Some(body.workspace.as_str()),
-        Event::WorkspaceKept(body) => Some(body.workspace.as_str()),
         _ => entry.about.map(|about| about.workspace.as_str()),
     };
     named.map(shown)
@@ -238,7 +236,6 @@ fn client_of<'a>(entry: &'a Entry<'_>) -> Option<&'a str> {
         Event::Denied(body) => Some(body.client_address.as_str()),
         Event::SessionOpened(body) => Some(body.client_address.as_str()),
         Event::WorkspaceWoken(body) => Some(body.client_address.as_str()),
-        Event::WorkspaceKept(body) => Some(body.client_address.as_str()),
         _ => entry.about.map(|about| about.client_address.as_str()),
     };
     named.filter(|text| !text.is_empty())

@@ -259,9 +259,6 @@ fn judge(entry: &Entry<'_>) -> What {
             .good()
             .with("entity", json!({"type": "workspace", "name": shown(&b.workspace)}))
             .with("comment", shown(&b.how)),
-        Event::WorkspaceKept(b) => What::of(ENTITY, 3, "Update")
-            .good()
-            .with("entity", json!({"type": "workspace", "name": shown(&b.workspace)})),
         Event::Enrolled(b) => What::of(ENTITY, 1, "Create").good().with(
             "entity",
             json!({"type": "workspace", "name": shown(&b.workspace), "uid": shown(&b.uid)}),

@@ -358,13 +358,6 @@ fn all(text: &str) -> Vec<(bool, Event)> {
             client_address: t(),
         }
         .into(),
-        WorkspaceKept {
-            user: t(),
-            workspace: t(),
-            until: Some(1_767_225_599_123),
-            client_address: t(),
-        }
-        .into(),
         BreakGlass {
             session,
             user: t(),
