@@ -297,11 +297,9 @@ fn signals() -> std::io::Result<(CancellationToken, CancellationToken)> {
 /// Logs to stderr. Control characters in what others say are escaped by the subscriber.
 fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // These print answers that they cannot read, whole, and tokens may be in them. We tell what there is to tell.
-    let filter = ["kube_client=off", "kube_runtime=off"]
-        .into_iter()
-        .filter_map(|directive| directive.parse().ok())
-        .fold(filter, EnvFilter::add_directive);
+    // It prints answers that it cannot read, whole, and tokens may be in them. We tell what there is to tell.
+    let quiet = "kube_client=off".parse().ok();
+    let filter = quiet.into_iter().fold(filter, EnvFilter::add_directive);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

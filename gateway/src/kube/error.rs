@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::kube::{Error, error::Status, runtime::watcher};
+use ::kube::{Error, error::Status};
 
 use super::bounds::{Late, TooLong};
 use crate::{refusal::chain, workspace::line};
@@ -138,18 +138,6 @@ impl From<Error> for KubeError {
             Error::BuildRequest(error) => Self::Configuration(line(&chain(&error))),
             Error::Auth(error) => Self::Unauthorised(line(&chain(&error))),
             other => Self::Unreachable(line(&chain(&other))),
-        }
-    }
-}
-
-impl From<watcher::Error> for KubeError {
-    fn from(error: watcher::Error) -> Self {
-        match error {
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => error.into(),
-            watcher::Error::WatchError(status) => Self::of_status(&status),
-            watcher::Error::NoResourceVersion => Self::Garbage("an object without a resource version".to_owned()),
         }
     }
 }
