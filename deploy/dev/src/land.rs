@@ -53,10 +53,7 @@ impl Land {
             annotations: &json!({START_AFTER: start_after.to_string()}),
             user_ca: &read("user-ca.pub")?,
             host_ca: &read("host-ca.pub")?,
-            more: &format!(
-                "login = '{login}'\nhome = '/var/lib/doorward'\n\
-                 [enrol]\nservice-account-token-file = '/var/run/secrets/doorward/token'\n"
-            ),
+            login: Some(&login),
         };
         set.apply(admin).await?;
         allow_gateway(admin, DEVENV).await?;
@@ -71,7 +68,7 @@ impl Land {
         cluster.write_kubeconfig(&file, &Identity::Token(cluster.token(wanted).await?))?;
         let own = place.join("admin.kubeconfig");
         cluster.write_kubeconfig(&own, &Identity::Admin)?;
-        let section = gateway_section(&set, &file, &login, WORKSPACES.len().try_into()?);
+        let section = gateway_section(&set, &file, WORKSPACES.len().try_into()?);
         let change = |config: &mut toml::Table| {
             config.remove("workspace");
             config.insert("kubernetes".to_owned(), section.into());

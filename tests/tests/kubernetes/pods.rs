@@ -110,7 +110,7 @@ async fn apply_devenv(admin: &Api, namespace: &str, annotations: &Value) -> Resu
         annotations,
         user_ca: &key,
         host_ca: &key,
-        more: "",
+        login: None,
     };
     Ok(set.apply(admin).await?)
 }

@@ -106,10 +106,7 @@ async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
         annotations: &json!({START_AFTER: "20"}),
         user_ca: &read("user-ca.pub")?,
         host_ca: &read("host-ca.pub")?,
-        more: &format!(
-            "login = '{login}'\nhome = '/var/lib/doorward'\n\
-             [enrol]\nservice-account-token-file = '/var/run/secrets/doorward/token'\n"
-        ),
+        login: Some(&login),
     };
     set.apply(cluster.admin()).await?;
     allow_gateway(cluster.admin(), NAMESPACE).await?;
@@ -122,7 +119,7 @@ async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
     };
     let file = folder.join("kubeconfig");
     cluster.write_kubeconfig(&file, &Identity::Token(cluster.token(wanted).await?))?;
-    let section = gateway_section(&set, &file, &login, 1);
+    let section = gateway_section(&set, &file, 1);
     let change = |config: &mut toml::Table| drop(config.insert("kubernetes".to_owned(), section.into()));
     Ok(stack.restart_gateway_with(change).await?)
 }

@@ -21,8 +21,9 @@ pub struct Set<'a> {
     pub user_ca: &'a str,
     /// The host CA's.
     pub host_ca: &'a str,
-    /// Lines of their configuration, after the workspace's own.
-    pub more: &'a str,
+    /// The account that its pods are entered as, once their agents have enrolled by the pod's token. Without it they listen, and
+    /// wait for a certificate.
+    pub login: Option<&'a str>,
 }
 
 impl Set<'_> {
@@ -31,9 +32,14 @@ impl Set<'_> {
     /// # Errors
     /// No answer, or a refusal.
     pub async fn apply(&self, admin: &Api) -> Result<(), Error> {
-        let Self {
-            namespace, name, more, ..
-        } = self;
+        let Self { namespace, name, .. } = self;
+        let enrolled = |login| {
+            format!(
+                "login = '{login}'\nhome = '/var/lib/doorward'\n\
+                 [enrol]\nservice-account-token-file = '/var/run/secrets/doorward/token'\n"
+            )
+        };
+        let more = self.login.map(enrolled).unwrap_or_default();
         let agent = format!(
             "user-ca-file = 'user-ca.pub'\nhost-ca-file = 'host-ca.pub'\n\
              [[workspace]]\nname = '$POD_NAME'\nuid = '$POD_UID'\nlisten = '0.0.0.0:7022'\n\
@@ -135,16 +141,18 @@ pub async fn allow_gateway(admin: &Api, namespace: &str) -> Result<(), Error> {
 
 /// The section `[kubernetes]` of a gateway that follows a set of so many ordinals and wakes them.
 #[must_use]
-pub fn gateway_section(set: &Set<'_>, kubeconfig: &Path, login: &str, ordinals: u32) -> Table {
-    let rule = Table::from_iter([
+pub fn gateway_section(set: &Set<'_>, kubeconfig: &Path, ordinals: u32) -> Table {
+    let mut rule = Table::from_iter([
         ("name".to_owned(), set.name.into()),
         ("namespaces".to_owned(), vec![set.namespace].into()),
         ("pods".to_owned(), format!("app={}", set.name).into()),
         ("owner-kind".to_owned(), "StatefulSet".into()),
         ("agent-port".to_owned(), "doorward".into()),
-        ("login".to_owned(), login.into()),
         ("ordinals".to_owned(), ordinals.into()),
     ]);
+    if let Some(login) = set.login {
+        rule.insert("login".to_owned(), login.into());
+    }
     let mut wake = toml! {
         kind = "scale"
         within = "3m"
