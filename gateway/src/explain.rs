@@ -55,6 +55,7 @@ pub fn offline(config: &Config, who: &Supposed, name: &WorkspaceName) -> Result<
     let person = Person {
         user: &who.user,
         groups: &who.groups,
+        workspaces: &BTreeSet::new(),
         email: who.email.as_ref(),
         login: login.as_ref(),
     };

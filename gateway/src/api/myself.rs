@@ -58,6 +58,8 @@ pub(super) fn explain(
             let person = Person {
                 user: &other.user,
                 groups: &other.groups,
+                // Nobody says which ones the issuer would assign.
+                workspaces: &BTreeSet::new(),
                 email: other.email.as_ref(),
                 login: login.as_ref(),
             };

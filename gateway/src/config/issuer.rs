@@ -46,6 +46,8 @@ pub struct Oidc {
     pub groups_prefix: String,
     /// What form the groups have; never guessed.
     pub groups_form: GroupsForm,
+    /// Where the names of the workspaces stand that are the person's own, if the issuer assigns them.
+    pub workspaces_claim: Option<ClaimPath>,
     /// Where the e-mail address stands. It counts only where `email_verified` is true.
     pub email_claim: ClaimPath,
     /// The domains for whose addresses this issuer's word is taken, in lower case; every one if none are named.
@@ -217,6 +219,7 @@ fn read(section: &Section<'_>, base: &Path, place: usize, others: &mut Vec<Fault
     }
     let user_claim = section.optional("user-claim", claim_path);
     let groups_claim = section.optional("groups-claim", claim_path);
+    let workspaces_claim = section.optional("workspaces-claim", claim_path);
     let email_claim = section.optional("email-claim", claim_path);
     let usual_prefix = if place == 0 { String::new() } else { format!("{name}:") };
     let user_prefix = section.or("user-prefix", usual_prefix.clone(), prefix);
@@ -269,6 +272,11 @@ fn read(section: &Section<'_>, base: &Path, place: usize, others: &mut Vec<Fault
         groups_claim: claim_or(section, "groups-claim", groups_claim, "groups")?,
         groups_prefix,
         groups_form,
+        workspaces_claim: if section.has("workspaces-claim") {
+            Some(workspaces_claim?)
+        } else {
+            None
+        },
         email_claim: claim_or(section, "email-claim", email_claim, "email")?,
         email_domains: match section.has("email-domains") {
             true => Some(email_domains?.into_iter().collect()),

@@ -313,6 +313,7 @@ impl FakeIssuer {
             user_claim: ClaimPath::parse("preferred_username").unwrap(),
             groups_claim: ClaimPath::parse("groups").unwrap(),
             groups_form: GroupsForm::Array,
+            workspaces_claim: None,
             authorized_parties: vec!["doorward".to_owned()],
             token_kind: TokenKind::Access,
             ca: None,

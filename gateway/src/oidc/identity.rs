@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, time::SystemTime};
 
-use doorward_certs::{Login, Secret, UserToken};
+use doorward_certs::{Login, Secret, UserToken, WorkspaceName};
 use zeroize::Zeroizing;
 
 use super::{Email, LoginFault};
@@ -15,6 +15,7 @@ pub struct Identity {
     pub(super) subject: String,
     pub(super) login_session: Option<String>,
     pub(super) groups: BTreeSet<String>,
+    pub(super) workspaces: BTreeSet<WorkspaceName>,
     pub(super) email: Option<Email>,
     pub(super) login: Option<Result<Login, LoginFault>>,
     pub(super) issued: SystemTime,
@@ -46,6 +47,12 @@ impl Identity {
         &self.groups
     }
 
+    /// The workspaces that the issuer says are the person's own; they are, where the workspace itself names nobody.
+    #[must_use]
+    pub fn workspaces(&self) -> &BTreeSet<WorkspaceName> {
+        &self.workspaces
+    }
+
     /// The issuer's name for the person's login there (`sid`), if the token has one.
     #[must_use]
     pub fn login_session(&self) -> Option<&str> {
@@ -70,6 +77,7 @@ impl Identity {
         Person {
             user: &self.user,
             groups: &self.groups,
+            workspaces: &self.workspaces,
             email: self.email.as_ref(),
             login: self.login.as_ref(),
         }
@@ -94,6 +102,16 @@ impl Identity {
         self
     }
 
+    /// The same, to whom the issuer has assigned these workspaces.
+    #[cfg(test)]
+    pub(crate) fn with_workspaces(mut self, names: &[&str]) -> Self {
+        self.workspaces = names
+            .iter()
+            .map(|&name| WorkspaceName::try_from(name).unwrap())
+            .collect();
+        self
+    }
+
     /// The same with what a rule made of the name.
     #[cfg(test)]
     pub(crate) fn with_login(mut self, login: Result<Login, LoginFault>) -> Self {
@@ -110,6 +128,7 @@ impl Identity {
             subject: format!("subject-of-{user}"),
             login_session: None,
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            workspaces: BTreeSet::new(),
             email: None,
             login: None,
             issued: SystemTime::now(),
@@ -125,6 +144,8 @@ pub struct Person<'a> {
     pub user: &'a str,
     /// The groups.
     pub groups: &'a BTreeSet<String>,
+    /// The workspaces that the issuer says are the person's own.
+    pub workspaces: &'a BTreeSet<WorkspaceName>,
     /// The verified e-mail address.
     pub email: Option<&'a Email>,
     /// The login that a rule makes of the person, or why it makes none.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use doorward_certs::WorkspaceName;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
@@ -150,6 +151,7 @@ pub(super) fn identity(claims: &Map<String, Value>, settings: &Oidc, now: System
                 Some(_) => return Err(claim("sid")),
             },
             groups: groups(claims, settings)?,
+            workspaces: workspaces(claims, settings)?,
             email,
             login: None,
             issued,
@@ -288,6 +290,23 @@ fn groups(claims: &Map<String, Value>, settings: &Oidc) -> Result<BTreeSet<Strin
     }
 }
 
+/// The workspaces that the issuer assigns to the person: one name or a list of names, or nothing.
+fn workspaces(claims: &Map<String, Value>, settings: &Oidc) -> Result<BTreeSet<WorkspaceName>, Refusal> {
+    let Some(path) = &settings.workspaces_claim else {
+        return Ok(BTreeSet::new());
+    };
+    let wrong = || claim("workspaces-claim");
+    let name = |value: &Value| {
+        let name = value.as_str().ok_or_else(wrong)?;
+        WorkspaceName::try_from(name).map_err(|_| wrong())
+    };
+    match at(claims, path)? {
+        None => Ok(BTreeSet::new()),
+        Some(Value::Array(all)) if all.len() <= MOST_WORKSPACES => all.iter().map(name).collect(),
+        Some(one) => Ok(BTreeSet::from([name(one)?])),
+    }
+}
+
 /// The claim at a path. On the way there must be objects, or nothing.
 pub(super) fn at<'c>(claims: &'c Map<String, Value>, path: &ClaimPath) -> Result<Option<&'c Value>, Refusal> {
     let Some((last, outer)) = path.names().split_last() else {
@@ -360,5 +379,7 @@ const LONGEST_KEY_ID: usize = 256;
 const LONGEST_NAME: usize = 256;
 /// The most groups of one person.
 const MOST_GROUPS: usize = 1000;
+/// The most workspaces that a token assigns.
+const MOST_WORKSPACES: usize = 100;
 /// The most audiences of one token.
 const MOST_AUDIENCES: usize = 100;

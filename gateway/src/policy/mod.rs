@@ -147,7 +147,7 @@ impl Policy {
             .iter()
             .filter(|role| role.may.contains(&right) && role.is_of(person))
             .any(|role| match over {
-                Some((workspace, owner)) => role.covers(workspace, owner, person.user),
+                Some((workspace, owner)) => role.covers(workspace, owner, person),
                 None => !role.owner,
             })
     }
@@ -160,7 +160,7 @@ impl Policy {
         let roles = self.roles.load();
         let own = roles.0.iter().filter(|role| role.is_of(identity.person()));
         own.filter(|role| role.recordings == RecordingsRight::All && !role.owner)
-            .any(|role| role.covers(&any, None, identity.user()))
+            .any(|role| role.covers(&any, None, identity.person()))
     }
 
     /// Whether the person may see a recording: their own, or that of a workspace whose recordings one of their roles
@@ -175,7 +175,7 @@ impl Policy {
             .any(|role| match role.recordings {
                 RecordingsRight::None => false,
                 RecordingsRight::Own => user == identity.user(),
-                RecordingsRight::All => user == identity.user() || role.covers(workspace, owner, identity.user()),
+                RecordingsRight::All => user == identity.user() || role.covers(workspace, owner, identity.person()),
             })
     }
 }

@@ -63,10 +63,7 @@ fn of_role(role: &Role, workspaces: &[Workspace]) -> Vec<Oddity> {
         }
     }
     // An owner's role covers what may be owned later.
-    let covers = workspaces.iter().any(|workspace| {
-        let owner = workspace.owner.as_deref().unwrap_or_default();
-        role.holds_for(workspace, owner)
-    });
+    let covers = workspaces.iter().any(|workspace| role.names(workspace.name.as_str()));
     if !covers && !workspaces.is_empty() && !role.owner {
         odd(
             "no workspace of the configuration is meant by its `workspaces`".to_owned(),

@@ -163,8 +163,8 @@ impl Role {
     }
 
     /// Whether the role holds for this workspace and person.
-    pub(super) fn holds_for(&self, workspace: &Workspace, user: &str) -> bool {
-        self.covers(workspace.name.as_str(), workspace.owner.as_deref(), user)
+    pub(super) fn holds_for(&self, workspace: &Workspace, person: Person<'_>) -> bool {
+        self.covers(workspace.name.as_str(), workspace.owner.as_deref(), person)
     }
 
     /// Whether the role is for workspaces of this name.
@@ -173,10 +173,12 @@ impl Role {
     }
 
     /// The same for a workspace that may be gone, known by its name.
-    pub(super) fn covers(&self, workspace: &str, owner: Option<&str>, user: &str) -> bool {
+    pub(super) fn covers(&self, workspace: &str, owner: Option<&str>, person: Person<'_>) -> bool {
         // Both are looked at, so that both answers take the same work.
         let named = self.names(workspace);
-        let owned = !self.owner || owner == Some(user);
+        let assigned = person.workspaces.iter().any(|one| one.as_str() == workspace);
+        // A workspace that names its owner is nobody else's, whatever a token says.
+        let owned = !self.owner || owner.map_or(assigned, |owner| owner == person.user);
         named & owned
     }
 }

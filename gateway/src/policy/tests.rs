@@ -545,3 +545,23 @@ fn only_who_may_see_every_recording_may_audit() {
         assert!(!policy.may_audit(&Identity::for_test("bob", &["h"])));
     }
 }
+
+/// What the issuer assigns is the person's own, unless the workspace is somebody's already.
+#[test]
+fn a_workspace_that_the_issuer_assigns_is_the_persons_own() {
+    let policy =
+        policy("[[role]]\nname = 'own'\ngroups = ['g']\nowner = true\nallow = ['shell']\nrecordings = 'all'\n");
+    let assigned = Identity::for_test("bob", &["g"]).with_workspaces(&["devenv-0"]);
+    let in_by = |who: &Identity, place: &Arc<Workspace>| policy.decide(who, Some(place), RecordStore::Works).is_ok();
+    assert!(in_by(&assigned, &workspace("devenv-0", None)));
+    assert!(!in_by(&assigned, &workspace("devenv-1", None)));
+    assert!(!in_by(&assigned, &workspace("devenv-0", Some("alice"))));
+    assert!(in_by(&assigned, &workspace("devenv-2", Some("bob"))));
+    assert!(!in_by(&Identity::for_test("bob", &["g"]), &workspace("devenv-0", None)));
+    assert!(!in_by(
+        &Identity::for_test("bob", &[]).with_workspaces(&["devenv-0"]),
+        &workspace("devenv-0", None)
+    ));
+    assert!(policy.may_view(&assigned, "carol", "devenv-0", None));
+    assert!(!policy.may_view(&assigned, "carol", "devenv-0", Some("alice")));
+}

@@ -79,7 +79,7 @@ fn weigh_either<'r>(roles: &'r Roles, person: Person<'_>, workspace: &Workspace,
             // Everything is looked at, so that every answer takes the same work.
             let (member, holds, covers) = (
                 role.is_of(person),
-                role.holds_for(workspace, person.user),
+                role.holds_for(workspace, person),
                 role.names(workspace.name.as_str()),
             );
             let weight = match (member, role.opens(), covers, holds) {

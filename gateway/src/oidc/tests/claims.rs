@@ -1,5 +1,6 @@
 //! The claims: exact types, exact names, for us, now.
 
+use doorward_certs::WorkspaceName;
 use serde_json::json;
 
 use super::{super::fake::now, *};
@@ -216,6 +217,42 @@ async fn realm_roles_can_be_groups() {
     ] {
         let shown = value.to_string();
         assert_eq!(bench.with(set("realm_access", value)).await, code, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn the_issuer_may_assign_workspaces() {
+    let bench = bench(|settings| settings.workspaces_claim = Some(ClaimPath::parse("devenv").unwrap())).await;
+    for (value, names) in [
+        (json!("devenv-0"), vec!["devenv-0"]),
+        (json!(["devenv-0", "devenv-3"]), vec!["devenv-0", "devenv-3"]),
+        (json!([]), vec![]),
+    ] {
+        let mut claims = bench.issuer.claims();
+        claims["devenv"] = value;
+        let who = bench.identities.identify(&bench.key.token(&claims)).await.unwrap();
+        let found: Vec<&str> = who.workspaces().iter().map(WorkspaceName::as_str).collect();
+        assert_eq!(found, names);
+    }
+    let nobodys = bench
+        .identities
+        .identify(&bench.key.token(&bench.issuer.claims()))
+        .await;
+    assert!(nobodys.unwrap().workspaces().is_empty());
+    for bad in [
+        json!(null),
+        json!(0),
+        json!(""),
+        json!("*"),
+        json!("../x"),
+        json!("Devenv-0"),
+        json!(["devenv-0", 1]),
+        json!([["devenv-0"]]),
+        json!({ "devenv-0": true }),
+        json!(vec!["devenv-0"; 101]),
+    ] {
+        let shown = bad.to_string();
+        assert_eq!(bench.with(set("devenv", bad)).await, "token-claims", "{shown}");
     }
 }
 
