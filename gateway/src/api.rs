@@ -24,7 +24,7 @@ use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use crate::{
-    Gateway,
+    Gateway, authorize,
     guarded::Guarded,
     http::{self, Route, not_found, token},
     link,
@@ -59,8 +59,8 @@ pub(crate) async fn answer(
     let body = http::body(request, &route).await?;
     match route {
         Route::Me => Ok(myself::me(gateway, &who)),
-        Route::Explain => myself::explain(gateway, &who, request.uri().query().unwrap_or_default(), peer),
-        Route::Renew(id) => renew::renew(gateway, who, shown, id, peer),
+        Route::Explain => myself::explain(gateway, &who, request.uri().query().unwrap_or_default(), peer).await,
+        Route::Renew(id) => renew::renew(gateway, who, shown, id, peer).await,
         Route::Kill(id) => admin::kill(gateway, &who, id, &body, peer),
         Route::Locks => admin::locks(gateway, &who, peer),
         Route::Lock => admin::lock(gateway, &who, &body, peer).await,
@@ -68,9 +68,9 @@ pub(crate) async fn answer(
         Route::Holds => holds::list(gateway, &who, peer),
         Route::Hold => holds::hold(gateway, &who, &body, peer).await,
         Route::Release(id) => holds::release(gateway, &who, id, peer).await,
-        Route::Workspaces => Ok(workspaces(gateway, &who)),
+        Route::Workspaces => workspaces(gateway, &who).await,
         Route::Wake(name) => {
-            let response = wake::wake(gateway, &who, shown, request, &name, peer)?;
+            let response = wake::wake(gateway, &who, shown, request, &name, peer).await?;
             // It takes as long as it takes, and is somebody's: no longer one of those that give way.
             permit.with(Option::take);
             Ok(response)
@@ -176,31 +176,28 @@ struct Listed<'a> {
     capabilities: Vec<String>,
 }
 
-fn workspaces(gateway: &Gateway, who: &Identity) -> Response<Body> {
-    let all = gateway.workspaces.list();
-    let listed: Vec<Listed<'_>> = all
+async fn workspaces(gateway: &Gateway, who: &Identity) -> Result<Response<Body>, Refusal> {
+    let granted = authorize::list(gateway, who).await?;
+    let listed: Vec<Listed<'_>> = granted
         .iter()
-        .filter_map(|workspace| {
-            let grant = gateway
-                .policy
-                .decide(who, Some(workspace), gateway.record_store())
-                .ok()?;
+        .map(|grant| {
+            let workspace = grant.workspace();
             let linked = matches!(gateway.links.state(&workspace.name), link::State::Up { .. });
             let state = match &workspace.state {
                 State::Running if !linked => "unreachable",
                 other => other.as_str(),
             };
-            Some(Listed {
+            Listed {
                 name: workspace.name.as_str(),
                 login: grant.terms().login.to_string(),
                 owner: workspace.owner.as_deref(),
                 state,
                 reason: workspace.state.reason(),
                 capabilities: words(grant.terms()),
-            })
+            }
         })
         .collect();
-    problem::json(&json!({ "workspaces": listed }))
+    Ok(problem::json(&json!({ "workspaces": listed })))
 }
 
 /// Capabilities in the words of the policy file.

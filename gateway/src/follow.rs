@@ -40,7 +40,7 @@ fn sessions(gateway: &Gateway) {
         }
         let why = match began.over(now.as_deref()) {
             Some(sentence) => Dismissal::Over(sentence),
-            None => match recheck::decide(gateway, &standing, standing.identity()) {
+            None => match recheck::as_heard(gateway, &standing, standing.identity(), standing.grant().heard()) {
                 Ok(()) => continue,
                 Err(sentence) => Dismissal::Revoked(sentence),
             },

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     Gateway,
+    authorize::{self, Heard},
     guarded::Guarded,
     oidc::{Identity, Recheck},
     session::{Dismissal, Standing},
@@ -59,7 +60,17 @@ async fn sweep(gateway: &Gateway, issuers: &Outages, asking: bool) {
                 false => Ok(()),
             };
             let standing = gateway.sessions.standing(session).unwrap_or(standing);
-            if let Err(sentence) = looked.and_then(|()| decide(gateway, &standing, standing.identity())) {
+            let decided = match (looked, asking) {
+                (Err(sentence), _) => Err(sentence),
+                (Ok(()), true) => decide(gateway, &standing, standing.identity()).await,
+                (Ok(()), false) => as_heard(gateway, &standing, standing.identity(), standing.grant().heard()),
+            };
+            // Who showed a newer token meanwhile was decided by that.
+            let newest = gateway.sessions.standing(session);
+            let outdated = newest.is_some_and(|newest| !Arc::ptr_eq(&newest, &standing));
+            if let Err(sentence) = decided
+                && !outdated
+            {
                 tracing::info!(%session, user = standing.identity().user(), "the session is ended: {sentence}");
                 gateway.sessions.dismiss(session, &Dismissal::Revoked(sentence));
             }
@@ -72,11 +83,24 @@ async fn sweep(gateway: &Gateway, issuers: &Outages, asking: bool) {
     LOOKS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
 }
 
-/// Decides a session again for this person: whether what it began with is still granted.
+/// Decides a session again for this person: whether what it began with is still granted by everybody who has a say. Who
+/// cannot be asked is taken to say what they said when it began.
 ///
 /// # Errors
 /// The sentence for its user.
-pub(crate) fn decide(gateway: &Gateway, standing: &Standing, who: &Identity) -> Result<(), String> {
+pub(crate) async fn decide(gateway: &Gateway, standing: &Standing, who: &Identity) -> Result<(), String> {
+    let began = standing.grant();
+    match authorize::hear(gateway, who, &began.workspace().name).await {
+        Ok(heard) => as_heard(gateway, standing, who, &heard),
+        Err(_) => as_heard(gateway, standing, who, began.heard()),
+    }
+}
+
+/// Decides a session again by the policy, the locks and the directory, and by what was heard of others.
+///
+/// # Errors
+/// The sentence for its user.
+pub(crate) fn as_heard(gateway: &Gateway, standing: &Standing, who: &Identity, heard: &Heard) -> Result<(), String> {
     let began = standing.grant();
     let name = &began.workspace().name;
     if let Some(lock) = gateway.locks.against(who.user(), Some(name.as_str())) {
@@ -86,9 +110,7 @@ pub(crate) fn decide(gateway: &Gateway, standing: &Standing, who: &Identity) -> 
     if let Some(over) = began.workspace().over(workspace.as_deref()) {
         return Err(over);
     }
-    let now = gateway
-        .policy
-        .decide(who, workspace.as_ref(), began.needs_store())
+    let now = authorize::again(gateway, who, began, heard)
         .map_err(|_| "you may no longer enter this workspace; ask your platform team".to_owned())?;
     if who.user() != began.user() {
         return Err("your name at the identity provider has changed; connect again".to_owned());
@@ -118,7 +140,11 @@ async fn look(gateway: &Gateway, issuers: &Outages, session: Uuid, standing: &St
     if let Some(token) = standing.token()
         && now < who.expires()
     {
-        return match gateway.identities.recheck(who, token).await {
+        let said = gateway.identities.recheck(who, token).await;
+        if !matches!(said, Recheck::Unknown(_)) {
+            issuers.answered(who.issuer());
+        }
+        return match said {
             Recheck::Good(newer) => {
                 gateway.sessions.renew(session, *newer, Some(token.clone()));
                 Ok(())
@@ -142,6 +168,7 @@ async fn look(gateway: &Gateway, issuers: &Outages, session: Uuid, standing: &St
         issuers.failed(gateway, who.issuer(), why);
         return Ok(());
     }
+    issuers.answered(who.issuer());
     match issuers.back_for(who.issuer()) {
         Some(since) if since < grace => Ok(()),
         _ => Err(format!(
@@ -159,20 +186,24 @@ struct Outages(Guarded<HashMap<String, Outage>>);
 struct Outage {
     /// It failed in this sweep: asking it for the next session would only take time.
     down: bool,
+    /// It was asked in this sweep, and answered.
+    answered: bool,
     told: bool,
     last: Instant,
 }
 
 impl Outages {
     fn begin(&self) {
-        self.0
-            .with(|all| all.values_mut().for_each(|outage| outage.down = false));
+        self.0.with(|all| {
+            all.values_mut()
+                .for_each(|outage| (outage.down, outage.answered) = (false, false))
+        });
     }
 
     fn end(&self) {
         self.0.with(|all| {
             for (issuer, outage) in all {
-                if outage.told && !outage.down {
+                if outage.told && outage.answered && !outage.down {
                     tracing::info!(issuer, "the identity provider answers again");
                     outage.told = false;
                 }
@@ -184,10 +215,19 @@ impl Outages {
         self.0.with(|all| all.get(issuer).is_some_and(|outage| outage.down))
     }
 
+    fn answered(&self, issuer: &str) {
+        self.0.with(|all| {
+            if let Some(outage) = all.get_mut(issuer) {
+                outage.answered = true;
+            }
+        });
+    }
+
     fn failed(&self, gateway: &Gateway, issuer: &str, why: String) {
         let new = self.0.with(|all| {
             let outage = all.entry(issuer.to_owned()).or_insert(Outage {
                 down: true,
+                answered: false,
                 told: false,
                 last: Instant::now(),
             });

@@ -28,6 +28,7 @@ pub use registry::{Dismissal, Limits, Live, Sessions};
 pub(crate) use standing::Standing;
 
 use crate::Gateway;
+use crate::authorize::authorize;
 use crate::http::{Reason, TunnelRequest};
 use crate::link::{AgentStream, OpenError};
 use crate::metrics;
@@ -103,21 +104,15 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         refusal,
         user: Some(identity.user().to_owned()),
     };
-    let workspace = gateway.workspaces.find(&request.workspace);
-    let grant = gateway
-        .policy
-        .decide(&identity, workspace.as_ref(), gateway.record_store())
-        .map_err(by)?;
+    let grant = authorize(gateway, &identity, &request.workspace).await.map_err(by)?;
     let session = Uuid::now_v7();
     let seat = gateway
         .sessions
         .enter(session, grant.user(), grant.workspace().name.as_str())
         .map_err(by)?;
-    // Only now: a lock ends who has a seat already, and refuses who takes one later.
-    let place = grant.workspace().name.as_str();
-    gateway.locks.check(grant.user(), Some(place)).map_err(by)?;
+    // Only now: a lock or a logout ends who has a seat already, and refuses who takes one later.
     seat.stands_on(Standing::new(gateway, &identity, &grant, &request.token));
-    gateway.identities.not_logged_out(&identity).map_err(by)?;
+    unhindered(gateway, &identity, &grant).map_err(by)?;
     let life = enter(gateway, &grant).map_err(by)?;
     let mode = grant.terms().recording.mode;
     ready(gateway, mode).map_err(by)?;
@@ -154,7 +149,7 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
 ///
 /// # Errors
 /// The same refusals as for a session that was asked for in its place.
-pub(crate) fn may_wake(
+pub(crate) async fn may_wake(
     gateway: &Gateway,
     who: &Identity,
     name: &WorkspaceName,
@@ -163,16 +158,21 @@ pub(crate) fn may_wake(
     if gateway.tasks.stopping().is_cancelled() {
         return Err(Refusal::new(RefusalCode::Stopping, "the gateway is stopping"));
     }
-    let workspace = gateway.workspaces.find(name);
-    let grant = gateway.policy.decide(who, workspace.as_ref(), gateway.record_store())?;
-    gateway.locks.check(grant.user(), Some(name.as_str()))?;
-    gateway.identities.not_logged_out(who)?;
+    let grant = authorize(gateway, who, name).await?;
+    unhindered(gateway, who, &grant)?;
     // Nothing is started for a session that could not be.
     ready(gateway, grant.terms().recording.mode)?;
     if grant.is_break_glass() && reason.is_none() {
         return Err(glass::unreasoned(&grant));
     }
     Ok(grant)
+}
+
+/// Whether nothing stands in the way of somebody who may enter: no lock, and no logout since the token was checked.
+fn unhindered(gateway: &Gateway, who: &Identity, grant: &Grant) -> Result<(), Refusal> {
+    let place = grant.workspace().name.as_str();
+    gateway.locks.check(grant.user(), Some(place))?;
+    gateway.identities.not_logged_out(who)
 }
 
 /// A session that could not be put on record, or for which no link could be made, is refused before anything is signed for it.

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::{admin::right, owner_of};
 use crate::{
-    Gateway,
+    Gateway, authorize,
     locks::rfc3339,
     oidc::{Email, Identity, Person, supposed},
-    policy::{Explanation, Right},
+    policy::Right,
     problem::{self, Body},
     refusal::{Refusal, RefusalCode},
 };
@@ -36,7 +36,7 @@ pub(super) fn me(gateway: &Gateway, who: &Identity) -> Response<Body> {
 }
 
 /// `GET /v1/explain?workspace=W[&user=U&groups=a,b&email=E]`: for oneself, or with the right to for anybody.
-pub(super) fn explain(
+pub(super) async fn explain(
     gateway: &Gateway,
     who: &Identity,
     query: &str,
@@ -47,7 +47,7 @@ pub(super) fn explain(
     let over = (asked.workspace.as_str(), owner.as_deref());
     let has = gateway.policy.may(who.person(), Right::Explain, Some(over));
     let explanation = match &asked.other {
-        None => explain_to(gateway, who.person(), &asked.workspace, has),
+        None => authorize::explain(gateway, who.person(), &asked.workspace, has).await,
         Some(other) => {
             right(gateway, who, has, asked.workspace.as_str(), peer)?;
             let login = gateway
@@ -63,16 +63,10 @@ pub(super) fn explain(
                 email: other.email.as_ref(),
                 login: login.as_ref(),
             };
-            explain_to(gateway, person, &asked.workspace, true)
+            authorize::explain(gateway, person, &asked.workspace, true).await
         }
     };
     Ok(problem::json(&explanation))
-}
-
-fn explain_to(gateway: &Gateway, person: Person<'_>, name: &WorkspaceName, all: bool) -> Explanation {
-    let workspace = gateway.workspaces.find(name);
-    let explanation = gateway.policy.explain(person, name, workspace.as_ref(), all);
-    explanation.with_lock(gateway.locks.against(person.user, Some(name.as_str())).as_ref())
 }
 
 struct Asked {

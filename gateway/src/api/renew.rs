@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// `POST /v1/sessions/{id}/renew`: the session's own person shows a fresh token, and the session is decided again.
-pub(super) fn renew(
+pub(super) async fn renew(
     gateway: &Gateway,
     who: Identity,
     shown: Presented,
@@ -33,7 +33,7 @@ pub(super) fn renew(
         return Err(refusal);
     }
     let user = who.user().to_owned();
-    if let Err(sentence) = recheck::decide(gateway, &standing, &who) {
+    if let Err(sentence) = recheck::decide(gateway, &standing, &who).await {
         gateway.sessions.dismiss(id, &Dismissal::Revoked(sentence.clone()));
         let refusal = Refusal::new(RefusalCode::SessionOver, format!("the session was ended: {sentence}"));
         journal_denial(gateway, Some(&user), &workspace, &refusal, peer);

@@ -25,7 +25,7 @@ use crate::{
     wake::{Asker, Told, Wakes},
 };
 
-pub(super) fn wake(
+pub(super) async fn wake(
     gateway: &Arc<Gateway>,
     who: &Identity,
     shown: Presented,
@@ -38,7 +38,9 @@ pub(super) fn wake(
         refusal
     };
     let reason = Reason::of(request.headers()).map_err(denied)?;
-    let grant = session::may_wake(gateway, who, name, reason.as_ref()).map_err(denied)?;
+    let grant = session::may_wake(gateway, who, name, reason.as_ref())
+        .await
+        .map_err(denied)?;
     let bound = shown.host().is_some();
     let asker = Asker {
         grant,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use doorward_certs::Terms;
 
 use super::RecordStore;
-use crate::{api::words, workspace::Workspace};
+use crate::{api::words, authorize::Heard, workspace::Workspace};
 
 /// The policy's yes: this person may enter this workspace on these terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub struct Grant {
     pub(super) roles: Vec<String>,
     pub(super) break_glass: bool,
     pub(super) keep: Option<std::time::Duration>,
+    pub(super) heard: Heard,
 }
 
 impl Grant {
@@ -54,6 +55,12 @@ impl Grant {
     #[must_use]
     pub fn is_break_glass(&self) -> bool {
         self.break_glass
+    }
+
+    /// What was said, besides the policy, when it was granted.
+    #[must_use]
+    pub fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     /// How the store stood for this grant: it is decided again as it was.

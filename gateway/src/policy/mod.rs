@@ -32,6 +32,7 @@ use roles::RecordingsRight;
 use tokio::sync::watch;
 
 use crate::{
+    authorize::Heard,
     config::Faults,
     oidc::{Identity, Person},
     refusal::Refusal,
@@ -98,11 +99,12 @@ impl Policy {
     ///
     /// # Errors
     /// [`Refusal::denied`], the same for both; or, where the person may enter and no login can be made of them, that.
-    pub fn decide(
+    pub(crate) fn decide(
         &self,
         identity: &Identity,
         workspace: Option<&Arc<Workspace>>,
         store: RecordStore,
+        heard: &Heard,
     ) -> Result<Grant, Refusal> {
         let roles = self.roles.load();
         let place = workspace.unwrap_or(&self.nowhere);
@@ -116,6 +118,7 @@ impl Policy {
             workspace: Arc::clone(workspace),
             terms,
             break_glass: weighed.glass,
+            heard: heard.clone(),
             keep: weighed.keep(),
             roles: weighed.applying().map(|role| role.name.clone()).collect(),
         })

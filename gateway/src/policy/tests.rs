@@ -117,7 +117,7 @@ fn the_matrix_is_as_reviewed() {
         let people = policy.may(person.person(), Right::Lock, None);
         writeln!(matrix, "  may lock people: {people}").unwrap();
         for place in &places {
-            let decision = match policy.decide(&person, Some(place), RecordStore::Works) {
+            let decision = match policy.decide(&person, Some(place), RecordStore::Works, &Heard::nothing()) {
                 Ok(grant) => format!("{} {}", grant.roles().join("+"), words(grant.terms())),
                 Err(refusal) => refusal.code().to_string(),
             };
@@ -132,7 +132,7 @@ fn the_matrix_is_as_reviewed() {
             writeln!(matrix, "            recordings of {recordings:?} rights [{over}]").unwrap();
             // The explanation never says anything else than the decision.
             let explained = policy.explain(person.person(), &place.name, Some(place), true);
-            let decided = policy.decide(&person, Some(place), RecordStore::Works);
+            let decided = policy.decide(&person, Some(place), RecordStore::Works, &Heard::nothing());
             assert_eq!(explained.verdict == Verdict::Granted, decided.is_ok());
             let applying: Vec<_> = explained.rules.iter().filter(|rule| rule.applies).collect();
             match decided {
@@ -161,9 +161,16 @@ fn missing_and_forbidden_are_one_refusal() {
     let policy = policy(POLICY);
     for groups in [&["developers"][..], &["admins"], &[]] {
         let person = Identity::for_test("zoe", groups);
-        let missing = policy.decide(&person, None, RecordStore::Works).unwrap_err();
+        let missing = policy
+            .decide(&person, None, RecordStore::Works, &Heard::nothing())
+            .unwrap_err();
         assert_eq!(missing.code(), RefusalCode::Denied);
-        if let Err(forbidden) = policy.decide(&person, Some(&workspace("prod-db", None)), RecordStore::Works) {
+        if let Err(forbidden) = policy.decide(
+            &person,
+            Some(&workspace("prod-db", None)),
+            RecordStore::Works,
+            &Heard::nothing(),
+        ) {
             assert_eq!(
                 (missing.text(), missing.hint(), missing.retry_after()),
                 (forbidden.text(), forbidden.hint(), forbidden.retry_after())
@@ -184,7 +191,7 @@ fn a_login_has_its_precedence() {
             person = person.with_login(made);
         }
         policy
-            .decide(&person, Some(&place), RecordStore::Works)
+            .decide(&person, Some(&place), RecordStore::Works, &Heard::nothing())
             .map(|grant| grant.terms().login.to_string())
             .map_err(|refusal| refusal.code())
     };
@@ -201,6 +208,7 @@ fn a_login_has_its_precedence() {
             &Identity::for_test("zoe", &["developers"]).with_login(Err(LoginFault::Root)),
             None,
             RecordStore::Works,
+            &Heard::nothing(),
         )
         .unwrap_err();
     assert_eq!(refusal.code(), RefusalCode::Denied);
@@ -214,7 +222,12 @@ fn a_grant_is_compared_with_a_newer_one() {
             format!("[[role]]\nname = \"r\"\ngroups = [\"g\"]\nworkspaces = [\"*\"]\nallow = [{allow}]\n{more}\n");
         let place = workspace("devenv-0", None);
         policy(&text)
-            .decide(&Identity::for_test("zoe", &["g"]), Some(&place), RecordStore::Works)
+            .decide(
+                &Identity::for_test("zoe", &["g"]),
+                Some(&place),
+                RecordStore::Works,
+                &Heard::nothing(),
+            )
             .unwrap()
     };
     let old = role("\"shell\", \"sftp:read\", \"forward-to:localhost:80\"", "");
@@ -270,7 +283,12 @@ fn glass_is_broken_only_where_nothing_can_be_stored() {
     use RecordStore::{Down, Works};
     let place = workspace("devenv-0", None);
     let decide = |policy: &Policy, groups: &[&str], place: &Arc<Workspace>, store| {
-        let decided = policy.decide(&Identity::for_test("zoe", groups), Some(place), store);
+        let decided = policy.decide(
+            &Identity::for_test("zoe", groups),
+            Some(place),
+            store,
+            &Heard::nothing(),
+        );
         decided.map(|grant| {
             (
                 grant.roles().join("+"),
@@ -292,7 +310,12 @@ fn glass_is_broken_only_where_nothing_can_be_stored() {
     // Elsewhere the role does not hold, and nothing is lent to it.
     let other = workspace("prod-db", None);
     assert_eq!(decide(&strict, &["oncall"], &other, Down).ok(), None);
-    let grant = strict.decide(&Identity::for_test("zoe", &["g", "oncall"]), Some(&place), Down);
+    let grant = strict.decide(
+        &Identity::for_test("zoe", &["g", "oncall"]),
+        Some(&place),
+        Down,
+        &Heard::nothing(),
+    );
     let terms = grant.unwrap().terms().clone();
     assert!(!terms.capabilities.exec && terms.capabilities.pty && terms.longest == Duration::from_secs(3600));
     let lax = glass("recording = { mode = 'best-effort' }");
@@ -311,7 +334,12 @@ fn the_strictest_recording_wins() {
     };
     let both = |one: &str, other: &str| {
         let person = Identity::for_test("zoe", &["g"]);
-        let decided = policy(&text(one, other)).decide(&person, Some(&workspace("d", None)), RecordStore::Works);
+        let decided = policy(&text(one, other)).decide(
+            &person,
+            Some(&workspace("d", None)),
+            RecordStore::Works,
+            &Heard::nothing(),
+        );
         decided.unwrap().terms().recording
     };
     let lax = "mode = 'best-effort', stall = '5s', unacked = '1MiB'";
@@ -364,7 +392,12 @@ fn the_longest_keep_wins() {
              [[role]]\nname = 'b'\ngroups = ['g']\nworkspaces = ['*']\nallow = ['exec']\nrecording = {{ {other} }}\n"
         );
         let person = Identity::for_test("zoe", &["g"]);
-        let decided = policy(&text).decide(&person, Some(&workspace("d", None)), RecordStore::Works);
+        let decided = policy(&text).decide(
+            &person,
+            Some(&workspace("d", None)),
+            RecordStore::Works,
+            &Heard::nothing(),
+        );
         decided.unwrap().keep()
     };
     let days = |days: u64| Some(Duration::from_secs(days * 86_400));
@@ -403,7 +436,12 @@ fn no_roles_means_nobody() {
     let person = Identity::for_test("alice", &["admins"]);
     assert!(
         policy("")
-            .decide(&person, Some(&workspace("devenv-0", None)), RecordStore::Works)
+            .decide(
+                &person,
+                Some(&workspace("devenv-0", None)),
+                RecordStore::Works,
+                &Heard::nothing()
+            )
             .is_err()
     );
     assert!(!policy("").may_view(&person, "alice", "devenv-0", None));
@@ -417,6 +455,7 @@ fn a_grant_can_be_written_into_a_certificate() {
             &Identity::for_test("alice", &["admins"]),
             Some(&workspace("devenv-0", None)),
             RecordStore::Works,
+            &Heard::nothing(),
         )
         .unwrap();
     let extensions = grant.terms().extensions().unwrap();
@@ -442,7 +481,12 @@ allow = ["remote-forward", "forward-to:unix:~/*", "forward-to:localhost:*"]
 "#;
     let person = Identity::for_test("alice", &["g"]);
     let grant = policy(text)
-        .decide(&person, Some(&workspace("devenv-0", None)), RecordStore::Works)
+        .decide(
+            &person,
+            Some(&workspace("devenv-0", None)),
+            RecordStore::Works,
+            &Heard::nothing(),
+        )
         .unwrap();
     let may = &grant.terms().capabilities;
     assert_eq!(may.remote_forward, RemoteForward::Any);
@@ -514,10 +558,17 @@ async fn a_changed_file_is_taken_if_it_is_good() {
     };
     exchange("[[role]]\nname = 3\n");
     assert!(Policy::reload(&policy.roles, &file).is_err());
-    assert!(policy.decide(&person, Some(&place), RecordStore::Works).is_ok());
+    assert!(
+        policy
+            .decide(&person, Some(&place), RecordStore::Works, &Heard::nothing())
+            .is_ok()
+    );
     exchange("# nobody any more\n");
     tokio::time::timeout(Duration::from_secs(10), async {
-        while policy.decide(&person, Some(&place), RecordStore::Works).is_ok() {
+        while policy
+            .decide(&person, Some(&place), RecordStore::Works, &Heard::nothing())
+            .is_ok()
+        {
             tokio::task::yield_now().await;
         }
     })
