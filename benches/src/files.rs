@@ -27,7 +27,7 @@ pub fn run(target: &Target, payload: &Payload, folder: &Path, way: Way) -> Resul
     let mut sftp = Command::new("sftp")
         .arg("-F")
         .arg(&target.config)
-        .args(["-q", "-b", "-", target.host])
+        .args(["-q", "-b", "-", &target.host])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()?;

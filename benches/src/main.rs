@@ -7,6 +7,7 @@ mod connect;
 mod day;
 mod echo;
 mod files;
+mod kubernetes;
 mod logins;
 mod memory;
 mod mounted;
@@ -44,6 +45,24 @@ struct Args {
         default_value = "memory,stuck,transfer,files,trees,mounted,connect,parallel,logins,echo,recording,verify,size"
     )]
     only: Vec<String>,
+    /// Only those of a large cluster (churn, links, wake), on a real Kubernetes API server.
+    #[arg(long, conflicts_with = "only")]
+    kubernetes: bool,
+    /// Pods of the large cluster.
+    #[arg(long, default_value_t = 2_000)]
+    pods: usize,
+    /// Changes of them in a minute.
+    #[arg(long, default_value_t = 10_000)]
+    changes: u32,
+    /// How long they change, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Workspaces with a link and a session each.
+    #[arg(long, default_value_t = 500)]
+    workspaces: usize,
+    /// How often a workspace is woken.
+    #[arg(long, default_value_t = 11)]
+    wakes: usize,
     /// Rounds of each transfer.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -104,7 +123,7 @@ fn run(args: &Args) -> Result<()> {
     let direct = Target {
         name: "direct",
         config: sshd.config().to_owned(),
-        host: "direct",
+        host: "direct".to_owned(),
         daemons: vec![sshd.pid()],
     };
     let runtime = tokio::runtime::Runtime::new()?;
@@ -122,7 +141,7 @@ fn run(args: &Args) -> Result<()> {
     let doorward = Target {
         name: "doorward",
         config: stack.ssh_config(),
-        host: "devenv-0",
+        host: "devenv-0".to_owned(),
         daemons: [stack.gateway_pid(), stack.agent_pid()].into_iter().flatten().collect(),
     };
     let people = vec![
@@ -143,7 +162,10 @@ fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     let mut whole = true;
     for (name, measure) in MEASURES {
-        if args.only.iter().any(|wanted| wanted == name) {
+        if match args.kubernetes {
+            true => KUBERNETES.contains(name),
+            false => args.only.iter().any(|wanted| wanted == name),
+        } {
             eprintln!("benches: {name}");
             match measure(&bench) {
                 Ok(measured) => rows.extend(measured),
@@ -190,7 +212,11 @@ const MEASURES: &[(&str, Measure)] = &[
     ("recording", recording::measure),
     ("verify", verifies),
     ("size", sizes),
+    ("churn", kubernetes::churn),
+    ("links", kubernetes::links),
+    ("wake", kubernetes::wake),
 ];
+const KUBERNETES: [&str; 3] = ["churn", "links", "wake"];
 
 fn transfers(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let payload = Payload::make(bench.folder, bench.args.size << 20)?;

@@ -39,6 +39,22 @@ pub fn pss(pids: &[u32]) -> u64 {
         .sum()
 }
 
+/// Resident set size of a process, in bytes.
+pub fn rss(pid: u32) -> Option<u64> {
+    of_status(pid, "VmRSS:")
+}
+
+/// The largest that it ever was.
+pub fn peak(pid: u32) -> Option<u64> {
+    of_status(pid, "VmHWM:")
+}
+
+fn of_status(pid: u32, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
 /// `roots` and all of their descendants whose command name is `name`.
 pub fn family(roots: &[u32], name: &str) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();

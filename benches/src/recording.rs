@@ -94,7 +94,7 @@ impl Side {
         let targets = ["devenv-0", "devenv-1"].map(|host| Target {
             name,
             config: stack.ssh_config(),
-            host,
+            host: host.to_owned(),
             daemons: [stack.gateway_pid(), stack.agent_pid()].into_iter().flatten().collect(),
         });
         Ok(Self { stack, targets })

@@ -11,7 +11,7 @@ pub struct Target {
     /// The ssh client configuration (`ssh -F`).
     pub config: PathBuf,
     /// The host's name in that configuration.
-    pub host: &'static str,
+    pub host: String,
     /// The serving daemons; their descendants that are sshd count too.
     pub daemons: Vec<u32>,
 }
@@ -24,7 +24,7 @@ impl Target {
             .arg("-F")
             .arg(&self.config)
             .args(options)
-            .arg(self.host)
+            .arg(&self.host)
             .stdin(Stdio::null());
         command
     }

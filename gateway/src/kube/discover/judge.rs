@@ -77,10 +77,7 @@ impl Shelves {
         let of = |shelves: &[Arc<Shelf>]| {
             let all = shelves.iter().flat_map(|shelf| shelf.objects());
             let mut all: Vec<_> = all.filter(|object| inside(object)).collect();
-            all.sort_by(|one, other| {
-                let key = |object: &Object| (object.metadata.namespace.clone(), object.metadata.name.clone());
-                key(one).cmp(&key(other))
-            });
+            all.sort_by(|one, other| key(one).cmp(&key(other)));
             all
         };
         let people = self.people(&of(&self.assigned), &of(&self.owners));
@@ -328,6 +325,10 @@ impl Shelves {
         }
         people
     }
+}
+
+fn key(object: &Object) -> (&str, &str) {
+    (&object.metadata.namespace, &object.metadata.name)
 }
 
 /// Pods, by namespace and name, to people.
