@@ -603,7 +603,11 @@ fn a_workspace_that_the_issuer_assigns_is_the_persons_own() {
     let policy =
         policy("[[role]]\nname = 'own'\ngroups = ['g']\nowner = true\nallow = ['shell']\nrecordings = 'all'\n");
     let assigned = Identity::for_test("bob", &["g"]).with_workspaces(&["devenv-0"]);
-    let in_by = |who: &Identity, place: &Arc<Workspace>| policy.decide(who, Some(place), RecordStore::Works).is_ok();
+    let in_by = |who: &Identity, place: &Arc<Workspace>| {
+        policy
+            .decide(who, Some(place), RecordStore::Works, &Heard::nothing())
+            .is_ok()
+    };
     assert!(in_by(&assigned, &workspace("devenv-0", None)));
     assert!(!in_by(&assigned, &workspace("devenv-1", None)));
     assert!(!in_by(&assigned, &workspace("devenv-0", Some("alice"))));
