@@ -82,6 +82,16 @@ pub(crate) enum Command {
         doorward ssh devenv-0 -- make test\n  \
         doorward ssh devenv-0 -- -L 8080:localhost:80")]
     Ssh(SshArgs),
+    /// Start an editor in a workspace
+    #[command(after_help = "Examples:\n  \
+        doorward open devenv-0                        VS Code, or the first known editor on the PATH\n  \
+        doorward open devenv-0 /workspace/app         in this folder\n  \
+        doorward open devenv-0 --editor jetbrains     JetBrains Gateway\n  \
+        doorward open devenv-0 --print                say the address, start and wake nothing\n\n\
+        Editors: code, code-insiders, codium, cursor, windsurf, jetbrains; any other name or path is a program that takes \
+        VS Code's arguments. Settings in config.toml: editor = \"cursor\", folder = \"/workspace\".\n\
+        A workspace that sleeps is woken first. Exit code 78 where the ssh configuration is missing or no editor is found.")]
+    Open(OpenArgs),
     /// List recorded sessions, or show one
     #[command(
         args_conflicts_with_subcommands = true,
@@ -229,6 +239,23 @@ pub(crate) struct SshArgs {
     /// Options and command for ssh
     #[arg(last = true)]
     pub(crate) args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OpenArgs {
+    /// The workspace
+    pub(crate) workspace: String,
+    /// The folder in it; the setting folder if left out, and else the editor asks
+    pub(crate) folder: Option<String>,
+    /// Which editor: a name, or the path of a program
+    #[arg(long, value_name = "NAME")]
+    pub(crate) editor: Option<String>,
+    /// Print the address that opens it, and do nothing else
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Why you want in, where your role asks for a reason: it is put on record
+    #[arg(long, env = "DOORWARD_REASON", value_parser = reason, hide_env_values = true)]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -491,6 +518,8 @@ mod tests {
             "doorward connect --no-login devenv-0",
             "doorward connect --reason=pager devenv-0",
             "doorward connect --reason= devenv-0",
+            "doorward open devenv-0",
+            "doorward open devenv-0 /workspace --editor cursor --print",
             "doorward verify --all --json",
             "doorward verify --all records --allow-open",
             "doorward login gw --issuer work --offline",
@@ -516,6 +545,8 @@ mod tests {
             "doorward verify",
             "doorward export ID --format gif",
             "doorward connect",
+            "doorward open",
+            "doorward open a /b /c",
             "doorward connect --reason=a\u{1b}b devenv-0",
             "doorward kill bob",
             "doorward lock bob",

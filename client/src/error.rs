@@ -80,6 +80,20 @@ pub enum Error {
     /// No such workspace, or none that the person may enter.
     #[error("there is no workspace {0} that you may enter")]
     NoWorkspace(String),
+    /// An editor would not find the workspace.
+    #[error("{0}, so that an editor would not find the workspace")]
+    NoSshConfig(&'static str),
+    /// There is nothing to open a workspace with.
+    #[error("none of the editors that are known is on the PATH: {0}")]
+    NoEditor(String),
+    /// An editor's program failed.
+    #[error("{program} ended with {status}")]
+    Editor {
+        /// Which.
+        program: String,
+        /// How.
+        status: std::process::ExitStatus,
+    },
     /// The issuer still believes in tokens that this computer has forgotten.
     #[error("the issuer did not revoke the tokens ({0}); they end by themselves")]
     NotRevoked(String),
@@ -133,7 +147,12 @@ impl Error {
     pub fn exit(&self) -> u8 {
         match self {
             Self::Usage(_) => EXIT_USAGE,
-            Self::NoGateway | Self::Configuration(_) | Self::Exposed { .. } | Self::File { .. } => EXIT_CONFIGURATION,
+            Self::NoGateway
+            | Self::Configuration(_)
+            | Self::Exposed { .. }
+            | Self::File { .. }
+            | Self::NoSshConfig(_)
+            | Self::NoEditor(_) => EXIT_CONFIGURATION,
             Self::Unreachable { .. }
             | Self::Untrusted { .. }
             | Self::Answer { .. }
@@ -145,7 +164,7 @@ impl Error {
             },
             Self::Issuer { .. } | Self::NotLoggedIn(_) | Self::NoWorkspace(_) | Self::LoginExpired(_) => EXIT_DENIED,
             Self::Ended { exit, .. } | Self::Unproven { exit, .. } => *exit,
-            Self::Recording(_) | Self::Output(_) => 1,
+            Self::Recording(_) | Self::Output(_) | Self::Editor { .. } => 1,
             Self::Interrupted => 130,
         }
     }
@@ -168,6 +187,10 @@ impl Error {
             Self::Refused(problem) => problem.hint.clone().into_iter().collect(),
             Self::Issuer { code, .. } if code == "access_denied" => {
                 hint("somebody or something said no on the login page; try again")
+            }
+            Self::NoSshConfig(_) => hint("doorward config --write"),
+            Self::NoEditor(_) => {
+                hint("--editor NAME or PATH, or editor = \"…\" in config.toml; --print says the address")
             }
             Self::NoWorkspace(_) => hint("doorward ls lists those that there are"),
             Self::NotLoggedIn(_) => hint("doorward login"),

@@ -15,6 +15,7 @@ mod list;
 mod login;
 mod name;
 mod oidc;
+mod open;
 mod pass;
 mod recording;
 mod replay;
@@ -91,6 +92,7 @@ async fn short(home: &Home, command: &Command) -> Result<ExitCode, Error> {
         Command::Login(args) => login::login(home, args).await?,
         Command::Logout => login::logout::logout(home).await?,
         Command::Ls(args) => list::list(home, args).await?,
+        Command::Open(args) => open::open(home, args).await?,
         Command::Config(args) => ssh::config(home, args).await?,
         Command::Sessions(args) => match &args.command {
             None => recording::sessions::list(home, &args.list).await?,

@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
-use doorward_certs::Login;
+use doorward_certs::{Login, WorkspaceName};
 use doorward_wire::driver::{Closed, DriverError};
 use doorward_wire::{Limits, client_end};
 
@@ -149,6 +149,45 @@ async fn enter(
             Err(Error::Refused(problem)) if problem.status == 401 && !renewed => {}
             // A balancer's patience, or a gateway that was replaced: asking again joins the same wake.
             Err(Error::Broken(_) | Error::Unreachable { .. }) if !wait.is_over() => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Wakes a workspace that sleeps, and waits until it runs; it is not entered. Hears signals by itself.
+pub(crate) async fn wake(
+    home: &Home,
+    settings: &Settings,
+    gateway: &Gateway,
+    workspace: &WorkspaceName,
+    reason: Option<&str>,
+) -> Result<(), Error> {
+    let wanted = Wanted {
+        workspace,
+        reason: reason.filter(|reason| !reason.is_empty()),
+    };
+    let waited = signals::interruptible(Box::pin(woken(home, settings, gateway, &wanted))).await;
+    if matches!(waited, Err(Error::Interrupted)) {
+        say::note(&format!("not waiting for {workspace} any longer; it goes on starting"));
+    }
+    waited
+}
+
+async fn woken(home: &Home, settings: &Settings, gateway: &Gateway, wanted: &Wanted<'_>) -> Result<(), Error> {
+    let mut wait = Wait::begin();
+    loop {
+        // A long wait outlives a token.
+        let pass = login::pass(home, settings).await?;
+        match wait.wake(gateway, wanted, &pass).await {
+            Ok(Woken::Running) => return Ok(()),
+            Ok(Woken::Unknown) => {
+                return Err(Error::Ended {
+                    exit: EXIT_TRANSPORT,
+                    code: "asleep".to_owned(),
+                    text: format!("{} sleeps, and the gateway wakes nothing", wanted.workspace),
+                });
+            }
+            Err(Error::Broken(_) | Error::Unreachable { .. }) if !wait.is_over() => sleep(AGAIN).await,
             Err(error) => return Err(error),
         }
     }

@@ -27,6 +27,12 @@ pub(crate) struct Settings {
     /// How `connect` asks somebody who is not logged in.
     #[serde(default, skip_serializing_if = "Asking::is_auto")]
     pub(crate) login: Asking,
+    /// The editor of `open`, by name or path; the first known one on the `PATH` when it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) editor: Option<String>,
+    /// The folder that `open` opens where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) folder: Option<String>,
     /// What the ssh configuration names as `ProxyCommand`; this program when it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) program: Option<PathBuf>,
@@ -172,6 +178,8 @@ mod tests {
             issuer: Some("work".into()),
             offline: true,
             login: Asking::Never,
+            editor: Some("cursor".into()),
+            folder: Some("/work space".into()),
             program: Some("/opt/door ward/doorward".into()),
         };
         settings.write(&home).unwrap();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub(crate) use blocks::SUFFIX;
-pub(crate) use run::ssh;
+pub(crate) use run::{known, ssh};
 
 use crate::cli::ConfigArgs;
 use crate::error::Error;
@@ -129,6 +129,17 @@ pub(crate) fn state(home: &Home) -> State {
         State::Included
     } else {
         State::NotIncluded
+    }
+}
+
+/// Whether an editor, which reads `~/.ssh/config`, will find what we write.
+pub(crate) fn ready(home: &Home) -> Result<(), Error> {
+    match state(home) {
+        State::Included => Ok(()),
+        State::NotIncluded => Err(Error::NoSshConfig(
+            "~/.ssh/config does not include the ssh configuration at its top",
+        )),
+        State::Missing => Err(Error::NoSshConfig("the ssh configuration is not written")),
     }
 }
 

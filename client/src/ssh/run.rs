@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use doorward_certs::WorkspaceName;
+use doorward_certs::{Login, WorkspaceName};
 
 use crate::cli::SshArgs;
 use crate::error::Error;
@@ -13,14 +13,7 @@ use crate::name;
 /// Runs `ssh`. On Unix this program becomes it; elsewhere its exit code is ours.
 pub(crate) async fn ssh(home: &Home, args: &SshArgs) -> Result<ExitCode, Error> {
     let workspace = name::workspace(&args.workspace)?;
-    if !lists(home, &workspace)? {
-        let text = super::refresh(home, &Settings::read(home)?).await?;
-        private::write_changed(&home.ssh_config(), text.as_bytes())?;
-        if !lists(home, &workspace)? {
-            // The same words for what is missing and what is forbidden.
-            return Err(Error::NoWorkspace(workspace.to_string()));
-        }
-    }
+    known(home, &Settings::read(home)?, &workspace).await?;
     let mut command = Command::new("ssh");
     command
         .arg("-F")
@@ -30,11 +23,24 @@ pub(crate) async fn ssh(home: &Home, args: &SshArgs) -> Result<ExitCode, Error> 
     run(command)
 }
 
-/// Whether our configuration has a block for this workspace.
-fn lists(home: &Home, workspace: &WorkspaceName) -> Result<bool, Error> {
+/// The login of this workspace in our configuration, which is written anew where it does not know the workspace.
+pub(crate) async fn known(home: &Home, settings: &Settings, workspace: &WorkspaceName) -> Result<Login, Error> {
+    if let Some(login) = listed(home, workspace)? {
+        return Ok(login);
+    }
+    let text = super::refresh(home, settings).await?;
+    private::write_changed(&home.ssh_config(), text.as_bytes())?;
+    // The same words for what is missing and what is forbidden.
+    listed(home, workspace)?.ok_or_else(|| Error::NoWorkspace(workspace.to_string()))
+}
+
+/// The login in our block for this workspace, if there is one.
+fn listed(home: &Home, workspace: &WorkspaceName) -> Result<Option<Login>, Error> {
     let text = private::read(&home.ssh_config())?.unwrap_or_default();
     let block = format!("Host {workspace}");
-    Ok(text.lines().any(|line| line == block))
+    let mut lines = text.lines().skip_while(|line| *line != block).skip(1);
+    let login = lines.next().and_then(|line| line.strip_prefix("  User "));
+    Ok(login.and_then(|login| Login::try_from(login).ok()))
 }
 
 #[cfg(unix)]

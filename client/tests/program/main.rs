@@ -18,6 +18,7 @@ mod hostile;
 mod issuer;
 mod lists;
 mod login;
+mod open;
 mod proof;
 mod recordings;
 mod renew;

@@ -48,7 +48,7 @@ async fn chunk(pipe: &mut Box<dyn Pipe>, text: &str) {
 }
 
 /// A wake that tells the lines and then waits for a permit before it says the last.
-fn tells(gateway: &Gateway, lines: &'static [&'static str], go: &Arc<Semaphore>, last: &'static str) {
+pub(crate) fn tells(gateway: &Gateway, lines: &'static [&'static str], go: &Arc<Semaphore>, last: &'static str) {
     let go = go.clone();
     gateway.on(WAKE, move |asked| {
         let (head, go) = (head(asked), go.clone());

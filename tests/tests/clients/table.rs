@@ -25,7 +25,8 @@ pub fn written(rows: &[Row], absent: &[&str]) -> String {
     }
     page += "\nmosh starts a server by ssh and then speaks UDP to it, which no gateway carries: it is told so and ends.\n\
              Not tried, because they cannot be had as packages: VS Code's own extension and JetBrains' own clients, WinSCP, Cyberduck, Termius.\n\
-             What VS Code's extension does is done in its place by `cargo test -p tests --test vscode`, up to VS Code's server used in a browser.\n";
+             What VS Code's extension does is done in its place by `cargo test -p tests --test vscode`, up to VS Code's server used in a browser.\n\
+             `doorward open` starts them by the arguments and addresses that they document; its tests look at those, and no editor was there to follow them.\n";
     if !absent.is_empty() {
         let _ = writeln!(page, "\nNot installed in this run: {}.", absent.join(", "));
     }
