@@ -20,6 +20,7 @@ mod session;
 mod sftp;
 mod ssh;
 mod tap;
+mod usage;
 mod workspace;
 
 pub use config::Config;

@@ -4,6 +4,8 @@
 //! outlet records a chunk, then writes it; there is no other path to the client. Input passes [`Tap::input`] before
 //! it takes effect.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use doorward_audit::{ChannelClosed, ChannelOpened, Digest, DigestStarted, Event, Exit, Gap};
 use doorward_wire::RecordLost;
@@ -13,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::mask::{Masker, Passed, content_events};
-use crate::session::{SharedRecording, Tally};
+use crate::session::{Session, SharedRecording, Tally};
+use crate::usage::{LastUse, Used};
 
 /// Why a channel stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,12 +33,16 @@ pub(crate) enum Stop {
 #[derive(Debug, Clone)]
 pub(crate) struct Tap {
     recording: SharedRecording,
+    last_use: Arc<LastUse>,
+    used: Arc<Used>,
     channel: u32,
 }
 
 impl Tap {
     /// Opens the tap of a new channel: records that it was opened.
-    pub(crate) async fn open(recording: SharedRecording, channel: u32, kind: &str) -> Result<Self, Stop> {
+    pub(crate) async fn open(session: &Session, channel: u32, kind: &str) -> Result<Self, Stop> {
+        let recording = Arc::clone(session.recording());
+        let last_use = Arc::clone(session.last_use());
         let one = Tally {
             channels: 1,
             ..Tally::default()
@@ -49,7 +56,20 @@ impl Tap {
                 one,
             )
             .await?;
-        Ok(Self { recording, channel })
+        Ok(Self {
+            recording,
+            used: Arc::new(Used::new(&last_use)),
+            last_use,
+            channel,
+        })
+    }
+
+    /// A program is started in the channel, on a terminal or not: the workspace is used.
+    pub(crate) fn starts(&self, on_terminal: bool) {
+        if on_terminal {
+            self.used.on_terminal();
+        }
+        self.last_use.now();
     }
 
     /// The channel's number in the recording.
@@ -76,6 +96,7 @@ impl Tap {
     /// Counts bytes whose record is made of events, and of hashes in them.
     pub(crate) fn accounted(&self, bytes: usize) {
         let bytes = bytes as u64;
+        self.used.passed(&self.last_use, bytes);
         self.recording.count(Tally {
             seen: bytes,
             digested: bytes,
@@ -85,6 +106,7 @@ impl Tap {
 
     async fn pass(&self, flow: &mut Flow, bytes: &Bytes, visible: bool) -> Result<(), Stop> {
         let length = bytes.len() as u64;
+        self.used.passed(&self.last_use, length);
         flow.total += length;
         let mut tally = Tally {
             seen: length,

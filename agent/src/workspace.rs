@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::leftover::Leftovers;
 use crate::mask::Masks;
+use crate::usage::LastUse;
 
 /// One workspace at run time.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Workspace {
     pub(crate) identity: Identity,
     /// What ended sessions left over.
     pub(crate) leftovers: Leftovers,
+    /// When it was used last.
+    pub(crate) last_use: Arc<LastUse>,
     /// What all workspaces share.
     pub(crate) shared: Arc<Shared>,
     serials: Mutex<SerialsSeen>,
@@ -62,6 +65,7 @@ impl Workspace {
         Ok(Self {
             identity,
             leftovers: Leftovers::new(shared.limits.leftover_bytes, shared.limits.leftover_time),
+            last_use: Arc::new(LastUse::new(shared.limits.use_floor)),
             serials: Mutex::default(),
             shared: Arc::clone(shared),
             config,

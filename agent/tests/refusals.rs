@@ -220,6 +220,7 @@ async fn a_stranger_hears_nothing_but_why() {
         version: doorward_wire::LINK_VERSION,
         gateway_version: "thief".into(),
         link_certificate: stolen.blob().to_vec(),
+        use_every_s: None,
     };
     write_message(&mut control, &Message::GatewayHello(hello), WITHIN)
         .await

@@ -153,8 +153,18 @@ fn keys(lines: &[String]) -> Result<CaKeys, String> {
     CaKeys::parse(&lines.join("\n")).map_err(|error| error.to_string())
 }
 
+/// What the person may enter.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Workspaces {
+    /// The person, as the gateway names them; older gateways do not say.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
+    pub(crate) workspaces: Vec<Workspace>,
+}
+
 /// A workspace that the person may enter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct Workspace {
     pub(crate) name: String,
     pub(crate) login: String,
@@ -165,6 +175,18 @@ pub(crate) struct Workspace {
     /// What there is to say of the state, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+    /// When it was used last, RFC 3339; nothing where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_use: Option<String>,
+    /// Until when it is kept awake, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_until: Option<String>,
+    /// When its up-time is over, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ends: Option<String>,
+    /// Of the agent that serves it, while it is linked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agent_version: Option<String>,
     #[serde(default)]
     pub(crate) capabilities: Vec<String>,
 }
@@ -295,17 +317,8 @@ impl Gateway {
     }
 
     /// What the person may enter.
-    pub(crate) async fn workspaces(&self, pass: &Pass) -> Result<Vec<Workspace>, Error> {
-        #[derive(Deserialize)]
-        struct List {
-            workspaces: Vec<Workspace>,
-        }
-        let list: List = self
-            .web
-            .get(&self.at(&["v1", "workspaces"]), Some(pass))
-            .await?
-            .json()?;
-        Ok(list.workspaces)
+    pub(crate) async fn workspaces(&self, pass: &Pass) -> Result<Workspaces, Error> {
+        self.web.get(&self.at(&["v1", "workspaces"]), Some(pass)).await?.json()
     }
 
     /// Sessions, newest first.

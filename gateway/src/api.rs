@@ -29,6 +29,7 @@ use crate::{
     http::{self, Route, not_found, token},
     link,
     listen::Permit,
+    locks::rfc3339,
     oidc::Identity,
     problem::{self, Body},
     record::{self, Content, FileEntry, Filter},
@@ -173,6 +174,10 @@ struct Listed<'a> {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_use: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_version: Option<String>,
     capabilities: Vec<String>,
 }
 
@@ -182,9 +187,12 @@ async fn workspaces(gateway: &Gateway, who: &Identity) -> Result<Response<Body>,
         .iter()
         .map(|grant| {
             let workspace = grant.workspace();
-            let linked = matches!(gateway.links.state(&workspace.name), link::State::Up { .. });
+            let agent_version = match gateway.links.state(&workspace.name) {
+                link::State::Up { agent_version } => Some(agent_version),
+                link::State::Down { .. } => None,
+            };
             let state = match &workspace.state {
-                State::Running if !linked => "unreachable",
+                State::Running if agent_version.is_none() => "unreachable",
                 other => other.as_str(),
             };
             Listed {
@@ -193,11 +201,13 @@ async fn workspaces(gateway: &Gateway, who: &Identity) -> Result<Response<Body>,
                 owner: workspace.owner.as_deref(),
                 state,
                 reason: workspace.state.reason(),
+                last_use: gateway.usage.last_use(workspace).map(rfc3339),
+                agent_version,
                 capabilities: words(grant.terms()),
             }
         })
         .collect();
-    Ok(problem::json(&json!({ "workspaces": listed })))
+    Ok(problem::json(&json!({ "user": who.user(), "workspaces": listed })))
 }
 
 /// Capabilities in the words of the policy file.

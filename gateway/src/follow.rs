@@ -52,6 +52,7 @@ fn sessions(gateway: &Gateway) {
 
 fn links(gateway: &Gateway) {
     let all = gateway.workspaces.list();
+    gateway.usage.keep_to(&all);
     gateway.links.keep_to(all.iter().filter_map(|workspace| {
         Some(Target {
             name: workspace.name.clone(),

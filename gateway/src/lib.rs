@@ -34,6 +34,7 @@ pub mod tasks;
 #[cfg(test)]
 mod testing;
 pub mod turned_away;
+pub mod usage;
 pub mod vault;
 pub mod wake;
 pub mod workspace;
@@ -63,6 +64,8 @@ pub struct Gateway {
     pub discovery: Option<kube::Discovery>,
     /// The workspaces that are being woken.
     pub wakes: wake::Wakes,
+    /// When each workspace was used last.
+    pub usage: usage::Usage,
     /// Who signs SSH certificates.
     pub authority: Arc<Authority>,
     /// The gateway's own key and link certificate.

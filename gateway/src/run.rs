@@ -20,7 +20,7 @@ use crate::{
     kube::review::Reviewer,
     link, listen, locks, metrics, oidc, policy, recheck, record, session,
     tasks::{Drained, Tasks},
-    wake, workspace,
+    usage, wake, workspace,
 };
 
 /// A gateway that serves.
@@ -112,12 +112,14 @@ impl Running {
             .as_ref()
             .zip(config.kubernetes.as_ref())
             .map(|(kube, settings)| kube::Discovery::new(kube.client(), &settings.workspaces, settings.max_age));
+        let usage = usage::Usage::default();
         let links = link::Links::new(
             Arc::clone(&authority),
             Arc::clone(&credential),
             enrolments,
             store.clone(),
             journal.clone(),
+            usage.clone(),
         );
         let limits = session::Limits {
             all: config.limits.sessions,
@@ -141,6 +143,7 @@ impl Running {
             exports,
             authority,
             credential,
+            usage,
             links,
             store,
             journal,

@@ -155,6 +155,7 @@ pub async fn dial(address: SocketAddr, key: &HostKey, certificate: Vec<u8>) -> R
         version: LINK_VERSION,
         gateway_version: "impostor".into(),
         link_certificate: certificate,
+        use_every_s: None,
     };
     dial_with(address, key, hello).await
 }

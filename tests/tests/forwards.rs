@@ -410,3 +410,53 @@ mod on {
         Ok(())
     }
 }
+
+/// A workspace in the list of the person's program.
+async fn listed(stand: &Stand, name: &str) -> Result<serde_json::Value> {
+    let outcome = feed(stand.stack.client().command(["ls", "--json"]), b"").await?;
+    let all: Vec<serde_json::Value> =
+        serde_json::from_slice(&outcome.stdout).with_context(|| outcome.said().to_string())?;
+    all.into_iter().find(|one| one["name"] == name).context("not listed")
+}
+
+/// devenv-1, which no other test here enters.
+#[test]
+fn the_list_tells_when_a_workspace_was_used_last_and_not_that_somebody_is_merely_connected() -> Result<()> {
+    stand().run(|stand| async move {
+        let one = listed(stand, "devenv-1").await?;
+        ensure!(one["agent-version"] == env!("CARGO_PKG_VERSION"), "{one}");
+        ensure!(one.get("last-use").is_none(), "before anybody came: {one}");
+        let mut connected = Command::new("ssh");
+        connected
+            .arg("-F")
+            .arg(stand.stack.ssh_config())
+            .args(["-v", "-N", "devenv-1"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut connected = connected.spawn()?;
+        let mut said = BufReader::new(connected.stderr.take().context("no stderr")?).lines();
+        let in_session = async {
+            while let Some(line) = said.next_line().await? {
+                if line.contains("Entering interactive session") {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("ssh has ended")
+        };
+        timeout(PATIENCE, in_session).await??;
+        ensure!(
+            listed(stand, "devenv-1").await?.get("last-use").is_none(),
+            "a mere connection"
+        );
+        connected.kill().await?;
+        ensure!(stand.run(&[], "devenv-1", "true", b"").await?.code == Some(0));
+        let at = until("the use in the list", async || {
+            let one = listed(stand, "devenv-1").await?;
+            Ok(one["last-use"].as_str().map(str::to_owned))
+        })
+        .await?;
+        ensure!(at.starts_with("20") && at.ends_with('Z'), "{at}");
+        Ok(())
+    })
+}

@@ -213,6 +213,7 @@ fn a_link_without_a_good_certificate_is_refused_before_a_word() -> Result<()> {
             version,
             gateway_version: "newer".to_owned(),
             link_certificate,
+            use_every_s: None,
         };
         let refused = dial_with(devenv_0(stand), &key, hello)
             .await?

@@ -51,6 +51,9 @@ pub enum Message {
     /// On the control stream, from the agent: sign a fresh host certificate.
     #[n(10)]
     Renew(#[n(0)] Renew),
+    /// On the control stream, from the agent to a gateway whose hello asked for it: the workspace was used.
+    #[n(20)]
+    Used(#[n(0)] Used),
 }
 
 /// What the gateway says first.
@@ -66,6 +69,10 @@ pub struct GatewayHello {
     /// The link certificate, an OpenSSH certificate blob over the gateway's link key.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub link_certificate: Vec<u8>,
+    /// It understands [`Message::Used`], and wants one at most this often, in seconds; older ones say nothing and are told
+    /// nothing.
+    #[n(20)]
+    pub use_every_s: Option<u32>,
 }
 
 /// What the agent says once it trusts the gateway.
@@ -120,6 +127,15 @@ pub struct Renew {
     /// The proof, where a certificate that is still good is not enough.
     #[n(0)]
     pub enrol: Option<Enrol>,
+}
+
+/// When the workspace was used last: typed into, shown something of, moved bytes through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Used {
+    /// So many milliseconds ago. No moment, because the clocks of pods differ.
+    #[n(0)]
+    pub ago_ms: u64,
 }
 
 /// The link may be used.

@@ -97,7 +97,7 @@ pub(crate) async fn serve(session: Arc<Session>, opening: Opening) {
         mut size,
         level,
     } = opening;
-    let tap = match Tap::open(Arc::clone(session.recording()), number, "session").await {
+    let tap = match Tap::open(&session, number, "session").await {
         Ok(tap) => tap,
         Err(_) => return reply.reject(ChannelOpenFailure::ResourceShortage).await,
     };
@@ -214,11 +214,13 @@ async fn prepare(
                         outlet.tap().note(|channel| Exec { channel, command }).await?;
                     }
                 }
+                outlet.tap().starts(setup.terminal.is_some());
                 return Ok(Some(Ready::Program(program, setup)));
             }
             Some(Act::Files { read_only }) => {
                 let name = SFTP.to_owned();
                 outlet.tap().note(|channel| Subsystem { channel, name }).await?;
+                outlet.tap().starts(false);
                 return Ok(Some(Ready::Files { read_only }));
             }
         }

@@ -94,6 +94,9 @@ pub struct Limits {
     pub channels: usize,
     /// When the agent asks for new SSH keys; a client may do so at any time.
     pub rekey: Rekey,
+    /// Bytes in one minute from which a channel without a terminal counts as use of the workspace. Less is taken for the
+    /// heartbeat of an editor that nobody looks at.
+    pub use_floor: u64,
 }
 
 /// When the agent asks for new keys (RFC 4253, 9).
@@ -127,6 +130,7 @@ impl Default for Limits {
                 bytes: MOST_REKEY,
                 time: Duration::from_secs(10 * 365 * 24 * 3600),
             },
+            use_floor: 8 * 1024,
         }
     }
 }
@@ -271,6 +275,9 @@ fn limits(section: Option<Section<'_>>) -> Limits {
     }
     if let Some(channels) = section.number("channels-per-connection", count) {
         limits.channels = channels;
+    }
+    if let Some(bytes) = section.number("use-floor-bytes", count) {
+        limits.use_floor = bytes as u64;
     }
     let rekey_bytes = |text: &str| match text.parse::<usize>() {
         Ok(bytes @ LEAST_REKEY..=MOST_REKEY) => Ok(bytes),

@@ -147,7 +147,7 @@ pub(super) async fn begin(
     kind: &str,
     connected: ForwardConnected,
 ) -> Result<Tap, Stop> {
-    let tap = Tap::open(Arc::clone(session.recording()), number, kind).await?;
+    let tap = Tap::open(session, number, kind).await?;
     tap.note(|_| connected).await?;
     Ok(tap)
 }

@@ -1,24 +1,26 @@
-//! The control stream of a link that is up: liveness, renewal of the host certificate, news of leftovers.
+//! The control stream of a link that is up: liveness, renewal of the host certificate, news of leftovers and of use.
 
 use std::time::Duration;
 
 use doorward_wire::link::{MuxStream, read_message, write_message};
-use doorward_wire::message::{Leftovers, Message, MessageError, Renew};
+use doorward_wire::message::{Leftovers, Message, MessageError, Renew, Used};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::chain;
 use crate::enrol;
+use crate::usage::Reports;
 use crate::workspace::Workspace;
 
-/// Serves the control stream until the link is no good any more; says why.
-pub(super) async fn serve(workspace: &Workspace, control: MuxStream) -> String {
+/// Serves the control stream until the link is no good any more; says why. Of use it tells at most once in `use_every`, and
+/// nothing where the gateway does not want to hear of it.
+pub(super) async fn serve(workspace: &Workspace, control: MuxStream, use_every: Option<Duration>) -> String {
     let (reader, writer) = tokio::io::split(control);
     let (heard, messages) = mpsc::channel(4);
     tokio::select! {
         why = hear(reader, heard) => why,
-        why = answer(workspace, writer, messages) => why,
+        why = answer(workspace, writer, messages, use_every) => why,
     }
 }
 
@@ -42,9 +44,11 @@ async fn answer<W: AsyncWrite + Unpin>(
     workspace: &Workspace,
     mut to: W,
     mut messages: mpsc::Receiver<Message>,
+    use_every: Option<Duration>,
 ) -> String {
     let mut leftovers = workspace.leftovers.changes();
     leftovers.mark_changed();
+    let mut reports = use_every.map(|every| workspace.last_use.reports(every));
     let mut renewal = Box::pin(sleep(until_renewal(workspace)));
     loop {
         let say = tokio::select! {
@@ -69,6 +73,9 @@ async fn answer<W: AsyncWrite + Unpin>(
             Ok(()) = leftovers.changed() => {
                 Message::Leftovers(Leftovers { sessions: workspace.leftovers.list() })
             }
+            ago = due(&mut reports) => {
+                Message::Used(Used { ago_ms: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX) })
+            }
             () = &mut renewal => {
                 // Asked again if nothing comes of it.
                 renewal.set(sleep(RENEW_AGAIN));
@@ -84,6 +91,13 @@ async fn answer<W: AsyncWrite + Unpin>(
         if let Err(error) = write_message(&mut to, &say, WRITE_WITHIN).await {
             return chain(&error);
         }
+    }
+}
+
+async fn due(reports: &mut Option<Reports>) -> Duration {
+    match reports {
+        Some(reports) => reports.due().await,
+        None => std::future::pending().await,
     }
 }
 

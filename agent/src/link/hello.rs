@@ -11,12 +11,13 @@ use super::chain;
 use crate::enrol;
 use crate::workspace::Workspace;
 
-/// Greets on the control stream; gives it back once the link may be used.
+/// Greets on the control stream; gives it back once the link may be used, with how often at most the gateway wants to hear
+/// of use, if it wants to.
 pub(super) async fn exchange(
     workspace: &Workspace,
     mut control: MuxStream,
     gateway: &[u8; 32],
-) -> Result<MuxStream, String> {
+) -> Result<(MuxStream, Option<Duration>), String> {
     match receive(&mut control).await? {
         Message::StreamOpen(StreamOpen::Control) => {}
         _ => return Err("the first stream is not the control stream".to_owned()),
@@ -30,6 +31,7 @@ pub(super) async fn exchange(
         let _ = send(&mut control, Message::LinkRefused(refused)).await;
         return Err(text);
     }
+    let use_every = hello.use_every_s.map(|seconds| Duration::from_secs(seconds.into()));
     let hello = ours(workspace)?;
     send(&mut control, hello).await?;
     loop {
@@ -54,7 +56,7 @@ pub(super) async fn exchange(
     if workspace.identity.current().certificate.is_none() {
         return Err("the gateway gave no host certificate".to_owned());
     }
-    Ok(control)
+    Ok((control, use_every))
 }
 
 fn judge(workspace: &Workspace, hello: &GatewayHello, gateway: &[u8; 32]) -> Result<(), Refused> {

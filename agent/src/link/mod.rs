@@ -85,8 +85,8 @@ async fn link(
                 .ok_or("the gateway closed the link")?;
             hello::exchange(workspace, control, &gateway.0).await
         };
-        let control = tokio::select! {
-            control = greeted => control?,
+        let (control, use_every) = tokio::select! {
+            greeted = greeted => greeted?,
             () = workspace.shared.stop.cancelled() => return Err("the agent stops".to_owned()),
         };
         let _place = links
@@ -100,7 +100,7 @@ async fn link(
             gateway: peer,
         };
         let why = tokio::select! {
-            why = control::serve(workspace, control) => why,
+            why = control::serve(workspace, control, use_every) => why,
             () = streams(workspace, &mut incoming, link) => "the gateway closed it".to_owned(),
             () = drained(workspace) => "the agent stops".to_owned(),
         };

@@ -24,6 +24,7 @@ pub(crate) use serve::{Link, serve};
 use crate::forward::{Forwards, Never};
 use crate::process::{Account, Ending, Origin};
 use crate::ssh::Inflow;
+use crate::usage::LastUse;
 
 /// What the channels of a session share.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct Session {
     program: PathBuf,
     forwards: Forwards,
     recording: SharedRecording,
+    last_use: Arc<LastUse>,
     inflow: Arc<Inflow>,
     /// The channels' tasks.
     tasks: TaskTracker,
@@ -63,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) program: PathBuf,
     pub(crate) never: Never,
     pub(crate) recording: Recording,
+    pub(crate) last_use: Arc<LastUse>,
     pub(crate) usual_ending: Ending,
     pub(crate) grace: Duration,
     pub(crate) most_channels: usize,
@@ -82,6 +85,7 @@ impl Session {
             accept_env: parts.accept_env,
             program: parts.program,
             recording: Arc::new(parts.recording),
+            last_use: parts.last_use,
             inflow: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -133,6 +137,11 @@ impl Session {
     /// Its recording.
     pub(crate) fn recording(&self) -> &SharedRecording {
         &self.recording
+    }
+
+    /// The last use of its workspace.
+    pub(crate) fn last_use(&self) -> &Arc<LastUse> {
+        &self.last_use
     }
 
     /// Its window rule.

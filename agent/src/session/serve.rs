@@ -98,12 +98,14 @@ where
         program: workspace.shared.program.clone(),
         never: never(&workspace, &link),
         recording,
+        last_use: Arc::clone(&workspace.last_use),
         usual_ending: workspace.config.at_end,
         grace: workspace.shared.limits.grace,
         most_channels: workspace.shared.limits.channels,
     }));
     tracing::info!(session = %session_id, user = admitted.verified.user(), login = %session.terms.login, "session opened");
     let reason = run(&workspace, &session, ssh, &handle, &mut driver).await;
+    workspace.last_use.session_ended();
     finish(&session, session_id, &handle, &reason).await;
     // The stream may have ended long ago; then this is at once.
     if !driver.is_finished() && timeout(linger + DRIVER_WITHIN, &mut driver).await.is_err() {

@@ -45,6 +45,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 const WITHIN: Duration = Duration::from_secs(10);
+const ROUNDS: u32 = 12;
 pub const UID: &str = "u-0";
 
 /// A gateway and an agent.
@@ -68,6 +69,12 @@ pub struct Gateway {
     pub records: Mutex<BTreeMap<Uuid, Vec<u8>>>,
     pub ends: watch::Sender<BTreeMap<Uuid, End>>,
     pub leftovers: watch::Sender<Vec<LeftoverSession>>,
+    /// How often the agent has told that the workspace was used.
+    pub used: watch::Sender<u32>,
+    pub pongs: watch::Sender<u64>,
+    pub ping: Notify,
+    /// How often it wants to hear of it, in seconds.
+    pub use_every_s: Option<u32>,
     /// Cutting it breaks the streams of all sessions.
     pub cut: CancellationToken,
 }
@@ -103,7 +110,15 @@ impl Rig {
 
     /// With further lines for the workspace and for the limits.
     pub async fn start_with(workspace: &str, limits: &str) -> Self {
-        let mut rig = Self::without_agent().await;
+        Self::start_as(Self::without_agent().await, workspace, limits).await
+    }
+
+    /// A gateway of the time before there was any word of use.
+    pub async fn older() -> Self {
+        Self::start_as(Self::telling(None).await, "", "").await
+    }
+
+    async fn start_as(mut rig: Self, workspace: &str, limits: &str) -> Self {
         let (folder, address) = (&rig.folder, rig.address);
         let shell = if workspace.contains("shell = ") {
             ""
@@ -131,6 +146,11 @@ impl Rig {
 
     /// A gateway whose agent the test starts by itself, to listen at `address`; [`Rig::link`] then reaches it.
     pub async fn without_agent() -> Self {
+        Self::telling(Some(1)).await
+    }
+
+    /// The same, with how often it wants to hear of use.
+    async fn telling(use_every_s: Option<u32>) -> Self {
         let _ = doorward_wire::tls_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::Local(Local::generate().unwrap());
@@ -152,6 +172,10 @@ impl Rig {
             records: Mutex::default(),
             ends: watch::channel(BTreeMap::new()).0,
             leftovers: watch::channel(Vec::new()).0,
+            used: watch::Sender::new(0),
+            pongs: watch::Sender::new(0),
+            ping: Notify::new(),
+            use_every_s,
             cut: CancellationToken::new(),
         });
         Self {
@@ -193,6 +217,7 @@ impl Rig {
             version: LINK_VERSION,
             gateway_version: "rig".into(),
             link_certificate: link.blob().to_vec(),
+            use_every_s: self.gateway.use_every_s,
         };
         send(&mut control, Message::GatewayHello(hello)).await;
         let Message::AgentHello(hello) = read_message(&mut control, WITHIN).await.unwrap() else {
@@ -231,10 +256,14 @@ impl Rig {
                 tokio::select! {
                     message = read_message(&mut control, Duration::from_secs(60)) => match message {
                         Ok(Message::Leftovers(list)) => drop(gateway.leftovers.send_replace(list.sessions)),
+                        Ok(Message::Used(_)) => gateway.used.send_modify(|count| *count += 1),
+                        Ok(Message::Pong(_)) => gateway.pongs.send_modify(|count| *count += 1),
                         Ok(_) => {}
                         Err(_) => return,
                     },
-                    () = tokio::time::sleep(Duration::from_secs(5)) => {
+                    () = async {
+                        let _ = tokio::time::timeout(Duration::from_secs(5), gateway.ping.notified()).await;
+                    } => {
                         number += 1;
                         if write_message(&mut control, &Message::Ping(number), WITHIN).await.is_err() {
                             return;
@@ -243,6 +272,19 @@ impl Rig {
                 }
             }
         });
+    }
+
+    /// How often the agent has told of use, once it has said everything that it had to say until now.
+    pub async fn told_of_use(&self) -> u32 {
+        // The agent takes what there is to say in any order: after so many rounds nothing is left.
+        for _ in 0..ROUNDS {
+            let mut pongs = self.gateway.pongs.subscribe();
+            let before = *pongs.borrow_and_update();
+            self.gateway.ping.notify_one();
+            let answered = pongs.wait_for(|count| *count > before);
+            tokio::time::timeout(WITHIN, answered).await.unwrap().unwrap();
+        }
+        *self.gateway.used.borrow()
     }
 
     /// Opens a session: SSH bytes both ways.

@@ -44,7 +44,11 @@ pub(crate) async fn open(home: &Home, args: &OpenArgs) -> Result<(), Error> {
         let gateway = Gateway::configured(home, &settings)?;
         let pass = login::pass(home, &settings).await?;
         let all = gateway.workspaces(&pass).await?;
-        let Some(found) = all.into_iter().find(|found| found.name == workspace.as_str()) else {
+        let Some(found) = all
+            .workspaces
+            .into_iter()
+            .find(|found| found.name == workspace.as_str())
+        else {
             return Err(Error::NoWorkspace(workspace.to_string()));
         };
         if matches!(found.state.as_str(), "asleep" | "starting") {

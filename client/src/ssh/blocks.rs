@@ -138,6 +138,10 @@ mod tests {
             owner: None,
             state: "running".into(),
             reason: None,
+            last_use: None,
+            keep_until: None,
+            ends: None,
+            agent_version: None,
             capabilities: vec![],
         }
     }

@@ -62,7 +62,7 @@ pub(crate) async fn config(home: &Home, args: &ConfigArgs) -> Result<(), Error> 
 async fn refresh(home: &Home, settings: &Settings) -> Result<String, Error> {
     let gateway = Gateway::configured(home, settings)?;
     let pass = login::pass(home, settings).await?;
-    let workspaces = gateway.workspaces(&pass).await?;
+    let workspaces = gateway.workspaces(&pass).await?.workspaces;
     remember_trust(home, &gateway.trust().await?)?;
     let program = settings.program()?;
     Blocks {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     listen, policy,
-    workspace::{Enrolment, Life, State, Workspace},
+    workspace::{Enrolment, Life, Notes, State, Workspace},
 };
 
 impl Config {
@@ -252,6 +252,7 @@ fn read_workspace(section: &Section<'_>, base: &Path) -> Option<Workspace> {
             address: address?,
             enrolment: join_token_file.map_or(Enrolment::None, Enrolment::JoinToken),
         }),
+        notes: Notes::default(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! The control stream of a link that is up: liveness, renewals, and news of leftovers.
+//! The control stream of a link that is up: liveness, renewals, and news of leftovers and of use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +82,11 @@ async fn answer<W: AsyncWrite + Unpin>(
                 Some(Message::Ping(number)) => Message::Pong(number),
                 Some(Message::Leftovers(list)) => {
                     news.put(list);
+                    continue;
+                }
+                Some(Message::Used(used)) => {
+                    let target = &standing.target;
+                    standing.shared.usage.used(&target.name, &target.life.uid, Duration::from_millis(used.ago_ms));
                     continue;
                 }
                 // Each is a signature and an entry in the journal, and for a pod a question to the API server.

@@ -23,6 +23,7 @@ use super::Target;
 use super::standing::Standing;
 use crate::enrol::EnrolError;
 use crate::refusal::chain;
+use crate::usage::REPORT_EVERY;
 use crate::workspace::Enrolment;
 
 type Driver = Pin<Box<dyn Future<Output = Result<(), MuxError>> + Send>>;
@@ -155,6 +156,7 @@ async fn greet(
         version: LINK_VERSION,
         gateway_version: env!("CARGO_PKG_VERSION").to_owned(),
         link_certificate: own,
+        use_every_s: u32::try_from(REPORT_EVERY.as_secs()).ok(),
     };
     send(&mut control, Message::GatewayHello(hello)).await?;
     let hello = match receive(&mut control).await? {

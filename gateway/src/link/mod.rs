@@ -38,6 +38,7 @@ use crate::enrol::Enrolments;
 use crate::guarded::Guarded;
 use crate::journal::Journal;
 use crate::record::Store;
+use crate::usage::Usage;
 use crate::workspace::Life;
 
 /// A workspace to which a link is kept.
@@ -123,6 +124,7 @@ struct Shared {
     enrolments: Enrolments,
     store: Store,
     journal: Journal,
+    usage: Usage,
     tasks: TaskTracker,
 }
 
@@ -134,6 +136,7 @@ impl Links {
         enrolments: Enrolments,
         store: Store,
         journal: Journal,
+        usage: Usage,
     ) -> Self {
         let shared = Shared {
             authority,
@@ -141,6 +144,7 @@ impl Links {
             enrolments,
             store,
             journal,
+            usage,
             tasks: TaskTracker::new(),
         };
         Self(Arc::new(Inner {

@@ -60,6 +60,7 @@ async fn greet(
         version: LINK_VERSION,
         gateway_version: env!("CARGO_PKG_VERSION").to_owned(),
         link_certificate: certificate,
+        use_every_s: None,
     };
     send(&mut control, Message::GatewayHello(hello)).await?;
     let hello = match receive(&mut control).await? {

@@ -39,6 +39,7 @@ fn links(rig: &Rig, address: &str) -> Links {
         Enrolments::open(rig.dir.path()).unwrap(),
         rig.store.clone(),
         rig.journal.clone(),
+        Usage::default(),
     );
     links.keep_to([target]);
     links

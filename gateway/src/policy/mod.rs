@@ -38,7 +38,7 @@ use crate::{
     refusal::Refusal,
     stamp::{self, Stamp},
     tasks::Tasks,
-    workspace::{State, Workspace},
+    workspace::{Notes, State, Workspace},
 };
 
 /// The roles, exchanged as a whole when the file changes.
@@ -192,6 +192,7 @@ fn nowhere() -> Workspace {
         place: None,
         state: State::Asleep,
         life: None,
+        notes: Notes::default(),
     }
 }
 

@@ -149,6 +149,7 @@ mod tests {
             place: None,
             state: State::Running,
             life: None,
+            notes: crate::workspace::Notes::default(),
         };
         oddities(&roles, &[workspace]).into_iter().map(|odd| odd.text).collect()
     }

@@ -22,6 +22,7 @@ fn workspace(name: &str, owner: Option<&str>) -> Arc<Workspace> {
         place: None,
         state: State::Running,
         life: None,
+        notes: crate::workspace::Notes::default(),
     })
 }
 

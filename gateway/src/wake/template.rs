@@ -273,6 +273,7 @@ pub(crate) mod tests {
             }),
             state: State::Asleep,
             life: None,
+            notes: crate::workspace::Notes::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! was granted for one life is of no use in another. A workspace that sleeps has none.
 
 mod directory;
+mod notes;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
 
 pub use directory::{Clash, Directory, Source};
+pub use notes::{KEEP_UNTIL, LAST_USE, Notes, moment};
 
 use crate::refusal::{Dependency, Refusal, RefusalCode};
 
@@ -30,6 +32,8 @@ pub struct Workspace {
     pub state: State,
     /// The run that can be reached, if there is one.
     pub life: Option<Life>,
+    /// When it was used last, and what else is said of it.
+    pub notes: Notes,
 }
 
 /// One run of a workspace.

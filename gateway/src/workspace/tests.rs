@@ -15,6 +15,7 @@ fn workspace(name: &str, uid: Option<&str>) -> Workspace {
             address: "127.0.0.1:1".to_owned(),
             enrolment: Enrolment::None,
         }),
+        notes: Notes::default(),
     }
 }
 

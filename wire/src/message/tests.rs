@@ -50,13 +50,17 @@ fn message() -> impl Strategy<Value = Message> {
         end,
     });
     prop_oneof![
-        (any::<u16>(), text(), blob()).prop_map(|(version, gateway_version, link_certificate)| {
-            Message::GatewayHello(GatewayHello {
-                version,
-                gateway_version,
-                link_certificate,
-            })
-        }),
+        (any::<u16>(), text(), blob(), prop::option::of(any::<u32>())).prop_map(
+            |(version, gateway_version, link_certificate, use_every_s)| {
+                Message::GatewayHello(GatewayHello {
+                    version,
+                    gateway_version,
+                    link_certificate,
+                    use_every_s,
+                })
+            }
+        ),
+        any::<u64>().prop_map(|ago_ms| Message::Used(Used { ago_ms })),
         (any::<u16>(), text(), text(), text(), prop::option::of(blob()), enrol).prop_map(
             |(version, agent_version, workspace, workspace_uid, host_certificate, enrol)| {
                 Message::AgentHello(AgentHello {

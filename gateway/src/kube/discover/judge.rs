@@ -12,7 +12,7 @@ use std::{
 use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
 
 use super::{
-    rule::{AssignedBy, Namespaces, OUR_DOMAIN, PORT_ANNOTATION, Port, Rule},
+    rule::{AssignedBy, Kind, Namespaces, OUR_DOMAIN, PORT_ANNOTATION, Port, Rule},
     seen::{Meta, Object},
     state,
     template::{Template, Values},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     oidc::is_hidden,
-    workspace::{Enrolment, Life, OwnerObject, Place, State, Workspace, line},
+    workspace::{Enrolment, KEEP_UNTIL, LAST_USE, Life, Notes, OwnerObject, Place, State, Workspace, line, moment},
 };
 
 /// What a rule is judged by.
@@ -213,6 +213,9 @@ impl Shelves {
             return Err(format!("`{}` is nobody's name", line(person)));
         }
         let map = |kept: &Option<BTreeMap<String, String>>| kept.clone().unwrap_or_default();
+        let mut annotations = map(&seen.meta.annotations);
+        let mut noted = |key| annotations.remove(key).as_deref().and_then(moment);
+        let (last_use, keep_until) = (noted(LAST_USE), noted(KEEP_UNTIL));
         Ok(Workspace {
             name,
             login,
@@ -222,11 +225,16 @@ impl Shelves {
                 pod: seen.pod().map(str::to_owned),
                 owner,
                 labels: map(&seen.meta.labels),
-                annotations: map(&seen.meta.annotations),
+                annotations,
                 rule: rule.name.clone(),
             }),
             state: State::Asleep,
             life: None,
+            notes: Notes {
+                last_use,
+                keep_until,
+                ends: None,
+            },
         })
     }
 
@@ -258,7 +266,9 @@ impl Shelves {
         };
         // What is said of the owner itself is known while there is no pod.
         for (key, value) in object.metadata.annotations.iter().flatten() {
-            if key.starts_with(OUR_DOMAIN) {
+            // When a set was used is not when each of its pods was.
+            let of_all = kind == Kind::StatefulSet && [LAST_USE, KEEP_UNTIL].contains(&key.as_str());
+            if key.starts_with(OUR_DOMAIN) && !of_all {
                 let annotations = meta.annotations.get_or_insert_default();
                 annotations.entry(key.clone()).or_insert_with(|| value.clone());
             }

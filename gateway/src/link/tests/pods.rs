@@ -16,6 +16,7 @@ async fn pod_links(rig: &Rig, address: &str, status: serde_json::Value) -> (Link
         Enrolments::open(rig.dir.path()).unwrap().with_reviewer(Some(reviewer)),
         rig.store.clone(),
         rig.journal.clone(),
+        Usage::default(),
     );
     let enrolment = Enrolment::ServiceAccount {
         namespace: "team-a".into(),
