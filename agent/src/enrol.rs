@@ -1,20 +1,24 @@
 //! What proves to the gateway which workspace this is: a join token, or a token of the pod's service account.
 //!
-//! Either is read anew each time and wiped after use; the agent keeps no copy and judges none.
+//! Either is read anew each time and wiped after use; the agent keeps no copy and judges none. Who enrols at Vault
+//! ([`vault`]) shows a gateway none of them.
+
+pub(crate) mod vault;
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use doorward_wire::message::{Enrol, MAX_TOKEN, Token};
+use doorward_wire::message::{Enrol as Proof, MAX_TOKEN, Token};
 use zeroize::Zeroizing;
 
+use crate::config::Enrol;
 use crate::workspace::Workspace;
 
 /// The proof for an agent that has no good certificate.
-pub(crate) fn first(workspace: &Workspace) -> Result<Enrol, String> {
+pub(crate) fn first(workspace: &Workspace) -> Result<Proof, String> {
     match (&workspace.config.join_token_file, again(workspace)?) {
-        (Some(file), _) => Ok(Enrol {
+        (Some(file), _) => Ok(Proof {
             token: read(file).map_err(|why| format!("cannot read the join token in {}: {why}", file.display()))?,
             service_account_token: None,
         }),
@@ -24,14 +28,13 @@ pub(crate) fn first(workspace: &Workspace) -> Result<Enrol, String> {
 }
 
 /// The proof for a renewal, where a good certificate is not enough: a pod shows again that it is still the one.
-pub(crate) fn again(workspace: &Workspace) -> Result<Option<Enrol>, String> {
-    let Some(enrol) = &workspace.shared.enrol else {
+pub(crate) fn again(workspace: &Workspace) -> Result<Option<Proof>, String> {
+    let Some(Enrol::Gateway { token_file: file }) = &workspace.shared.enrol else {
         return Ok(None);
     };
-    let file = &enrol.token_file;
     let token =
         read(file).map_err(|why| format!("cannot read the service account's token in {}: {why}", file.display()))?;
-    Ok(Some(Enrol {
+    Ok(Some(Proof {
         token: Token::default(),
         service_account_token: Some(token),
     }))

@@ -29,6 +29,14 @@ pub enum Error {
         /// Why not.
         source: doorward_wire::link::LinkError,
     },
+    /// Vault cannot be asked with these settings, whether it is there or not.
+    #[error("workspace '{workspace}': [enrol.vault] cannot be used")]
+    Vault {
+        /// The workspace.
+        workspace: String,
+        /// Why not.
+        source: doorward_certs::vault::VaultError,
+    },
     /// The workspace's secrets cannot be looked for, so they would be recorded.
     #[error("cannot mask the workspace's secrets: {0}")]
     Masks(String),
@@ -58,6 +66,7 @@ impl Error {
             Self::Config(_) => "config",
             Self::Key { .. } => "host-key",
             Self::LinkKey { .. } => "link-key",
+            Self::Vault { .. } => "vault",
             Self::Masks(_) => "masks",
             Self::Bind { .. } => "bind",
             Self::Announce { .. } => "announce",

@@ -116,7 +116,19 @@ impl Identity {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a certificate that the gateway had signed, if it is good: writes it down, then shows it.
+    /// Whether there is a certificate that is good now.
+    pub(crate) fn is_certified(&self) -> bool {
+        self.current().certificate.as_ref().is_some_and(Shown::is_good)
+    }
+
+    /// How long until the next certificate is due; nothing where there is no good one.
+    pub(crate) fn until_half_life(&self) -> Duration {
+        let current = self.current();
+        let good = current.certificate.as_ref().filter(|shown| shown.is_good());
+        good.map(Shown::until_half_life).unwrap_or_default()
+    }
+
+    /// Takes a certificate that the gateway had signed, or Vault for us, if it is good: writes it down, then shows it.
     pub(crate) fn take(&self, blob: &[u8], host_ca: &CaKeys) -> Result<(), NotTaken> {
         let (current, text) = self.judge(blob, host_ca)?;
         save(&self.file, &text).map_err(|source| NotTaken::Save {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::enrol;
 use crate::error::Error;
 use crate::forward;
 use crate::link;
@@ -87,7 +88,9 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
     // What an agent that was killed has left behind.
     let _ = tokio::task::spawn_blocking(forward::sweep).await;
     for (_, workspace, listener) in bound {
-        shared.tasks.spawn(link::listen(Arc::new(workspace), listener));
+        let workspace = Arc::new(workspace);
+        shared.tasks.spawn(enrol::vault::keep(Arc::clone(&workspace)));
+        shared.tasks.spawn(link::listen(workspace, listener));
     }
     shared.tasks.spawn(process::reap(stop.clone()));
     shared.tasks.spawn(mask::watch(Arc::clone(&shared.masks), stop.clone()));

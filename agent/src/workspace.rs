@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Limits};
+use crate::config::{self, Enrol, Limits};
+use crate::enrol::vault::Keeper;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::leftover::Leftovers;
@@ -24,6 +25,8 @@ pub(crate) struct Workspace {
     pub(crate) config: config::Workspace,
     /// Its keys and certificate.
     pub(crate) identity: Identity,
+    /// Who keeps that certificate fresh, if it comes from Vault.
+    pub(crate) keeper: Option<Keeper>,
     /// What ended sessions left over.
     pub(crate) leftovers: Leftovers,
     /// When it was used last.
@@ -41,7 +44,7 @@ pub(crate) struct Shared {
     /// Keys that sign host certificates.
     pub(crate) host_ca: CaKeys,
     /// How a pod proves which one it is.
-    pub(crate) enrol: Option<config::Enrol>,
+    pub(crate) enrol: Option<Enrol>,
     /// Bounds.
     pub(crate) limits: Limits,
     /// Secrets that are not recorded.
@@ -62,8 +65,16 @@ impl Workspace {
     /// Loads the workspace's keys.
     pub(crate) fn load(config: config::Workspace, shared: &Arc<Shared>) -> Result<Self, Error> {
         let identity = Identity::load(&config, &shared.host_ca, shared.limits.rekey)?;
+        let keeper = match &shared.enrol {
+            Some(Enrol::Vault(at)) => Some(Keeper::new(at).map_err(|source| Error::Vault {
+                workspace: config.name.to_string(),
+                source,
+            })?),
+            Some(Enrol::Gateway { .. }) | None => None,
+        };
         Ok(Self {
             identity,
+            keeper,
             leftovers: Leftovers::new(shared.limits.leftover_bytes, shared.limits.leftover_time),
             last_use: Arc::new(LastUse::new(shared.limits.use_floor)),
             serials: Mutex::default(),

@@ -153,6 +153,17 @@ impl Authority {
         }
     }
 
+    /// Whether host certificates are signed here at all. Where agents have theirs signed for themselves they are not, and
+    /// [`Authority::sign_host`] asks nobody.
+    #[must_use]
+    pub fn signs_hosts(&self) -> bool {
+        match self {
+            #[cfg(feature = "vault")]
+            Self::Vault(vault) => vault.settings().hosts == crate::vault::HostCertificates::Gateway,
+            _ => true,
+        }
+    }
+
     /// Looks after the authority: its login, its keys, whether it is there. Never returns; the caller owns the task.
     pub async fn keep(&self) {
         match self {

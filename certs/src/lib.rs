@@ -4,7 +4,7 @@
 //! link certificates (type user, principal `doorward-gateway`) and host certificates (type host). It makes requests,
 //! has an [`Authority`] sign them, checks every answer field by field, and judges what peers present.
 //! It reads no clock to judge by (callers pass the time) and decides no policy. It opens connections to Vault alone, and only with
-//! the feature `vault`, which agents and laptops do without.
+//! the feature `vault`, which laptops do without.
 //!
 //! The rule for judging: nothing is accepted that OpenSSH refuses, and much is refused that OpenSSH accepts:
 //! certificates without an end, without a principal, with an option that nobody enforces, or encoded in any way but one.
@@ -35,7 +35,7 @@ pub use ca::{CaKeys, CaKeysError};
 pub use destination::is_destination;
 pub use key::{HostKey, KeyError};
 pub use local::Local;
-pub use names::{Login, NameError, WorkspaceName, WorkspaceUid};
+pub use names::{Login, NameError, WorkspaceName, WorkspaceUid, wildcard_name};
 pub use refusal::Refusal;
 pub use request::{HostRequest, LinkRequest, RequestError, SessionRequest};
 pub use secret::{Secret, UserToken};

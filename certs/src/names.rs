@@ -119,6 +119,12 @@ name! {
     WorkspaceUid, check_workspace_uid
 }
 
+/// The name under which the wildcard block of our `ssh_config` asks for a workspace: another principal of its host certificate.
+#[must_use]
+pub fn wildcard_name(workspace: &WorkspaceName) -> String {
+    format!("{workspace}.doorward")
+}
+
 fn check_login(text: &str) -> Result<(), NameError> {
     let bytes = text.as_bytes();
     let first = bytes.first().ok_or(NameError::Login)?;

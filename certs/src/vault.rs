@@ -5,6 +5,7 @@
 //! answers is not believed here: [`crate::Authority`] holds it against the request.
 
 mod error;
+mod host_signer;
 mod inspect;
 mod keys;
 mod limits;
@@ -28,7 +29,9 @@ use tokio::time::Instant;
 use vaultrs::api::ssh::{requests::SignSSHKeyRequest, responses::SignSSHKeyResponse};
 
 pub use error::VaultError;
-pub use settings::{Login, Settings, SignAs, is_mount, is_role};
+pub use host_signer::HostSigner;
+pub use retry::jitter;
+pub use settings::{HostCertificates, HostSettings, Login, PodLogin, Settings, SignAs, address, is_mount, is_role};
 pub use transport::{Ask, Body, Reply, Transport};
 
 use crate::{
@@ -135,6 +138,9 @@ impl Vault {
 
     /// Has Vault sign what is wanted.
     pub(crate) async fn sign(&self, wanted: &Wanted, purpose: Purpose<'_>) -> Result<Answered, AuthorityError> {
+        if matches!(purpose, Purpose::Host) && self.settings.hosts == HostCertificates::Agents {
+            return Err(VaultError::HostsAreAgents.into());
+        }
         let deadline = Instant::now() + self.settings.timeout;
         let user = match purpose {
             Purpose::Session { user, .. } => Some(user),

@@ -54,6 +54,11 @@ pub enum EnrolError {
     /// It is in a pod and does not show the pod's token.
     #[error("it shows no token of its pod's service account: set `[enrol]` in its configuration")]
     NoPodToken,
+    /// Host certificates are signed for agents alone.
+    #[error(
+        "this gateway has no right to have host certificates signed: the agent gets its own from Vault, with `[enrol.vault]` in its configuration"
+    )]
+    NotHere,
     /// No token is configured for this workspace.
     #[error("no join token is configured for this workspace")]
     NotConfigured,
@@ -90,6 +95,7 @@ impl EnrolError {
         match self {
             Self::NoProof => "enrol-no-proof",
             Self::NoPodToken => "enrol-no-pod-token",
+            Self::NotHere => "enrol-not-here",
             Self::NotConfigured => "enrol-not-configured",
             Self::NoReviewer => "enrol-no-reviewer",
             Self::Review(error) => error.code(),

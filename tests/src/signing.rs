@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use doorward_certs::vault::setup::{Admin, GatewayLogin, Names, Needs, steps};
-use doorward_certs::vault::{Login, Settings, SignAs, Transport};
+use doorward_certs::vault::{HostCertificates, Login, Settings, SignAs, Transport};
 use doorward_certs::{
     Authority, AuthorityError, Capabilities, HostKey, Login as Account, Recording, Secret, SessionRequest, Terms,
     UserToken, WorkspaceName, WorkspaceUid,
@@ -25,6 +25,7 @@ pub fn settings(vault: &Vault, login: Login) -> Result<Settings> {
         session_role: "doorward-session".into(),
         link_role: "doorward-link".into(),
         host_role: "doorward-host".into(),
+        hosts: HostCertificates::Gateway,
         sign_as: SignAs::Gateway,
         login,
         timeout: Duration::from_secs(4),
@@ -50,6 +51,7 @@ pub async fn set_up(vault: &Vault, settings: &Settings, login: GatewayLogin) -> 
         link_life: Duration::from_secs(3600),
         host_life: Duration::from_secs(3600),
         login,
+        agents: None,
         user_login: None,
     };
     let (transport, token) = (Transport::new(settings)?, vault.root().token().context("a token")?);

@@ -16,7 +16,7 @@ use doorward_certs::{CaKeys, Login, WorkspaceName, WorkspaceUid};
 pub use crate::mask::Sources;
 use crate::process::{Ending, Overrides};
 pub use denied::Denied;
-pub use enrol::Enrol;
+pub use enrol::{AtVault, Enrol};
 use table::{Document, Section};
 
 /// A configuration in which nothing is wrong.
@@ -202,7 +202,7 @@ impl Config {
             // Whoever prints it shows what this pod is believed by.
             masks
                 .files
-                .extend(enrol.iter().flatten().map(|enrol| enrol.token_file.clone()));
+                .extend(enrol.iter().flatten().map(|enrol| enrol.token_file().to_owned()));
             let mut workspaces = Vec::new();
             for section in top.tables("workspace") {
                 workspaces.push(workspace(section));
@@ -427,7 +427,7 @@ impl Workspace {
 mod tests {
     use super::*;
 
-    fn folder() -> tempfile::TempDir {
+    pub(super) fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for name in ["user-ca", "host-ca"] {
             let key = doorward_certs::HostKey::generate().unwrap();
@@ -436,12 +436,12 @@ mod tests {
         folder
     }
 
-    const GOOD: &str = "user-ca-file = 'user-ca'\nhost-ca-file = 'host-ca'\n[limits]\nsessions = 9\ngrace = '2s'\n\
+    pub(super) const GOOD: &str = "user-ca-file = 'user-ca'\nhost-ca-file = 'host-ca'\n[limits]\nsessions = 9\ngrace = '2s'\n\
         [[workspace]]\nname = 'devenv-0'\nuid = 'u-0'\nlisten = '127.0.0.1:0'\nhost-key = 'k0'\n\
         host-certificate = 'c0'\naccept-env = ['FOO', 'BAR_*']\nat-end = 'kill'\n\
         never-forward-to = ['10.0.0.0/8']\n";
 
-    fn faults(text: &str) -> Vec<String> {
+    pub(super) fn faults(text: &str) -> Vec<String> {
         let folder = folder();
         let file = folder.path().join("agent.toml");
         let faults = Config::parse(&file, text).unwrap_err();
@@ -509,25 +509,6 @@ mod tests {
             );
         }
         assert_eq!(all.len(), 9, "{all:#?}");
-    }
-
-    #[test]
-    fn a_pod_proves_itself_by_a_token_of_its_service_account() {
-        let folder = folder();
-        let text = format!("{GOOD}[enrol]\nservice-account-token-file = '/var/run/secrets/doorward/token'\n");
-        let config = Config::parse(&folder.path().join("agent.toml"), &text).unwrap();
-        let enrol = config.enrol.unwrap();
-        assert_eq!(enrol.token_file, Path::new("/var/run/secrets/doorward/token"));
-        assert!(config.masks.files.contains(&enrol.token_file));
-        let both = GOOD.replace("login", "x") + "join-token-file = 'j'\n[enrol]\nservice-account-token = 'secret'\n";
-        let all = faults(&both);
-        assert!(all.iter().any(|fault| fault.contains("one or the other")), "{all:?}");
-        assert!(
-            all.iter()
-                .any(|fault| fault.contains("service-account-token-file is missing")),
-            "{all:?}"
-        );
-        assert!(!all.concat().contains("secret"), "{all:?}");
     }
 
     #[test]

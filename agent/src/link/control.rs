@@ -56,7 +56,7 @@ async fn answer<W: AsyncWrite + Unpin>(
                 None => return "the link is closed".to_owned(),
                 Some(Message::Ping(number)) => Message::Pong(number),
                 Some(Message::Pong(_)) => continue,
-                Some(Message::Enrolled(enrolled)) => {
+                Some(Message::Enrolled(enrolled)) if workspace.keeper.is_none() => {
                     match workspace.identity.take(&enrolled.host_certificate, &workspace.shared.host_ca) {
                         Ok(()) => tracing::info!(workspace = %workspace.config.name, "host certificate renewed"),
                         Err(error) => tracing::warn!(%error, "the host certificate that was given is not taken"),
@@ -76,7 +76,8 @@ async fn answer<W: AsyncWrite + Unpin>(
             ago = due(&mut reports) => {
                 Message::Used(Used { ago_ms: u64::try_from(ago.as_millis()).unwrap_or(u64::MAX) })
             }
-            () = &mut renewal => {
+            // Who enrols at Vault asks no gateway.
+            () = &mut renewal, if workspace.keeper.is_none() => {
                 // Asked again if nothing comes of it.
                 renewal.set(sleep(RENEW_AGAIN));
                 match enrol::again(workspace) {

@@ -32,11 +32,21 @@ pub(super) async fn exchange(
         return Err(text);
     }
     let use_every = hello.use_every_s.map(|seconds| Duration::from_secs(seconds.into()));
+    if let Some(keeper) = &workspace.keeper
+        && let Err(why) = keeper.ready(workspace).await
+    {
+        let refused = Refused {
+            code: "no-host-certificate".into(),
+            text: why.clone(),
+        };
+        let _ = send(&mut control, Message::LinkRefused(refused)).await;
+        return Err(format!("there is no host certificate yet: {why}"));
+    }
     let hello = ours(workspace)?;
     send(&mut control, hello).await?;
     loop {
         match tokio::time::timeout(SIGN_WITHIN, read_message(&mut control, SIGN_WITHIN)).await {
-            Ok(Ok(Message::Enrolled(enrolled))) => {
+            Ok(Ok(Message::Enrolled(enrolled))) if workspace.keeper.is_none() => {
                 workspace
                     .identity
                     .take(&enrolled.host_certificate, &workspace.shared.host_ca)

@@ -125,7 +125,7 @@ pub enum VaultError {
     /// The policy of our token does not allow the path.
     #[error("Vault's policy for {who} does not allow `{path}`: {said}")]
     Denied {
-        /// Whose token it was: `the gateway` or `the person`.
+        /// Whose token it was: `the gateway`, `the person` or `the agent`.
         who: &'static str,
         /// The path below `/v1/`.
         path: String,
@@ -140,8 +140,8 @@ pub enum VaultError {
         /// Vault's own words, escaped and cut.
         said: String,
     },
-    /// The gateway's own login was refused.
-    #[error("Vault refuses the gateway's login at `{path}`: {said}")]
+    /// The gateway's or the agent's own login was refused.
+    #[error("Vault refuses the login at `{path}`: {said}")]
     LoginRefused {
         /// The path below `/v1/`.
         path: String,
@@ -178,6 +178,9 @@ pub enum VaultError {
     /// So many signings are asked for that this one would miss its deadline.
     #[error("more signings are asked for than `signings-per-second` allows")]
     Busy,
+    /// Host certificates are the agents' own business here.
+    #[error("this gateway has no right to have host certificates signed: agents get theirs from Vault")]
+    HostsAreAgents,
     /// This person asks for too many.
     #[error("one person asks for more signings than `signings-per-user-per-minute` allows")]
     UserTooFast,
@@ -210,6 +213,7 @@ impl VaultError {
             Self::NoCa { .. } => "vault-no-ca",
             Self::Client(_) => "vault-client",
             Self::Busy => "vault-busy",
+            Self::HostsAreAgents => "vault-hosts-are-agents",
             Self::UserTooFast => "vault-user-too-fast",
         }
     }
@@ -241,7 +245,7 @@ impl VaultError {
             }
             Self::UserRefused { .. } => "Vault, which signs SSH certificates, does not accept your login",
             Self::NoCa { .. } => "Vault's SSH certificate authority has no key",
-            Self::Client(_) => "the gateway cannot use Vault, which signs SSH certificates",
+            Self::Client(_) | Self::HostsAreAgents => "the gateway cannot use Vault, which signs SSH certificates",
             Self::Busy => "too many SSH certificates are asked for at the moment",
             Self::UserTooFast => "you open sessions faster than is allowed",
         }
@@ -296,6 +300,7 @@ impl VaultError {
 /// Whose token a request carried.
 pub(super) const GATEWAY: &str = "the gateway";
 pub(super) const PERSON: &str = "the person";
+pub(super) const AGENT: &str = "the agent";
 
 /// What somebody else said, fit to be shown: printable ASCII on one line, cut.
 pub(super) fn printable(text: &str) -> String {

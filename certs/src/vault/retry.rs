@@ -39,7 +39,8 @@ where
 }
 
 /// Between half of `longest` and all of it, so that many who failed together do not come back together.
-pub(super) fn jitter(longest: Duration) -> Duration {
+#[must_use]
+pub fn jitter(longest: Duration) -> Duration {
     // Without random bytes the pause is the longest one.
     let random = SysRng.try_next_u32().unwrap_or(u32::MAX);
     longest / 2 + (longest / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))

@@ -357,7 +357,7 @@ async fn post(
 }
 
 /// A secret from a file: one line of visible ASCII.
-async fn read(file: &Path) -> Result<Secret, VaultError> {
+pub(super) async fn read(file: &Path) -> Result<Secret, VaultError> {
     let unusable = |why: String| VaultError::LoginFile {
         path: file.display().to_string(),
         why,

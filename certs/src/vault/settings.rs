@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use url::Url;
+use url::{Host, Url};
 
 /// Where Vault is and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Settings {
     pub link_role: String,
     /// The role for host certificates.
     pub host_role: String,
+    /// Who has host certificates signed.
+    pub hosts: HostCertificates,
     /// In whose name sessions are signed.
     pub sign_as: SignAs,
     /// How the gateway itself logs in.
@@ -35,6 +37,72 @@ pub struct Settings {
     pub signings_per_second: u32,
     /// How many sessions of one person may be signed in a minute. Past that they are refused.
     pub signings_per_user_per_minute: u32,
+}
+
+/// Who has host certificates signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostCertificates {
+    /// The gateway, for the agents that enrol over their links.
+    Gateway,
+    /// Each agent for itself, with a login of its own. The gateway never asks, and Vault should not let it: then a stolen gateway
+    /// cannot pass for a workspace.
+    Agents,
+}
+
+/// How an agent has its own host certificate signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSettings {
+    /// The address, as [`address`] reads it.
+    pub address: Url,
+    /// The only CA certificates that are believed when Vault is asked, PEM; the system's if none is given.
+    pub ca: Option<PathBuf>,
+    /// The namespace (Vault Enterprise), sent as `X-Vault-Namespace`.
+    pub namespace: Option<String>,
+    /// Which auth method knows pods.
+    pub method: PodLogin,
+    /// The mount of that method.
+    pub mount: String,
+    /// The role at that method.
+    pub role: String,
+    /// The file with the pod's token, which is for Vault alone; read at each login, because it is replaced while we run.
+    pub token_file: PathBuf,
+    /// The mount of the SSH engine that signs host certificates.
+    pub host_mount: String,
+    /// The role there.
+    pub host_role: String,
+    /// The one deadline of a signing, with the login and retries.
+    pub timeout: Duration,
+}
+
+/// How Vault comes to know which pod logs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodLogin {
+    /// The JWT method reads the token's own claims: name and UID of the pod. Vault writes the UID into the certificate.
+    Jwt,
+    /// The Kubernetes method asks the API server, which tells Vault the service account. The agent says the UID.
+    Kubernetes,
+}
+
+/// Where Vault is: https, or http where it does not leave the machine; host and port alone.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn address(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("`{}` is no URL: {error}", text.escape_debug()))?;
+    let loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+        return Err("must be https (http only on loopback)".to_owned());
+    }
+    let more = url.query().is_some() || url.fragment().is_some();
+    if more || !url.username().is_empty() || url.password().is_some() || url.path() != "/" {
+        return Err("must be scheme, host and port alone: https://vault.example:8200".to_owned());
+    }
+    Ok(url)
 }
 
 /// In whose name sessions are signed.

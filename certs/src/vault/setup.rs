@@ -13,7 +13,7 @@ mod steps;
 mod width;
 
 pub use admin::{Admin, SetupError};
-pub use needs::{GatewayLogin, Names, Needs, UserLogin};
+pub use needs::{AgentLogin, GatewayLogin, Names, Needs, UserLogin};
 pub use plan::{Change, Difference, Live, Plan, Verdict};
 pub use step::{Kind, Step};
 pub use steps::steps;

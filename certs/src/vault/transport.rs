@@ -118,20 +118,28 @@ impl Transport {
     /// # Errors
     /// [`VaultError::Client`] where the CA file holds no certificate, or the namespace does not fit a header.
     pub fn new(settings: &Settings) -> Result<Self, VaultError> {
+        Self::to(&settings.address, settings.ca.as_deref(), settings.namespace.as_deref())
+    }
+
+    /// The same, with each of them.
+    ///
+    /// # Errors
+    /// As [`Transport::new`].
+    pub(super) fn to(address: &Url, ca: Option<&Path>, namespace: Option<&str>) -> Result<Self, VaultError> {
         let unusable = |text: String| VaultError::Client(text);
-        let pem = settings.ca.as_deref().map(read_ca).transpose().map_err(unusable)?;
+        let pem = ca.map(read_ca).transpose().map_err(unusable)?;
         let pem = pem.unwrap_or_default();
-        let http = client(settings.ca.as_deref(), &pem).map_err(unusable)?;
+        let http = client(ca, &pem).map_err(unusable)?;
         let way = Way {
             http,
             pem,
             trouble: None,
         };
-        let namespace = settings.namespace.as_deref().map(HeaderValue::from_str).transpose();
+        let namespace = namespace.map(HeaderValue::from_str).transpose();
         Ok(Self {
             way: Arc::new(RwLock::new(way)),
-            ca: settings.ca.clone(),
-            base: settings.address.clone(),
+            ca: ca.map(Path::to_owned),
+            base: address.clone(),
             namespace: namespace.map_err(|_| unusable("the namespace does not fit a header".to_owned()))?,
         })
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use doorward_certs::{
     Authority, AuthorityError, Capabilities, HostKey, Login as LoginName, Recording, Secret, SessionCert,
     SessionRequest, Sftp, Terms, UserToken, WorkspaceName, WorkspaceUid,
-    vault::{Login, Settings, SignAs, Vault},
+    vault::{HostCertificates, Login, Settings, SignAs, Vault},
 };
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
@@ -160,6 +160,7 @@ impl FalseVault {
             session_role: "doorward-session".into(),
             link_role: "doorward-link".into(),
             host_role: "doorward-host".into(),
+            hosts: HostCertificates::Gateway,
             sign_as: SignAs::Gateway,
             login: Login::AppRole {
                 mount: "approle".into(),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
+use doorward_certs::{Login, WorkspaceName, WorkspaceUid, vault::HostCertificates};
 use toml::de::DeValue;
 use url::Host;
 
@@ -77,6 +77,20 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
             "workspace",
             format!("the uid `{twice}` belongs to more than one workspace"),
         );
+    }
+    if let Some(AuthorityKind::Vault(vault)) = authority.as_ref().map(|authority| &authority.kind)
+        && vault.hosts == HostCertificates::Agents
+    {
+        for one in &workspaces {
+            if one
+                .life
+                .as_ref()
+                .is_some_and(|life| life.enrolment.join_token().is_some())
+            {
+                let text = "has a join-token-file, and with `host-certificates = \"agents\"` this gateway gives out no certificate";
+                top.fault_at("workspace", format!("`{}` {text}", one.name));
+            }
+        }
     }
     Some(Config {
         state_directory: state_directory?,

@@ -2,14 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use doorward_certs::vault::{Login, Settings, SignAs, is_mount, is_role};
+use doorward_certs::vault::{self, HostCertificates, Login, Settings, SignAs, is_mount, is_role};
 use toml::de::DeValue;
 use url::Url;
 
 use super::{
     document::{Section, count, duration, text},
     read::{existing, path, secret},
-    trustworthy,
 };
 
 /// Reads `[authority.vault]`.
@@ -28,6 +27,13 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Settings> {
     let session_role = section.or("session-role", "doorward-session".to_owned(), role);
     let link_role = section.or("link-role", "doorward-link".to_owned(), role);
     let host_role = section.or("host-role", "doorward-host".to_owned(), role);
+    let hosts = section.or("host-certificates", HostCertificates::Gateway, |value| {
+        match text(value)?.as_str() {
+            "gateway" => Ok(HostCertificates::Gateway),
+            "agents" => Ok(HostCertificates::Agents),
+            _ => Err("must be \"gateway\" or \"agents\"".to_owned()),
+        }
+    });
     let as_user = section.or("sign-as", false, |value| match text(value)?.as_str() {
         "gateway" => Ok(false),
         "user" => Ok(true),
@@ -67,6 +73,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Settings> {
         session_role,
         link_role,
         host_role,
+        hosts,
         sign_as,
         login: login?,
         timeout,
@@ -121,18 +128,8 @@ fn read_login(section: &Section<'_>, base: &Path) -> Option<Login> {
     }
 }
 
-/// Where Vault is: https, or http on loopback; host and port alone.
 fn address(value: &DeValue<'_>) -> Result<Url, String> {
-    let text = text(value)?;
-    let url = Url::parse(&text).map_err(|error| format!("`{}` is no URL: {error}", text.escape_debug()))?;
-    if !trustworthy(&url) {
-        return Err("must be https (http only on loopback)".to_owned());
-    }
-    let more = url.query().is_some() || url.fragment().is_some();
-    if more || !url.username().is_empty() || url.password().is_some() || url.path() != "/" {
-        return Err("must be scheme, host and port alone: https://vault.example:8200".to_owned());
-    }
-    Ok(url)
+    vault::address(&text(value)?)
 }
 
 fn namespace(value: &DeValue<'_>) -> Result<String, String> {
@@ -296,6 +293,10 @@ mod tests {
             (
                 format!("{PLACE}sign-as = \"root\"\n{LOGIN}"),
                 "16: `sign-as`: must be \"gateway\" or \"user\"",
+            ),
+            (
+                format!("{PLACE}host-certificates = \"nobody\"\n{LOGIN}"),
+                "16: `host-certificates`: must be \"gateway\" or \"agents\"",
             ),
             (
                 format!("{PLACE}timeout = \"10ms\"\n{LOGIN}"),

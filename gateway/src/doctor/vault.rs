@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorward_certs::{
     Login,
     vault::{
-        Settings, SignAs, Vault,
+        HostCertificates, Settings, SignAs, Vault,
         setup::{Names, Purpose, flaws},
     },
 };
@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    link::{HOST_LIFE, LINK_LIFE},
+    link::LINK_LIFE,
     refusal::chain,
-    vault::needs,
+    vault::needs::{self, host_life},
 };
 
 /// Looks at Vault, if it signs.
@@ -50,6 +50,9 @@ pub(super) async fn check(config: &Config, shared: &Shared) -> Vec<Finding> {
                 "the gateway is let in",
             ));
             findings.extend(roles(config, settings, vault).await);
+            if settings.hosts == HostCertificates::Agents {
+                findings.push(denied(settings, vault).await);
+            }
         }
     }
     findings
@@ -104,14 +107,14 @@ async fn roles(config: &Config, settings: &Settings, vault: &Vault) -> Vec<Findi
     for (name, purpose, life) in [
         (&settings.session_role, session, config.authority.certificate_life),
         (&settings.link_role, Purpose::Link, LINK_LIFE),
-        (&settings.host_role, Purpose::Host, HOST_LIFE),
+        (&settings.host_role, vault.host_purpose(), host_life(settings)),
     ] {
         match vault.role(purpose).await {
             Ok(Some(role)) => {
                 let mut all = judged(name, &role, purpose, life, config);
                 all.extend(match purpose {
                     Purpose::Host => hosts(name, &role, config),
-                    Purpose::Link => None,
+                    Purpose::Link | Purpose::OwnHost => None,
                     Purpose::Session | Purpose::SessionAsUser => logins(name, &role, config, as_user),
                 });
                 if all.is_empty() {
@@ -131,6 +134,32 @@ async fn roles(config: &Config, settings: &Settings, vault: &Vault) -> Vec<Findi
         }
     }
     findings
+}
+
+/// Whether Vault really gives the gateway no way to a host certificate, as the configuration wants it.
+async fn denied(settings: &Settings, vault: &Vault) -> Finding {
+    let what = format!("{}/sign/*", settings.host_mount);
+    match vault.ways_to_hosts().await {
+        Ok(open) if open.is_empty() => {
+            let text = "denied to the gateway, as is all that would lead there: it cannot pass for a workspace";
+            Finding::ok("vault-no-hosts", what, text)
+        }
+        Ok(open) => Finding::broken(
+            "vault-no-hosts",
+            what,
+            format!(
+                "the gateway's token can have host certificates signed, or bring that about: {}",
+                open.join("; ")
+            ),
+            "`doorward-gateway vault apply` denies it; see which other policies the gateway's token has",
+        ),
+        Err(error) => Finding::warning(
+            "vault-no-hosts",
+            what,
+            format!("cannot be looked at: {}", chain(&error)),
+            APPLY,
+        ),
+    }
 }
 
 fn judged(name: &str, role: &Map<String, Value>, purpose: Purpose, life: Duration, config: &Config) -> Vec<Finding> {

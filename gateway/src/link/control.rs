@@ -128,6 +128,9 @@ async fn renew(
     certificate: &[u8],
     proof: Option<&Enrol>,
 ) -> Result<Vec<u8>, HandshakeError> {
+    if !handshake::signs_hosts(standing) {
+        return Err(HandshakeError::Enrol(EnrolError::NotHere));
+    }
     let key = live.key.key_data().ed25519();
     let key = key.ok_or(handshake::unexpected("an ed25519 key"))?;
     let target = &standing.target;

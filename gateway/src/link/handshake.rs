@@ -1,13 +1,14 @@
 //! A new link, from the first TCP packet to `LinkReady`: each side knows the other, or it ends.
 //!
 //! TLS proves keys. The gateway shows its link certificate first; the agent, once satisfied, shows
-//! the host certificate over the key that it proved, or a join token to get one.
+//! the host certificate over the key that it proved, or a join token or its pod's token to get one. A gateway that may not have
+//! host certificates signed refuses the latter.
 
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use doorward_audit::Enrolled as EnrolledEvent;
-use doorward_certs::{HostRequest, Refusal as CertRefusal, WorkspaceName, verify_host};
+use doorward_certs::{HostRequest, Refusal as CertRefusal, verify_host, wildcard_name};
 use doorward_wire::LINK_VERSION;
 use doorward_wire::link::{
     LinkError, Mux, MuxError, MuxIncoming, MuxLimits, MuxStream, Side, connect, mux, read_message, tune, write_message,
@@ -204,14 +205,16 @@ async fn admit(
     let refused = match &hello.host_certificate {
         Some(certificate) => match judge(standing, certificate, tls_key).await {
             Ok(left) if left > life_of(target) / 2 => return Ok(certificate.clone()),
-            // A pod asks for its next one itself, with its token.
-            Ok(_) if is_pod(target) => return Ok(certificate.clone()),
+            // A pod asks for its next one itself: here with its token, or at Vault.
+            Ok(_) if is_pod(target) || !signs_hosts(standing) => return Ok(certificate.clone()),
             Ok(_) => return Ok(refresh(standing, key, certificate, control).await),
             Err(error) => Some(error),
         },
         None => None,
     };
     match (&hello.enrol, refused) {
+        // Before a token is used up or sent on to be reviewed.
+        (Some(_), _) if !signs_hosts(standing) => Err(HandshakeError::Enrol(EnrolError::NotHere)),
         (Some(enrol), _) => {
             standing
                 .shared
@@ -265,17 +268,17 @@ pub(super) fn is_pod(target: &Target) -> bool {
     matches!(target.life.enrolment, Enrolment::ServiceAccount { .. })
 }
 
+/// Whether this gateway may have host certificates signed.
+pub(super) fn signs_hosts(standing: &Standing) -> bool {
+    standing.shared.authority.signs_hosts()
+}
+
 /// How long a host certificate of this workspace is good.
 fn life_of(target: &Target) -> Duration {
     match is_pod(target) {
         true => POD_LIFE,
         false => HOST_LIFE,
     }
-}
-
-/// The name under which the wildcard block of our `ssh_config` asks for a workspace.
-pub(crate) fn wildcard_name(workspace: &WorkspaceName) -> String {
-    format!("{workspace}.doorward")
 }
 
 /// Has the host authority sign for this workspace and this key.

@@ -30,7 +30,7 @@ pub use credential::{Credential, CredentialError};
 pub use handshake::HandshakeError;
 
 pub(crate) use credential::LIFE as LINK_LIFE;
-pub(crate) use handshake::{HOST_LIFE, wildcard_name};
+pub(crate) use handshake::{HOST_LIFE, POD_LIFE};
 pub(crate) use probe::{Probe, probe};
 
 use self::standing::Standing;

@@ -1,16 +1,20 @@
 //! From the gateway's configuration to what Vault has to hold.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use clap::Args;
-use doorward_certs::vault::{
-    Login as VaultLogin, Settings, SignAs,
-    setup::{GatewayLogin, Names, Needs, UserLogin},
+use doorward_certs::{
+    vault::{
+        HostCertificates, Login as VaultLogin, PodLogin, Settings, SignAs, is_mount, is_role,
+        setup::{AgentLogin, GatewayLogin, Names, Needs, UserLogin},
+    },
+    wildcard_name,
 };
 
 use crate::{
     config::{AuthorityKind, ClaimPath, Config, LoginRule, LoginTable, TokenKind},
-    link::{HOST_LIFE, LINK_LIFE, wildcard_name},
+    kube::discover::rule::Namespaces,
+    link::{HOST_LIFE, LINK_LIFE, POD_LIFE},
     policy::Roles,
     workspace::Workspace,
 };
@@ -42,6 +46,29 @@ pub struct Details {
     /// JWT login: the audience of that token.
     #[arg(long, value_name = "TEXT", default_value = "vault")]
     pub login_audience: String,
+    /// Agents' own login: how Vault knows pods. `jwt` binds name and uid of the pod; `kubernetes` the service account alone, and is
+    /// safe where each workspace has one of its own, called as the workspace.
+    #[arg(long, value_name = "METHOD", default_value = "jwt", value_parser = ["jwt", "kubernetes"])]
+    pub agent_method: String,
+    /// Agents' own login: the mount of that auth method, which nothing else uses.
+    #[arg(long, value_name = "MOUNT", default_value = "doorward-agents")]
+    pub agent_mount: String,
+    /// Agents' own login: the role there, and the name of its policy.
+    #[arg(long, value_name = "NAME", default_value = "doorward-agent")]
+    pub agent_role: String,
+    /// Agents' own login: the audience of the pods' tokens, which must not be the gateway's.
+    #[arg(long, value_name = "TEXT", default_value = "vault")]
+    pub agent_audience: String,
+    /// Agents' own login: a namespace of workspaces; may be repeated. Default: those of `[[kubernetes.workspaces]]`.
+    #[arg(long, value_name = "NAME")]
+    pub agent_namespace: Vec<String>,
+    /// Agents' own login: the issuer of the cluster's tokens (jwt), or the API server (kubernetes), as Vault reaches it. Used only where
+    /// the auth method has no configuration yet.
+    #[arg(long, value_name = "URL", default_value = "https://kubernetes.default.svc")]
+    pub agent_cluster: String,
+    /// Agents' own login: a file with the CA of that server, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub agent_cluster_ca: Option<PathBuf>,
 }
 
 /// The settings of the Vault that signs, if one does.
@@ -67,8 +94,9 @@ pub(crate) fn needs(config: &Config, settings: &Settings, details: &Details) -> 
         hosts: hosts(config),
         session_life: config.authority.certificate_life,
         link_life: LINK_LIFE,
-        host_life: HOST_LIFE,
+        host_life: host_life(settings),
         login: gateway_login(&settings.login, details)?,
+        agents: agents(config, settings, details)?,
         user_login: user_login(config, settings)?,
     };
     match needs.contradiction() {
@@ -170,6 +198,72 @@ fn gateway_login(login: &VaultLogin, details: &Details) -> Result<GatewayLogin, 
             policy: details.token_policy.clone(),
         },
     })
+}
+
+/// The longest life of a host certificate: agents that enrol at Vault are in pods.
+pub(crate) fn host_life(settings: &Settings) -> Duration {
+    match settings.hosts {
+        HostCertificates::Gateway => HOST_LIFE,
+        HostCertificates::Agents => POD_LIFE,
+    }
+}
+
+fn agents(config: &Config, settings: &Settings, details: &Details) -> Result<Option<AgentLogin>, String> {
+    if settings.hosts == HostCertificates::Gateway {
+        return Ok(None);
+    }
+    for (option, name, good) in [
+        ("--agent-mount", &details.agent_mount, is_mount(&details.agent_mount)),
+        ("--agent-role", &details.agent_role, is_role(&details.agent_role)),
+    ] {
+        if !good {
+            return Err(format!("{option}: `{}` is no such name", name.escape_debug()));
+        }
+    }
+    let cluster = config.kubernetes.as_ref();
+    if cluster.is_some_and(|cluster| cluster.audience == details.agent_audience) {
+        return Err(format!(
+            "--agent-audience: `{}` is the gateway's own audience: it could show Vault a token that an agent had shown it",
+            details.agent_audience.escape_debug()
+        ));
+    }
+    let namespaces = match details.agent_namespace.as_slice() {
+        [] => namespaces(config)?,
+        named => Names::These(named.to_vec()),
+    };
+    let cluster_ca = match &details.agent_cluster_ca {
+        None => String::new(),
+        Some(file) => {
+            fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?
+        }
+    };
+    Ok(Some(AgentLogin {
+        method: match details.agent_method.as_str() {
+            "kubernetes" => PodLogin::Kubernetes,
+            _ => PodLogin::Jwt,
+        },
+        mount: details.agent_mount.clone(),
+        role: details.agent_role.clone(),
+        namespaces,
+        audience: details.agent_audience.clone(),
+        cluster: details.agent_cluster.clone(),
+        cluster_ca,
+    }))
+}
+
+/// The namespaces that the rules of the configuration name.
+fn namespaces(config: &Config) -> Result<Names, String> {
+    let mut all = BTreeSet::new();
+    for rule in config.kubernetes.iter().flat_map(|cluster| &cluster.workspaces) {
+        match &rule.namespaces {
+            Namespaces::These(named) => all.extend(named.iter().cloned()),
+            Namespaces::Selected(_) => return Ok(Names::Any),
+        }
+    }
+    match all.is_empty() {
+        true => Err("no [[kubernetes.workspaces]] says where workspaces are: --agent-namespace has to".to_owned()),
+        false => Ok(Names::These(all.into_iter().collect())),
+    }
 }
 
 fn user_login(config: &Config, settings: &Settings) -> Result<Option<UserLogin>, String> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
-    plan::{Change, Live, Plan, Verdict, name_accessor, names_accessor, people_at},
+    plan::{Change, Live, Plan, Verdict, name_accessor, names_accessor},
     step::Step,
 };
 use crate::vault::{
@@ -78,7 +78,7 @@ impl<'a> Admin<'a> {
         let steps: Vec<Step> = plan.changes.iter().map(|change| change.step.clone()).collect();
         for change in &plan.changes {
             if matches!(change.verdict, Verdict::Create | Verdict::Change) {
-                self.write(change, &steps).await?;
+                self.write(change).await?;
             }
         }
         let after = self.plan(steps).await?;
@@ -88,15 +88,14 @@ impl<'a> Admin<'a> {
         }
     }
 
-    async fn write(&self, change: &Change, steps: &[Step]) -> Result<(), SetupError> {
+    async fn write(&self, change: &Change) -> Result<(), SetupError> {
         let mut body = change.body.clone();
         // The auth method may have been made a moment ago: its accessor is known only now.
-        if names_accessor(&body)
-            && let Some(mount) = people_at(steps)
+        if let Some(mount) = names_accessor(&body)
             && let Some(there) = self.find(&format!("sys/auth/{mount}")).await?
             && let Some(accessor) = there.get("accessor").and_then(Value::as_str)
         {
-            name_accessor(&mut body, accessor);
+            name_accessor(&mut body, &mount, accessor);
         }
         let reply = self.send(Method::POST, &change.path, Some(&body)).await?;
         self.ok("write", &change.path, &reply)

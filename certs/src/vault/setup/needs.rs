@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::vault::PodLogin;
+
 /// What a gateway needs of Vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
@@ -29,6 +31,8 @@ pub struct Needs {
     pub host_life: Duration,
     /// How the gateway logs in.
     pub login: GatewayLogin,
+    /// How agents log in to have their own host certificates signed; then the gateway has no right to.
+    pub agents: Option<AgentLogin>,
     /// How people log in; then sessions are signed as them and not as the gateway.
     pub user_login: Option<UserLogin>,
 }
@@ -85,6 +89,26 @@ pub enum GatewayLogin {
     },
 }
 
+/// How agents log in with the tokens of their pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentLogin {
+    /// Which auth method, and so what Vault knows of a pod.
+    pub method: PodLogin,
+    /// Its mount. Not one that others use: what may log in there is decided by its roles alone.
+    pub mount: String,
+    /// Its role, and the name of its policy.
+    pub role: String,
+    /// The namespaces that workspaces are in.
+    pub namespaces: Names,
+    /// The audience of the tokens: Vault's own, so that a token that a gateway has seen is of no use here.
+    pub audience: String,
+    /// The issuer of the tokens for the JWT method, the API server for the Kubernetes method: a URL as Vault reaches it. Used only
+    /// where the method has no configuration yet.
+    pub cluster: String,
+    /// The certificates that its TLS is checked with, PEM; empty for those of Vault's system.
+    pub cluster_ca: String,
+}
+
 /// How people log in with their own tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserLogin {
@@ -130,6 +154,9 @@ impl Needs {
                 roles[0]
             ));
         }
+        if let Some(sentence) = self.agents.as_ref().and_then(|agents| self.agents_contradict(agents)) {
+            return Some(sentence);
+        }
         let Some(user) = &self.user_login else {
             return None;
         };
@@ -150,6 +177,32 @@ impl Needs {
                     "the mount `{mount}` is asked to be two kinds of login: give one another mount"
                 ))
             }
+            _ => None,
+        }
+    }
+}
+
+impl Needs {
+    fn agents_contradict(&self, agents: &AgentLogin) -> Option<String> {
+        let user = self.user_login.as_ref();
+        if agents.role == self.gateway_policy() || user.is_some_and(|user| user.role == agents.role) {
+            return Some(format!(
+                "agents share the role `{}` with others: then those would get the right to sign host certificates",
+                agents.role
+            ));
+        }
+        if self.login.mount() == Some(&agents.mount) || user.is_some_and(|user| user.mount == agents.mount) {
+            return Some(format!(
+                "agents share the mount `{}` with others: give them one of their own",
+                agents.mount
+            ));
+        }
+        match (agents.method, &agents.namespaces) {
+            (_, Names::These(all)) if all.is_empty() => Some("agents may log in from no namespace at all".to_owned()),
+            (PodLogin::Kubernetes, Names::Any) => Some(
+                "Vault's Kubernetes method takes no role for every account of every namespace: name the namespaces"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

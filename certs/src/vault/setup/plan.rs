@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::step::{ACCESSOR, Kind, OURS, Step};
+use super::step::{ACCESSOR_OF, Kind, OURS, Step, accessor_of};
 
 /// What a Vault holds now, by path below `/v1/`; a path with nothing is not there.
 pub type Live = BTreeMap<String, Map<String, Value>>;
@@ -70,12 +70,13 @@ impl Plan {
     /// Holds the steps against what there is.
     #[must_use]
     pub fn of(steps: Vec<Step>, live: &Live) -> Self {
-        let accessor = people_at(&steps).and_then(|mount| of_auth(live, mount, "accessor"));
         let changes = steps
             .into_iter()
             .map(|mut step| {
-                if let Some(accessor) = accessor {
-                    name_accessor(&mut step.body, accessor);
+                if let Some(mount) = names_accessor(&step.body)
+                    && let Some(accessor) = of_auth(live, &mount, "accessor")
+                {
+                    name_accessor(&mut step.body, &mount, accessor);
                 }
                 judge(step, live)
             })
@@ -96,34 +97,30 @@ impl Plan {
     }
 }
 
-/// The mount at which people log in: that of the last login, which is theirs if there is one.
-pub(super) fn people_at(steps: &[Step]) -> Option<&str> {
-    steps.iter().find(|step| names_accessor(&step.body))?;
-    steps
-        .iter()
-        .rev()
-        .find(|step| step.kind == Kind::AuthRole)
-        .and_then(Step::auth_mount)
-}
-
 /// What an auth method's mount says of itself.
 fn of_auth<'a>(live: &'a Live, mount: &str, field: &str) -> Option<&'a str> {
     live.get(&format!("sys/auth/{mount}"))?.get(field)?.as_str()
 }
 
-/// Whether the accessor is still to be put in.
-pub(super) fn names_accessor(body: &Map<String, Value>) -> bool {
-    body.values()
-        .any(|value| value.as_str().is_some_and(|text| text.contains(ACCESSOR)))
+/// The mount whose accessor is still to be put in, if there is one.
+pub(super) fn names_accessor(body: &Map<String, Value>) -> Option<String> {
+    body.values().find_map(|value| match value {
+        Value::String(text) => {
+            let (_, rest) = text.split_once(ACCESSOR_OF)?;
+            Some(rest.split_once(')')?.0.to_owned())
+        }
+        Value::Object(inner) => names_accessor(inner),
+        _ => None,
+    })
 }
 
-/// Puts the accessor where a step names it.
-pub(super) fn name_accessor(body: &mut Map<String, Value>, accessor: &str) {
+/// Puts the accessor of a mount where a step names it.
+pub(super) fn name_accessor(body: &mut Map<String, Value>, mount: &str, accessor: &str) {
     for value in body.values_mut() {
-        if let Value::String(text) = value
-            && text.contains(ACCESSOR)
-        {
-            *text = text.replace(ACCESSOR, accessor);
+        match value {
+            Value::String(text) => *text = text.replace(&accessor_of(mount), accessor),
+            Value::Object(inner) => name_accessor(inner, mount, accessor),
+            _ => {}
         }
     }
 }

@@ -15,7 +15,17 @@ pub(super) fn gateway(needs: &Needs) -> String {
         text.push_str(&session(needs));
     }
     text.push_str(&link(needs));
-    text.push_str(&host(needs));
+    match &needs.agents {
+        None => text.push_str(&host(needs)),
+        // Said aloud: a no goes before every yes that another policy of this token might say.
+        Some(_) => {
+            text.push_str("\n# Host certificates are signed for agents alone.\n");
+            for act in ["sign", "issue"] {
+                text.push_str(may(&format!("{}/{act}/*", needs.host_mount), "deny").trim_start());
+            }
+            text.push_str(&may("sys/capabilities-self", "update"));
+        }
+    }
     for path in [
         format!("{}/config/ca", needs.user_mount),
         format!("{}/config/ca", needs.host_mount),
@@ -29,6 +39,13 @@ pub(super) fn gateway(needs: &Needs) -> String {
     for path in ["auth/token/renew-self", "auth/token/revoke-self"] {
         text.push_str(&may(path, "update"));
     }
+    text
+}
+
+/// What the token of an agent may do: have its own host certificate signed, for the minute that it lives.
+pub(super) fn agent(needs: &Needs) -> String {
+    let mut text = String::from("# An agent of Doorward: asks for its own host certificate, nothing else.\n");
+    text.push_str(&host(needs));
     text
 }
 

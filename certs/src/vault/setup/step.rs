@@ -58,9 +58,13 @@ impl Step {
     }
 }
 
-/// Stands in a body for the accessor of the auth method at which people log in, until that is known. Vault gives out
-/// accessors; they cannot be chosen.
-pub(super) const ACCESSOR: &str = "(accessor)";
+/// Stands in a body for the accessor of the auth method at this mount, until that is known. Vault gives out accessors; they
+/// cannot be chosen.
+pub(super) fn accessor_of(mount: &str) -> String {
+    format!("{ACCESSOR_OF}{mount})")
+}
+
+pub(super) const ACCESSOR_OF: &str = "(accessor of ";
 
 /// The description by which mounts are known that were made for Doorward.
 pub(super) const OURS: &str = "Doorward: ";

@@ -9,13 +9,14 @@
 //! * defaults replace what is not asked for: there are none;
 //! * `allowed_users = "*"` would let the session's role sign the gateway's own principal: a list, wherever there can be one.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
-    needs::{GatewayLogin, Names, Needs, UserLogin},
+    needs::{AgentLogin, GatewayLogin, Names, Needs, UserLogin},
     policies,
-    step::{ACCESSOR, Kind, OURS, Step},
+    step::{Kind, OURS, Step, accessor_of},
 };
+use crate::vault::PodLogin;
 use crate::{BACKDATED_BY, GATEWAY_PRINCIPAL, extension as ext};
 
 /// The only critical option that our roles allow: one that no server knows.
@@ -28,6 +29,9 @@ pub fn steps(needs: &Needs) -> Vec<Step> {
     all.extend(gateway_login(needs));
     if let Some(user) = &needs.user_login {
         all.extend(user_login(needs, user));
+    }
+    if let Some(agents) = &needs.agents {
+        all.extend(agent_login(needs, agents));
     }
     // After the auth methods: the role of sessions may name the accessor of one.
     all.push(session_role(needs));
@@ -146,7 +150,8 @@ fn user_login(needs: &Needs, user: &UserLogin) -> Vec<Step> {
 }
 
 fn session_role(needs: &Needs) -> Step {
-    let template = format!("{{{{identity.entity.aliases.{ACCESSOR}.name}}}}");
+    let mount = needs.user_login.as_ref().map_or("", |user| user.mount.as_str());
+    let template = format!("{{{{identity.entity.aliases.{}.name}}}}", accessor_of(mount));
     let (users, templated) = match (&needs.logins, &needs.user_login) {
         // Signed as the person: their own name, and the accounts that people share.
         (Names::These(logins), Some(_)) => {
@@ -186,7 +191,112 @@ fn link_role(needs: &Needs) -> Step {
     )
 }
 
+/// How agents log in: as their pods, for one signing.
+fn agent_login(needs: &Needs, agents: &AgentLogin) -> Vec<Step> {
+    let AgentLogin {
+        mount, role, audience, ..
+    } = agents;
+    let namespaces = match &agents.namespaces {
+        Names::These(namespaces) => Some(namespaces),
+        Names::Any => None,
+    };
+    let (kind, config, more) = match agents.method {
+        PodLogin::Jwt => {
+            let mut claims = Map::new();
+            if let Some(namespaces) = namespaces {
+                claims.insert("/kubernetes.io/namespace".to_owned(), json!(namespaces));
+            }
+            let config = json!({
+                "oidc_discovery_url": agents.cluster,
+                "bound_issuer": agents.cluster,
+                "oidc_discovery_ca_pem": agents.cluster_ca,
+            });
+            // Each pod is an entity of its own: what is known of an alias is what its last login said, so that two pods on one
+            // alias could sign under each other's name.
+            let more = json!({
+                "role_type": "jwt",
+                "token_type": "batch",
+                "user_claim": "/kubernetes.io/pod/uid",
+                "user_claim_json_pointer": true,
+                "bound_audiences": [audience],
+                "bound_claims": claims,
+                "claim_mappings": { "/kubernetes.io/pod/name": POD_NAME, "/kubernetes.io/pod/uid": POD_UID },
+            });
+            ("jwt", config, more)
+        }
+        PodLogin::Kubernetes => {
+            let mut config = json!({ "kubernetes_host": agents.cluster });
+            if !agents.cluster_ca.is_empty() {
+                config["kubernetes_ca_cert"] = json!(agents.cluster_ca);
+            }
+            let more = json!({
+                "token_type": "batch",
+                "bound_service_account_names": ["*"],
+                "bound_service_account_namespaces": namespaces,
+                "audience": audience,
+            });
+            ("kubernetes", config, more)
+        }
+    };
+    vec![
+        policy(role, "what an agent may do", &policies::agent(needs)),
+        auth(mount, kind, "where agents log in"),
+        Step::new(
+            Kind::AuthCluster,
+            format!("auth/{mount}/config"),
+            "the cluster whose pods are believed",
+            config,
+        ),
+        auth_role(
+            mount,
+            role,
+            "which pods are agents",
+            token_of(role, AGENT_TOKEN_LIFE, AGENT_TOKEN_LIFE, more),
+        ),
+    ]
+}
+
+/// Signs for the pod that asks alone: its name, and the name of our wildcard block.
+fn own_host_role(needs: &Needs, agents: &AgentLogin) -> Step {
+    let of_alias = |key: &str| {
+        format!(
+            "{{{{identity.entity.aliases.{}.metadata.{key}}}}}",
+            accessor_of(&agents.mount)
+        )
+    };
+    let (name, uid) = match agents.method {
+        PodLogin::Jwt => (
+            of_alias(POD_NAME),
+            json!({
+                "default_extensions": { ext::WORKSPACE: of_alias(POD_UID) },
+                "default_extensions_template": true,
+            }),
+        ),
+        PodLogin::Kubernetes => (
+            of_alias("service_account_name"),
+            json!({ "allowed_extensions": ext::WORKSPACE }),
+        ),
+    };
+    let more = json!({
+        "allow_host_certificates": true,
+        "allowed_domains": format!("{name},{name}.doorward"),
+        "allowed_domains_template": true,
+        "allow_bare_domains": true,
+    });
+    let life = needs.host_life.as_secs();
+    ssh_role(
+        &needs.host_mount,
+        &needs.host_role,
+        "the role that signs an agent's own host certificate",
+        life,
+        merged(uid, more),
+    )
+}
+
 fn host_role(needs: &Needs) -> Step {
+    if let Some(agents) = &needs.agents {
+        return own_host_role(needs, agents);
+    }
     let domains = match &needs.hosts {
         Names::These(hosts) => hosts.join(","),
         Names::Any => "*".to_owned(),
@@ -290,5 +400,10 @@ fn merged(mut base: Value, more: Value) -> Value {
 /// How long the gateway's token is good for, and how long at most by renewing it, in seconds.
 const GATEWAY_TOKEN_LIFE: u64 = 3600;
 const GATEWAY_TOKEN_LONGEST: u64 = 24 * 3600;
+/// What an agent's login tells Vault of its pod, for the role of host certificates.
+const POD_NAME: &str = "pod_name";
+const POD_UID: &str = "pod_uid";
+/// How long an agent's token is good for: one signing.
+const AGENT_TOKEN_LIFE: u64 = 60;
 /// How long a person's token is good for: one signing.
 const USER_TOKEN_LIFE: u64 = 60;

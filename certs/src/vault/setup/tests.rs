@@ -1,5 +1,6 @@
 //! The plan of a set-up, and that `deploy/vault` says the same.
 
+mod agents;
 mod deploy;
 mod plan;
 mod shell;
@@ -9,6 +10,7 @@ mod width;
 use std::time::Duration;
 
 use super::*;
+use crate::vault::PodLogin;
 
 /// Needs as most have them: the gateway logs in by AppRole and signs for itself.
 pub(super) fn needs() -> Needs {
@@ -27,7 +29,25 @@ pub(super) fn needs() -> Needs {
             mount: "approle".into(),
             role: "doorward-gateway".into(),
         },
+        agents: None,
         user_login: None,
+    }
+}
+
+/// Needs where agents have their host certificates signed for themselves.
+pub(super) fn at_vault(method: PodLogin) -> Needs {
+    let agents = AgentLogin {
+        method,
+        mount: "doorward-agents".into(),
+        role: "doorward-agent".into(),
+        namespaces: Names::These(vec!["devenv".into()]),
+        audience: "vault".into(),
+        cluster: "https://kubernetes.default.svc".into(),
+        cluster_ca: String::new(),
+    };
+    Needs {
+        agents: Some(agents),
+        ..needs()
     }
 }
 

@@ -16,8 +16,10 @@ pub enum Purpose {
     SessionAsUser,
     /// It signs links.
     Link,
-    /// It signs host certificates.
+    /// It signs host certificates, for the gateway.
     Host,
+    /// It signs host certificates, for each agent its own.
+    OwnHost,
 }
 
 /// What is wrong with a role.
@@ -44,7 +46,7 @@ pub fn flaws(role: &Map<String, Value>, purpose: Purpose) -> Vec<Flaw> {
         role.flag("allow_user_certificates"),
         role.flag("allow_host_certificates"),
     );
-    let for_hosts = purpose == Purpose::Host;
+    let for_hosts = matches!(purpose, Purpose::Host | Purpose::OwnHost);
     if for_hosts && user {
         wide("it signs user certificates too, which would open workspaces (allow_user_certificates)");
     }
@@ -68,6 +70,17 @@ pub fn flaws(role: &Map<String, Value>, purpose: Purpose) -> Vec<Flaw> {
         }
         _ => {}
     }
+    let own = purpose == Purpose::OwnHost;
+    if own {
+        let names = role.text("allowed_domains");
+        let bound = |name: &str| name.contains("{{identity.entity.");
+        if !role.flag("allowed_domains_template") || !names.split(',').all(bound) {
+            wide("it lets an agent take the name of another's workspace (allowed_domains is not bound to who asks)");
+        }
+        if role.flag("allow_subdomains") {
+            wide("it signs every name below an agent's own (allow_subdomains)");
+        }
+    }
     if role.text("allowed_extensions") == "*" {
         wide("it signs any extension (allowed_extensions = \"*\")");
     }
@@ -77,7 +90,7 @@ pub fn flaws(role: &Map<String, Value>, purpose: Purpose) -> Vec<Flaw> {
     } else if options != NO_OPTION {
         wide("it signs critical options, which Doorward never asks for (allowed_critical_options)");
     }
-    if role.is_filled("default_extensions") || role.is_filled("default_critical_options") {
+    if (role.is_filled("default_extensions") && !own) || role.is_filled("default_critical_options") {
         wide("it adds what was not asked for (default_extensions, default_critical_options)");
     }
     if !role.text("default_user").is_empty() {
@@ -86,7 +99,7 @@ pub fn flaws(role: &Map<String, Value>, purpose: Purpose) -> Vec<Flaw> {
     let longest = match purpose {
         Purpose::Session | Purpose::SessionAsUser => LONGEST_SESSION_LIFE,
         Purpose::Link => LONGEST_LINK_LIFE,
-        Purpose::Host => LONGEST_HOST_LIFE,
+        Purpose::Host | Purpose::OwnHost => LONGEST_HOST_LIFE,
     };
     match role.seconds("max_ttl") {
         0 => wide("its certificates may live as long as the mount allows, often 32 days (max_ttl)"),
@@ -121,7 +134,9 @@ fn lacks(role: &Role<'_>, purpose: Purpose) -> Vec<Flaw> {
     let wanted: Vec<&str> = match purpose {
         Purpose::Session | Purpose::SessionAsUser => ext::OF_SESSIONS.to_vec(),
         Purpose::Link => Vec::new(),
-        Purpose::Host => vec![ext::WORKSPACE],
+        // The role writes it itself, or lets it be asked for.
+        Purpose::OwnHost if role.fills("default_extensions", ext::WORKSPACE) => Vec::new(),
+        Purpose::Host | Purpose::OwnHost => vec![ext::WORKSPACE],
     };
     let allowed = role.text("allowed_extensions");
     let missing: Vec<&str> = match allowed {
@@ -139,7 +154,7 @@ fn lacks(role: &Role<'_>, purpose: Purpose) -> Vec<Flaw> {
         ),
     );
     let (kind, names) = match purpose {
-        Purpose::Host => ("allow_host_certificates", "allowed_domains"),
+        Purpose::Host | Purpose::OwnHost => ("allow_host_certificates", "allowed_domains"),
         _ => ("allow_user_certificates", "allowed_users"),
     };
     need(
@@ -151,7 +166,7 @@ fn lacks(role: &Role<'_>, purpose: Purpose) -> Vec<Flaw> {
         &format!("it allows no name at all ({names})"),
     );
     need(
-        purpose == Purpose::Host && !role.flag("allow_bare_domains"),
+        matches!(purpose, Purpose::Host | Purpose::OwnHost) && !role.flag("allow_bare_domains"),
         "it refuses the workspaces' own names (allow_bare_domains)",
     );
     need(
@@ -183,5 +198,9 @@ impl<'a> Role<'a> {
             .get(name)
             .and_then(Value::as_object)
             .is_some_and(|all| !all.is_empty())
+    }
+
+    fn fills(&self, name: &str, key: &str) -> bool {
+        self.0.get(name).is_some_and(|all| all.get(key).is_some())
     }
 }

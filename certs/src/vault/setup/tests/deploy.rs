@@ -309,6 +309,7 @@ fn needs(login: &str, sign_as: &str) -> Needs {
             },
             _ => GatewayLogin::TokenFile { policy: role },
         },
+        agents: None,
         user_login: (sign_as == "user").then(|| UserLogin {
             mount: "@user-login-mount@".into(),
             role: "@user-login-role@".into(),

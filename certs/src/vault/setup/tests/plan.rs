@@ -19,7 +19,7 @@ fn holding(steps: &[Step]) -> Live {
         .iter()
         .map(|step| {
             let mut body = step.body.clone();
-            name_accessor(&mut body, "auth_jwt_1");
+            name_accessor(&mut body, "jwt", "auth_jwt_1");
             match step.kind {
                 Kind::Engine | Kind::Auth => {
                     body.insert("accessor".into(), "auth_jwt_1".into());
@@ -184,7 +184,10 @@ fn signed_as_the_person_means_that_persons_name() {
     let live = holding(&all);
     let plan = Plan::of(all.clone(), &Live::new());
     let unknown = &find(&plan, "ssh/roles/doorward-session").body["allowed_users"];
-    assert_eq!(unknown, "{{identity.entity.aliases.(accessor).name}},node,operator");
+    assert_eq!(
+        unknown,
+        "{{identity.entity.aliases.(accessor of jwt).name}},node,operator"
+    );
     let mut live = live;
     live.remove("ssh/roles/doorward-session");
     let plan = Plan::of(all, &live);
@@ -281,7 +284,7 @@ fn any_name_is_asked_for_only_where_it_has_to_be() {
     // A person's own name suffices there, whatever it is.
     assert_eq!(
         role(&as_people, "ssh/roles/doorward-session")["allowed_users"],
-        "{{identity.entity.aliases.(accessor).name}}"
+        "{{identity.entity.aliases.(accessor of jwt).name}}"
     );
 }
 

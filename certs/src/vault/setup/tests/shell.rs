@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{GatewayLogin, Kind, Names, Needs, Step, step::ACCESSOR, steps},
+    super::{GatewayLogin, Kind, Names, Needs, Step, step::accessor_of, steps},
     deploy::{Marked, Of, When, committed, marked, parameters, sorted},
     needs, people,
 };
@@ -89,11 +89,18 @@ fn written(one: &Marked) -> String {
         .map(|(name, value)| format!("  \"{name}\": {}", filled(&value.to_string())))
         .collect();
     writeln!(text, "{}\n}}\nEOF", lines.join(",\n")).unwrap();
-    if body.values().any(|value| value.to_string().contains(ACCESSOR)) {
+    if body
+        .values()
+        .any(|value| value.to_string().contains(&people_accessor()))
+    {
         let read = "accessor=$(vault read -field=accessor \"sys/auth/$USER_LOGIN_MOUNT\")\n";
         text.insert_str(before.len(), read);
     }
     text
+}
+
+fn people_accessor() -> String {
+    accessor_of("@user-login-mount@")
 }
 
 fn filled(text: &str) -> String {
@@ -101,7 +108,7 @@ fn filled(text: &str) -> String {
         !text.contains(['$', '`']) && !text.contains("\\\\"),
         "the shell would read this: {text}"
     );
-    let mut text = text.replace(ACCESSOR, "$accessor");
+    let mut text = text.replace(&people_accessor(), "$accessor");
     for parameter in parameters() {
         let name = match parameter.kind {
             Of::Pem => "$issuer_ca".to_owned(),
@@ -241,7 +248,7 @@ impl Stage {
 
 fn due(needs: &Needs) -> BTreeMap<String, Map<String, Value>> {
     let named = |mut step: Step| {
-        super::super::plan::name_accessor(&mut step.body, "auth_jwt_1");
+        super::super::plan::name_accessor(&mut step.body, "jwt", "auth_jwt_1");
         (step.path, step.body)
     };
     steps(needs).into_iter().map(named).collect()

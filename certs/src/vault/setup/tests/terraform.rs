@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde_json::{Map, Value};
 
 use super::{
-    super::{Kind, Step, step::ACCESSOR},
+    super::{Kind, Step, step::accessor_of},
     deploy::{Marked, Of, When, committed, marked, parameters, sorted},
 };
 
@@ -197,7 +197,10 @@ fn expression(text: &str) -> String {
 }
 
 fn filled(text: &str) -> String {
-    let mut text = text.replace(ACCESSOR, "${vault_auth_backend.people[0].accessor}");
+    let mut text = text.replace(
+        &accessor_of("@user-login-mount@"),
+        "${vault_auth_backend.people[0].accessor}",
+    );
     for parameter in parameters() {
         let reference = match parameter.kind {
             Of::Names => format!("${{join(\",\", var.{})}}", parameter.name),

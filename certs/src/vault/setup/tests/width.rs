@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{Kind, Names, Needs, Purpose, flaws, steps},
-    needs, people,
+    at_vault, needs, people,
 };
+use crate::vault::PodLogin;
 
 fn role(needs: &Needs, name: &str) -> Map<String, Value> {
     let mut all = steps(needs).into_iter();
@@ -32,6 +33,8 @@ fn our_own_roles_are_good() {
         (people, "doorward-session", Purpose::SessionAsUser),
         (needs(), "doorward-link", Purpose::Link),
         (needs(), "doorward-host", Purpose::Host),
+        (at_vault(PodLogin::Jwt), "doorward-host", Purpose::OwnHost),
+        (at_vault(PodLogin::Kubernetes), "doorward-host", Purpose::OwnHost),
     ] {
         assert_eq!(texts(&role(&needs, name), purpose), [], "{name}");
     }
@@ -44,7 +47,7 @@ fn our_own_roles_are_good() {
 
 #[test]
 fn each_flaw_is_told() {
-    use Purpose::{Host, Link, Session, SessionAsUser};
+    use Purpose::{Host, Link, OwnHost, Session, SessionAsUser};
     for (purpose, field, value, useless, expected) in [
         (Session, "allowed_users", json!("*"), false, "anyone in as anyone"),
         (
@@ -143,6 +146,36 @@ fn each_flaw_is_told() {
         ),
         (Host, "allow_bare_domains", json!(false), true, "own names"),
         (Host, "allowed_domains", json!(""), true, "no name at all"),
+        (OwnHost, "allowed_domains", json!("*"), false, "another's workspace"),
+        (
+            OwnHost,
+            "allowed_domains",
+            json!("devenv-0"),
+            false,
+            "another's workspace",
+        ),
+        (
+            OwnHost,
+            "allowed_domains_template",
+            json!(false),
+            false,
+            "another's workspace",
+        ),
+        (OwnHost, "allow_subdomains", json!(true), false, "every name below"),
+        (
+            OwnHost,
+            "default_extensions",
+            json!({}),
+            true,
+            "lacks workspace@doorward",
+        ),
+        (
+            OwnHost,
+            "allow_user_certificates",
+            json!(true),
+            false,
+            "open workspaces",
+        ),
     ] {
         let (needs, name) = match purpose {
             Session => (needs(), "doorward-session"),
@@ -155,6 +188,7 @@ fn each_flaw_is_told() {
             ),
             Link => (needs(), "doorward-link"),
             Host => (needs(), "doorward-host"),
+            OwnHost => (at_vault(PodLogin::Jwt), "doorward-host"),
         };
         let mut role = role(&needs, name);
         role.insert(field.to_owned(), value);
