@@ -63,7 +63,7 @@ pub enum Command {
     Vault {
         /// What to do.
         #[command(subcommand)]
-        command: vault::Command,
+        command: Box<vault::Command>,
     },
     /// Check a configuration file and every file that it names; print all faults and exit with 78 if there are any.
     CheckConfig {

@@ -31,7 +31,7 @@ pub(crate) fn folder(vault: &str, issuer: &str, more: &str) -> (TempDir, PathBuf
 fn command(words: &[&str]) -> Command {
     let all = ["doorward-gateway", "vault"].into_iter().chain(words.iter().copied());
     match Cli::try_parse_from(all).unwrap().command {
-        crate::cli::Command::Vault { command } => command,
+        crate::cli::Command::Vault { command } => *command,
         other => panic!("{other:?}"),
     }
 }

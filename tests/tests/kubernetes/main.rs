@@ -4,6 +4,7 @@ mod control_plane;
 mod discovery;
 mod pods;
 mod profiles;
+mod vault;
 mod whole;
 
 use tests::parts::Place;

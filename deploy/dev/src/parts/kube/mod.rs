@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 pub use api::Api;
 pub use identity::Identity;
+pub use plane::ISSUER;
 pub use watch::Watch;
 
 use super::{Error, Found, KUBERNETES};
@@ -117,6 +118,18 @@ impl Cluster {
     #[must_use]
     pub fn admin_key(&self) -> PathBuf {
         self.plane.file(&format!("{}.key", plane::ADMIN))
+    }
+
+    /// The key that service accounts' tokens are verified with, PEM: what an issuer's key set would say.
+    #[must_use]
+    pub fn token_key(&self) -> PathBuf {
+        self.plane.file(plane::TOKEN_KEY)
+    }
+
+    /// The key that they are signed with, PEM: for a test that wants a token which the API server would not give out.
+    #[must_use]
+    pub fn token_signing_key(&self) -> PathBuf {
+        self.plane.file(plane::TOKEN_SIGNING_KEY)
     }
 
     /// The API as the administrator; [`Api::acting_as`] makes it somebody else's.

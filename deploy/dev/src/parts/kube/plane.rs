@@ -74,8 +74,8 @@ impl Plane {
         write_pair(ADMIN, &admin)?;
         write_pair("manager", &own.client("system:kube-controller-manager", None)?)?;
         let tokens = KeyPair::generate()?;
-        write("tokens.key", &tokens.serialize_pem())?;
-        write("tokens.pub", &tokens.public_key_pem())?;
+        write(TOKEN_SIGNING_KEY, &tokens.serialize_pem())?;
+        write(TOKEN_KEY, &tokens.public_key_pem())?;
         let policy = json!({
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
@@ -142,9 +142,9 @@ impl Plane {
             self.flag("client-ca-file", CA),
             "--anonymous-auth=false".into(),
             "--authorization-mode=RBAC".into(),
-            "--service-account-issuer=https://kubernetes.default.svc".into(),
-            self.flag("service-account-signing-key-file", "tokens.key"),
-            self.flag("service-account-key-file", "tokens.pub"),
+            format!("--service-account-issuer={ISSUER}").into(),
+            self.flag("service-account-signing-key-file", TOKEN_SIGNING_KEY),
+            self.flag("service-account-key-file", TOKEN_KEY),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
             "--endpoint-reconciler-type=none".into(),
             self.flag("audit-policy-file", "audit-policy.json"),
@@ -160,7 +160,7 @@ impl Plane {
             "--secure-port=0".into(),
             "--leader-elect=false".into(),
             "--use-service-account-credentials=true".into(),
-            self.flag("service-account-private-key-file", "tokens.key"),
+            self.flag("service-account-private-key-file", TOKEN_SIGNING_KEY),
             self.flag("root-ca-file", CA),
             format!("--controllers={}", CONTROLLERS.join(",")).into(),
         ];
@@ -226,6 +226,10 @@ async fn fell(server: &mut Option<Server>) -> ProcessError {
 pub(super) const CA: &str = "ca.crt";
 pub(super) const ADMIN: &str = "admin";
 pub(super) const AUDIT: &str = "audit.log";
+pub(super) const TOKEN_KEY: &str = "tokens.pub";
+pub(super) const TOKEN_SIGNING_KEY: &str = "tokens.key";
+/// Who issues service accounts' tokens.
+pub const ISSUER: &str = "https://kubernetes.default.svc";
 const ETCD_DATA: &str = "etcd";
 /// What makes pods of the objects that people write, gives service accounts their tokens, and clears up.
 const CONTROLLERS: [&str; 11] = [
