@@ -482,7 +482,7 @@ fn the_document_tells_the_truth() {
     );
     crate::policy::Roles::parse(Path::new("policy.toml"), roles).unwrap();
     // Every default that is commented out, said aloud; files that are not there stay unsaid.
-    let unsaid = ["ca ", "namespace", "owner", "join", "prefix"];
+    let unsaid = ["ca ", "namespace", "owner", "join", "prefix", "workspaces-claim"];
     let aloud = |sample: &str| -> String {
         let line = |line: &str| match line.strip_prefix("# ") {
             Some(key) if !unsaid.iter().any(|name| key.starts_with(name)) => format!("{key}\n"),
