@@ -21,6 +21,7 @@ pub mod listen;
 pub mod locks;
 pub mod metrics;
 pub mod oidc;
+mod outbound;
 pub mod policy;
 pub mod problem;
 mod recheck;

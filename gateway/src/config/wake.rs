@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     kube::wake::Annotate,
-    wake::{Act, Address, Call, Credential, Json, Template, Way, client},
+    outbound,
+    wake::{Act, Address, Call, Credential, Json, Scope, Template, Way},
 };
 
 /// Reads the section.
@@ -29,7 +30,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Way> {
     let act = match kind.as_deref() {
         Some("scale") => Some(Act::Scale),
         Some("annotation") => annotation(section),
-        Some(_) => call(section, base),
+        Some(_) => call(section, base, Scope::Wake).map(|call| Act::Call(Box::new(call))),
         None => {
             // Which of the others belong here is not known: they are no faults as well.
             for key in [
@@ -61,7 +62,9 @@ fn annotation(section: &Section<'_>) -> Option<Act> {
             false => Err("is no name of a resource".to_owned()),
         }
     });
-    let set = section.required_section("set", |set| Some(set.entries(|value| Template::parse(&text(value)?))))?;
+    let set = section.required_section("set", |set| {
+        Some(set.entries(|value| Template::parse(&text(value)?, Scope::Wake)))
+    })?;
     for key in set.keys() {
         if !is_key(key) {
             section.fault_at("set", format!("`{}` is no key of an annotation", key.escape_debug()));
@@ -78,18 +81,22 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.len() <= 317 && text.bytes().all(good)
 }
 
-fn call(section: &Section<'_>, base: &Path) -> Option<Act> {
-    let url = section.required("url", |value| Address::parse(&text(value)?));
+/// Reads a call.
+pub(super) fn call(section: &Section<'_>, base: &Path, scope: Scope) -> Option<Call> {
+    let url = section.required("url", |value| Address::parse(&text(value)?, scope));
     let method = section.or("method", Method::POST, |value| match text(value)?.as_str() {
         "POST" => Ok(Method::POST),
         "PUT" => Ok(Method::PUT),
         "PATCH" => Ok(Method::PATCH),
         _ => Err("must be \"POST\", \"PUT\" or \"PATCH\"".to_owned()),
     });
-    let body = section.optional("body", |value| Json::new(json(value)?));
+    let body = section.optional("body", |value| Json::new(json(value)?, scope));
     let expect = section.or("expect", Vec::new(), list(status));
     let ca = section.optional("ca", existing(base));
     let user = section.optional("token", |value| match text(value)?.as_str() {
+        "user" if scope == Scope::Use => {
+            Err("nobody asks, so that there is nobody's token; use `token-file`".to_owned())
+        }
         "user" => Ok(()),
         _ => Err("must be \"user\"; the gateway's own is in `token-file`".to_owned()),
     });
@@ -120,21 +127,21 @@ fn call(section: &Section<'_>, base: &Path) -> Option<Act> {
         (None, None) => Credential::None,
     };
     let url = url?;
-    let client = match client(&url, ca.as_deref()) {
+    let client = match outbound::client(url.origin(), ca.as_deref()) {
         Ok(client) => client,
         Err(why) => {
             section.fault_at("ca", why);
             return None;
         }
     };
-    Some(Act::Call(Box::new(Call {
+    Some(Call {
         url,
         method,
         body,
         credential,
         expect,
         client,
-    })))
+    })
 }
 
 fn status(value: &DeValue<'_>) -> Result<StatusCode, String> {

@@ -1,15 +1,15 @@
 //! Waking by an HTTP call to the platform's own API, REST or GraphQL: over TLS or on loopback, without redirects, and with
 //! an answer that is read to a bound.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use reqwest::{Client, Response, redirect};
+use http::{HeaderName, Method, StatusCode, header};
+use reqwest::{Client, Response};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::template::{Address, Facts, Json};
-use crate::{oidc::BearerToken, refusal::chain, workspace::line};
+use crate::{oidc::BearerToken, outbound, refusal::chain, workspace::line};
 
 /// A call.
 #[derive(Debug, Clone)]
@@ -46,46 +46,18 @@ pub enum Credential {
     User,
 }
 
-/// A client for one server. With `authorities` no others are believed.
-///
-/// # Errors
-/// The file cannot be used.
-pub fn client(address: &Address, authorities: Option<&std::path::Path>) -> Result<Client, String> {
-    let mut builder = Client::builder()
-        .tls_backend_rustls()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT)
-        .timeout(ANSWER)
-        .pool_max_idle_per_host(1)
-        .user_agent(concat!("doorward-gateway/", env!("CARGO_PKG_VERSION")));
-    if address.origin().scheme() == "http" {
-        // Loopback: no proxy can reach it.
-        builder = builder.no_proxy();
-    }
-    if let Some(file) = authorities {
-        let unusable = |text: String| format!("the CA file {} cannot be used: {text}", file.display());
-        let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-        let all = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
-        if all.is_empty() {
-            return Err(unusable("it holds no certificate".to_owned()));
-        }
-        builder = builder.tls_certs_only(all);
-    }
-    builder.build().map_err(|error| chain(&error))
-}
-
 /// Why a call came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failed {
+pub(crate) struct Failed {
     /// A sentence for the person; holds nothing of the address but its origin.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// What the operator reads.
-    pub(super) detail: String,
+    pub(crate) detail: String,
 }
 
 impl Call {
     /// Makes the call. `token` is that of the person who asks, if it may be shown to others at all.
-    pub(super) async fn make(&self, facts: &Facts<'_>, token: Option<&BearerToken>) -> Result<(), Failed> {
+    pub(crate) async fn make(&self, facts: &Facts<'_>, token: Option<&BearerToken>) -> Result<(), Failed> {
         let place = self.url.origin().origin().ascii_serialization();
         let ours = |detail: String| Failed {
             text: "the platform could not be asked to start the workspace".to_owned(),
@@ -102,11 +74,7 @@ impl Call {
         match &self.credential {
             Credential::None => {}
             Credential::File { field, prefix, file } => {
-                let text = tokio::fs::read_to_string(file).await.map(Zeroizing::new);
-                let text = text.map_err(|error| ours(format!("{} cannot be read: {error}", file.display())))?;
-                let value = secret(&format!("{prefix}{}", text.trim()));
-                let value = value.ok_or_else(|| ours(format!("what is in {} cannot be sent", file.display())))?;
-                request = request.header(field, value);
+                request = request.header(field, outbound::secret_of(file, prefix).await.map_err(ours)?);
             }
             Credential::User => {
                 let Some(token) = token else {
@@ -118,7 +86,7 @@ impl Call {
                         detail: "the token is bound to a key (DPoP) and cannot be shown to others".to_owned(),
                     });
                 };
-                let value = secret(&Zeroizing::new(format!("Bearer {}", token.for_platform())));
+                let value = outbound::secret(&Zeroizing::new(format!("Bearer {}", token.for_platform())));
                 request = request.header(
                     header::AUTHORIZATION,
                     value.ok_or_else(|| ours("the token cannot be sent".to_owned()))?,
@@ -132,16 +100,9 @@ impl Call {
         self.judge(&place, answer).await
     }
 
-    async fn judge(&self, place: &str, mut answer: Response) -> Result<(), Failed> {
+    async fn judge(&self, place: &str, answer: Response) -> Result<(), Failed> {
         let status = answer.status();
-        let mut body = Vec::new();
-        while body.len() < LARGEST {
-            match answer.chunk().await {
-                Ok(Some(part)) => body.extend_from_slice(&part),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        body.truncate(LARGEST);
+        let body = outbound::body(answer).await;
         let yes = match self.expect.is_empty() {
             true => status.is_success(),
             false => self.expect.contains(&status),
@@ -175,14 +136,3 @@ impl Call {
         }
     }
 }
-
-fn secret(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-const CONNECT: Duration = Duration::from_secs(5);
-const ANSWER: Duration = Duration::from_secs(30);
-/// How much of an answer is read, in bytes.
-const LARGEST: usize = 64 * 1024;

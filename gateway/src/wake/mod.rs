@@ -17,10 +17,10 @@ use std::{
 use doorward_certs::WorkspaceName;
 use tokio::sync::watch;
 
-pub use call::{Call, Credential, client};
+pub use call::{Call, Credential};
 #[cfg(test)]
 pub(crate) use template::tests::workspace as tests_workspace;
-pub use template::{Address, Facts, Json, Template};
+pub use template::{Address, Facts, Json, Scope, Template};
 
 use crate::{Gateway, guarded::Guarded, kube::wake::Annotate, oidc::BearerToken, policy::Grant, refusal::Refusal};
 

@@ -170,7 +170,11 @@ impl Wake<'_> {
             client_address: self.asker.peer.to_string(),
         });
         tracing::info!(workspace = %workspace.name, user, how = way.act.word(), "the workspace is woken");
-        let facts = Facts { workspace, user };
+        let facts = Facts {
+            workspace,
+            user,
+            usage: None,
+        };
         let cluster = || {
             let cluster = self.gateway.kube.as_ref();
             cluster.ok_or_else(|| failed("the workspace could not be started").with_detail("there is no [kubernetes]"))

@@ -26,8 +26,19 @@ enum Fact {
     Namespace,
     Pod,
     Object,
+    LastUse,
+    KeepUntil,
     Label(String),
     Annotation(String),
+}
+
+/// What a text is for: which places it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Somebody wakes a workspace.
+    Wake,
+    /// The use of a workspace is told.
+    Use,
 }
 
 /// What the places are filled with.
@@ -37,6 +48,8 @@ pub struct Facts<'a> {
     pub workspace: &'a Workspace,
     /// The person who asks.
     pub user: &'a str,
+    /// When it was used last, and until when it is kept awake, each in RFC 3339 or empty.
+    pub usage: Option<(&'a str, &'a str)>,
 }
 
 impl Template {
@@ -44,7 +57,7 @@ impl Template {
     ///
     /// # Errors
     /// It has a place for something that is not known.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, scope: Scope) -> Result<Self, String> {
         let (mut parts, mut rest) = (Vec::new(), text);
         let mut plain = String::new();
         while let Some(begin) = rest.find('{') {
@@ -53,7 +66,7 @@ impl Template {
             let end = inside.find(|one: char| one == '}' || one == '{' || one.is_whitespace());
             match end {
                 Some(end) if end > 0 && inside[end..].starts_with('}') => {
-                    let place = Part::Place(Fact::parse(&inside[..end])?);
+                    let place = Part::Place(Fact::parse(&inside[..end], scope)?);
                     if !plain.is_empty() {
                         parts.push(Part::Text(std::mem::take(&mut plain)));
                     }
@@ -98,7 +111,7 @@ impl Template {
 }
 
 impl Fact {
-    fn parse(word: &str) -> Result<Self, String> {
+    fn parse(word: &str, scope: Scope) -> Result<Self, String> {
         let key = |key: &str| match key.is_empty() || key.len() > 317 {
             true => Err(format!("`{{{}}}` names no label or annotation", word.escape_debug())),
             false => Ok(key.to_owned()),
@@ -107,15 +120,17 @@ impl Fact {
             None => match word {
                 "workspace" => Ok(Self::Workspace),
                 "owner" => Ok(Self::Owner),
-                "user" => Ok(Self::User),
+                "user" if scope == Scope::Wake => Ok(Self::User),
+                "last-use" if scope == Scope::Use => Ok(Self::LastUse),
+                "keep-until" if scope == Scope::Use => Ok(Self::KeepUntil),
                 "namespace" => Ok(Self::Namespace),
                 "pod" => Ok(Self::Pod),
                 "object" => Ok(Self::Object),
-                _ => Err(unknown(word)),
+                _ => Err(unknown(word, scope)),
             },
             Some(("label", name)) => key(name).map(Self::Label),
             Some(("annotation", name)) => key(name).map(Self::Annotation),
-            Some(_) => Err(unknown(word)),
+            Some(_) => Err(unknown(word, scope)),
         }
     }
 
@@ -126,6 +141,13 @@ impl Fact {
             Self::Workspace => Some(workspace.name.as_str()),
             Self::Owner => workspace.owner.as_deref(),
             Self::User => Some(facts.user),
+            // That nobody has asked for it is told as well.
+            Self::LastUse | Self::KeepUntil => {
+                let usage = facts
+                    .usage
+                    .ok_or("the use of the workspace is not what this is about")?;
+                return Ok(if *self == Self::LastUse { usage.0 } else { usage.1 });
+            }
             Self::Namespace => place.map(|place| place.namespace.as_str()),
             Self::Pod => place.and_then(|place| place.pod.as_deref()),
             Self::Object => place.and_then(|place| Some(place.owner.as_ref()?.name.as_str())),
@@ -138,9 +160,13 @@ impl Fact {
     }
 }
 
-fn unknown(word: &str) -> String {
+fn unknown(word: &str, scope: Scope) -> String {
+    let own = match scope {
+        Scope::Wake => "{user}",
+        Scope::Use => "{last-use}, {keep-until}",
+    };
     format!(
-        "`{{{}}}` is no place: there are {{workspace}}, {{owner}}, {{user}}, {{namespace}}, {{pod}}, {{object}}, \
+        "`{{{}}}` is no place: there are {{workspace}}, {{owner}}, {own}, {{namespace}}, {{pod}}, {{object}}, \
          {{label:KEY}} and {{annotation:KEY}}; a brace of your own has a space after it",
         word.escape_debug()
     )
@@ -159,8 +185,8 @@ impl Address {
     ///
     /// # Errors
     /// It is none, or what is filled in could change where it leads.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let template = Template::parse(text)?;
+    pub fn parse(text: &str, scope: Scope) -> Result<Self, String> {
+        let template = Template::parse(text, scope)?;
         let written = |with: &str| -> Result<Url, String> {
             let text: String = template
                 .0
@@ -186,7 +212,7 @@ impl Address {
     }
 
     /// Where it leads.
-    pub(super) fn origin(&self) -> &Url {
+    pub(crate) fn origin(&self) -> &Url {
         &self.origin
     }
 
@@ -218,21 +244,21 @@ fn encoded(text: &str) -> Result<String, String> {
 
 /// A JSON body whose strings have places.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Json(Value);
+pub struct Json(Value, Scope);
 
 impl Json {
     /// Takes a value whose strings are templates.
     ///
     /// # Errors
     /// One of them is none.
-    pub fn new(value: Value) -> Result<Self, String> {
-        walk(&value, &|text| Template::parse(text).map(|_| String::new()))?;
-        Ok(Self(value))
+    pub fn new(value: Value, scope: Scope) -> Result<Self, String> {
+        walk(&value, &|text| Template::parse(text, scope).map(|_| String::new()))?;
+        Ok(Self(value, scope))
     }
 
     /// The body with the facts inside its strings: no fact can end one.
     pub(super) fn fill(&self, facts: &Facts<'_>) -> Result<String, String> {
-        walk(&self.0, &|text| Template::parse(text)?.fill(facts)).map(|value| value.to_string())
+        walk(&self.0, &|text| Template::parse(text, self.1)?.fill(facts)).map(|value| value.to_string())
     }
 }
 
@@ -283,20 +309,22 @@ pub(crate) mod tests {
         let facts = Facts {
             workspace: &workspace,
             user: "bob@x.org",
+            usage: None,
         };
-        let address = Address::parse("https://api.example/v1/{workspace}/{label:user}?by={user}").unwrap();
+        let address = Address::parse("https://api.example/v1/{workspace}/{label:user}?by={user}", Scope::Wake).unwrap();
         assert_eq!(
             address.fill(&facts).unwrap().as_str(),
             "https://api.example/v1/devenv-0/%22%7D%5D%2Cx%2F..%2F%C3%A9%3F%26%23?by=bob%40x.org"
         );
         let body = Json::new(
             json!({"query": "mutation { start(id: $id) { id } }", "variables": {"id": "{label:user}"}, "n": [1, null]}),
+            Scope::Wake,
         );
         let filled: Value = serde_json::from_str(&body.unwrap().fill(&facts).unwrap()).unwrap();
         assert_eq!(filled["variables"]["id"], "\"}],x/../é?&#");
         assert_eq!(filled["query"], "mutation { start(id: $id) { id } }");
         assert_eq!(filled["n"], json!([1, null]));
-        let missing = Template::parse("{pod}").unwrap().fill(&facts).unwrap_err();
+        let missing = Template::parse("{pod}", Scope::Wake).unwrap().fill(&facts).unwrap_err();
         assert!(missing.contains("devenv-0"), "{missing}");
         let steps = Workspace {
             owner: Some("..".to_owned()),
@@ -305,8 +333,12 @@ pub(crate) mod tests {
         let facts = Facts {
             workspace: &steps,
             user: "bob",
+            usage: None,
         };
-        Address::parse("https://x/{owner}").unwrap().fill(&facts).unwrap_err();
+        Address::parse("https://x/{owner}", Scope::Wake)
+            .unwrap()
+            .fill(&facts)
+            .unwrap_err();
     }
 
     #[test]
@@ -323,13 +355,30 @@ pub(crate) mod tests {
             "ftp://api.example/",
             "/start",
         ] {
-            Address::parse(bad).unwrap_err();
+            Address::parse(bad, Scope::Wake).unwrap_err();
         }
         for good in [
             "http://127.0.0.1:8080/{workspace}",
             "https://api.example/a{b c}/{owner}",
         ] {
-            Address::parse(good).unwrap();
+            Address::parse(good, Scope::Wake).unwrap();
         }
+    }
+
+    #[test]
+    fn who_wakes_and_when_it_was_used_each_have_their_own_places() {
+        let workspace = workspace("devenv-0", "r");
+        let facts = Facts {
+            workspace: &workspace,
+            user: "",
+            usage: Some(("2026-06-01T12:00:00Z", "")),
+        };
+        let body = Json::new(json!({"used": "{last-use}", "until": "{keep-until}"}), Scope::Use).unwrap();
+        assert_eq!(
+            body.fill(&facts).unwrap(),
+            json!({"until": "", "used": "2026-06-01T12:00:00Z"}).to_string()
+        );
+        Template::parse("{last-use}", Scope::Wake).unwrap_err();
+        Template::parse("{user}", Scope::Use).unwrap_err();
     }
 }

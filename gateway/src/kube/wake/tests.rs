@@ -152,10 +152,16 @@ async fn an_annotation_is_set_on_what_the_pod_belongs_to() {
         kind: "Workspace".to_owned(),
         name: "w".to_owned(),
     });
-    let set = |text: &str| BTreeMap::from([("example.com/wake".to_owned(), Template::parse(text).unwrap())]);
+    let set = |text: &str| {
+        BTreeMap::from([(
+            "example.com/wake".to_owned(),
+            Template::parse(text, crate::wake::Scope::Wake).unwrap(),
+        )])
+    };
     let facts = Facts {
         workspace: &workspace,
         user: "bob",
+        usage: None,
     };
     let mut order = Annotate {
         set: set("{user}"),

@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::wake::{Act, Address, Call, Credential, Json, Way, client};
+use crate::outbound::client;
+use crate::wake::{Act, Address, Call, Credential, Json, Scope, Way};
 use crate::workspace::{Life, Place, Source, State, Workspace};
 
 const PATH: &str = "/v1/workspaces/devenv-0/wake";
@@ -59,12 +60,16 @@ impl Platform {
 
     /// The call to it.
     fn call(&self) -> Call {
-        let url = Address::parse(&format!("http://{}/start/{{workspace}}?by={{user}}", self.address)).unwrap();
+        let url = Address::parse(
+            &format!("http://{}/start/{{workspace}}?by={{user}}", self.address),
+            Scope::Wake,
+        )
+        .unwrap();
         Call {
-            client: client(&url, None).unwrap(),
+            client: client(url.origin(), None).unwrap(),
             url,
             method: http::Method::POST,
-            body: Some(Json::new(json!({"id": "{label:user}"})).unwrap()),
+            body: Some(Json::new(json!({"id": "{label:user}"}), Scope::Wake).unwrap()),
             credential: Credential::User,
             expect: Vec::new(),
         }
