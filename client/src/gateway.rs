@@ -49,6 +49,20 @@ pub(crate) struct KnownIssuer {
     scopes: Vec<String>,
     #[serde(default)]
     pub(crate) dpop: Dpop,
+    #[serde(default)]
+    pub(crate) token: TokenKind,
+}
+
+/// Which of an issuer's tokens the gateway takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TokenKind {
+    #[default]
+    Access,
+    /// The id token, where access tokens are for the issuer's own services alone.
+    Id,
+    /// An access token that nobody but the issuer can read.
+    Opaque,
 }
 
 /// Whether tokens are bound to a key of this computer (RFC 9449).
@@ -74,6 +88,7 @@ impl WellKnown {
             client_id: self.client_id,
             scopes: self.scopes,
             dpop: Dpop::Off,
+            token: TokenKind::Access,
         }]
     }
 

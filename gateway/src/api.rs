@@ -132,6 +132,7 @@ fn well_known(gateway: &Gateway) -> Response<Body> {
                 "client-id": one.client_id,
                 "scopes": one.scopes,
                 "dpop": one.dpop.as_str(),
+                "token": one.token_kind.as_str(),
             })
         })
         .collect();

@@ -9,7 +9,7 @@ use url::Url;
 use super::dpop;
 use crate::clock;
 use crate::error::Error;
-use crate::gateway::{Dpop, KnownIssuer};
+use crate::gateway::{Dpop, KnownIssuer, TokenKind};
 use crate::http::{Web, describe, name, proxy};
 
 /// An issuer that answered for itself, and the client that we are there.
@@ -25,6 +25,8 @@ pub(crate) struct Issuer {
     pub(crate) end_session_endpoint: Option<Url>,
     /// Whether tokens are to be bound to a key (RFC 9449); `Optional` only where the issuer can do it.
     pub(crate) dpop: Dpop,
+    /// Whether the gateway is shown the id token, in place of the access token.
+    pub(crate) shows_id: bool,
     /// How far its clock is ahead of ours, in seconds; 0 where nobody knows.
     pub(crate) ahead: i64,
     /// RFC 9207: the issuer names itself in its answers.
@@ -119,6 +121,7 @@ impl Issuer {
             revocation_endpoint: found.revocation_endpoint,
             end_session_endpoint: found.end_session_endpoint,
             dpop,
+            shows_id: known.token == TokenKind::Id,
             ahead,
             names_itself: found.authorization_response_iss_parameter_supported,
         })

@@ -27,11 +27,12 @@ const LONGEST_NONCE: usize = 1024;
 /// Tokens for a person, and who that is.
 #[derive(Clone, Debug)]
 pub(crate) struct Granted {
-    pub(crate) access: Secret,
+    /// What the gateway is shown: the access token, or the id token.
+    pub(crate) shown: Secret,
     pub(crate) refresh: Option<Secret>,
-    /// How long the access token lives from now on, in seconds.
+    /// How long that lives from now on, in seconds.
     pub(crate) life: u64,
-    /// Whether the access token is bound to the key that was shown.
+    /// Whether it is bound to the key that was shown.
     pub(crate) bound: bool,
     pub(crate) lasts: Lasts,
     /// How far the issuer's clock is ahead of ours, in seconds; `None` where the answer does not show it.
@@ -141,15 +142,26 @@ pub(super) async fn ask(
         key,
         ahead: issuer.ahead,
     };
-    read(
-        &endpoint.post(form).await?,
-        &expected,
-        key.is_some(),
-        issuer.dpop == Dpop::Required,
-    )
+    let terms = Terms {
+        proved: key.is_some(),
+        must_be_bound: issuer.dpop == Dpop::Required,
+        shows_id: issuer.shows_id,
+    };
+    read(&endpoint.post(form).await?, &expected, terms)
 }
 
-fn read(answer: &Answer, expected: &Expected<'_>, proved: bool, must_be_bound: bool) -> Result<Granted, Error> {
+/// What an answer has to hold.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    /// A key was proved.
+    proved: bool,
+    /// The token must be bound to it.
+    must_be_bound: bool,
+    /// The gateway takes the id token.
+    shows_id: bool,
+}
+
+fn read(answer: &Answer, expected: &Expected<'_>, terms: Terms) -> Result<Granted, Error> {
     if answer.status != StatusCode::OK {
         return Err(refusal(answer));
     }
@@ -160,8 +172,8 @@ fn read(answer: &Answer, expected: &Expected<'_>, proved: bool, must_be_bound: b
     // The parser's own message could quote the answer, and so a token.
     let good: Good = serde_json::from_slice(&answer.body).map_err(|_| wrong("its token answer is malformed"))?;
     let bound = match good.token_type.to_ascii_lowercase().as_str() {
-        "dpop" if proved => true,
-        "bearer" if must_be_bound => return Err(wrong("its token is not bound to this computer's key")),
+        "dpop" if terms.proved => true,
+        "bearer" if terms.must_be_bound => return Err(wrong("its token is not bound to this computer's key")),
         "bearer" => false,
         _ => return Err(wrong("its token is of a kind that was not asked for")),
     };
@@ -174,13 +186,20 @@ fn read(answer: &Answer, expected: &Expected<'_>, proved: bool, must_be_bound: b
         None if expected.nonce.is_some() => return Err(wrong("it gave no id token")),
         None => None,
     };
-    let glance = Glance::at(good.access_token.expose());
+    let shown = match (terms.shows_id, good.id_token) {
+        (true, Some(token)) => token,
+        (true, None) => return Err(wrong("it gave no id token, and the gateway takes no other")),
+        (false, _) => good.access_token,
+    };
+    let glance = Glance::at(shown.expose());
     // A token that was just made says what time it is there.
     let made = glance
         .iat
         .and_then(|iat| UNIX_EPOCH.checked_add(Duration::from_secs(iat)));
     let theirs = clocks.issuers.or(made);
-    let life = good.expires_in.or_else(|| life(&glance)).unwrap_or(UNSAID_LIFE);
+    // `expires_in` is said of the access token.
+    let said = good.expires_in.filter(|_| !terms.shows_id);
+    let life = said.or_else(|| life(&glance)).unwrap_or(UNSAID_LIFE);
     let lasts = match (&good.refresh_token, good.refresh_expires_in) {
         (None, _) => Lasts::Seconds(life),
         (Some(_), Some(0)) => Lasts::Revoked,
@@ -188,10 +207,11 @@ fn read(answer: &Answer, expected: &Expected<'_>, proved: bool, must_be_bound: b
         (Some(token), None) => self::life(&Glance::at(token.expose())).map_or(Lasts::Unsaid, Lasts::Seconds),
     };
     Ok(Granted {
-        access: good.access_token,
+        shown,
         refresh: good.refresh_token,
         life,
-        bound,
+        // An id token is bound to no key.
+        bound: bound && !terms.shows_id,
         lasts,
         ahead: theirs.map(|theirs| clock::ahead(Some(theirs), clocks.ours)),
         claims,
@@ -231,6 +251,7 @@ pub(crate) struct Refreshed<'a> {
     pub(crate) subject: Option<&'a str>,
     /// The key to which the tokens are bound.
     pub(crate) key: Option<&'a Key>,
+    pub(crate) shows_id: bool,
     pub(crate) ahead: i64,
 }
 
@@ -254,7 +275,12 @@ pub(crate) async fn refresh(web: &Web, of: &Refreshed<'_>, token: &Secret) -> Re
         client_id: of.client_id,
         nonce: None,
     };
-    let granted = read(&answer, &expected, of.key.is_some(), of.key.is_some())?;
+    let terms = Terms {
+        proved: of.key.is_some(),
+        must_be_bound: of.key.is_some(),
+        shows_id: of.shows_id,
+    };
+    let granted = read(&answer, &expected, terms)?;
     let other = |claims: &Claims| of.subject.is_some_and(|subject| subject != claims.sub);
     if granted.claims.as_ref().is_some_and(other) {
         return Err(Error::Answer {
@@ -292,5 +318,52 @@ fn done(answer: &Answer) -> Result<(), Error> {
         Ok(())
     } else {
         Err(refusal(answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use http::HeaderMap;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn answer(body: &Value) -> Answer {
+        Answer {
+            whom: "i".to_owned(),
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: body.to_string().into(),
+        }
+    }
+
+    #[test]
+    fn the_id_token_is_shown_where_the_gateway_takes_it_and_lives_as_it_says_itself() {
+        let now = crate::pass::now();
+        let claims = json!({"iss": "https://i", "sub": "1", "aud": "doorward", "iat": now, "exp": now + 600});
+        let parts = ["{\"alg\":\"RS256\"}", &claims.to_string(), "signature"];
+        let id = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+        let mut body = json!({"access_token": "opaque", "token_type": "Bearer", "expires_in": 3599, "id_token": id});
+        let expected = Expected {
+            issuer: "https://i",
+            client_id: "doorward",
+            nonce: None,
+        };
+        let terms = |shows_id| Terms {
+            proved: false,
+            must_be_bound: false,
+            shows_id,
+        };
+        let shown = |body: &Value, shows_id| {
+            let granted = read(&answer(body), &expected, terms(shows_id))?;
+            Ok::<_, Error>((granted.shown.expose().to_owned(), granted.life))
+        };
+        assert_eq!(shown(&body, false).unwrap(), ("opaque".to_owned(), 3599));
+        assert_eq!(shown(&body, true).unwrap(), (id, 600));
+        body["id_token"] = Value::Null;
+        assert_eq!(shown(&body, false).unwrap().0, "opaque");
+        assert!(shown(&body, true).unwrap_err().to_string().contains("no id token"));
     }
 }

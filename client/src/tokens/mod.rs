@@ -44,7 +44,10 @@ pub(crate) struct Tokens {
     pub(crate) user: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
+    /// What the gateway is shown; an id token if that is what it takes.
     pub(crate) access_token: Secret,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shows_id: bool,
     /// Unix seconds.
     pub(crate) expires_at: u64,
     /// How long the access token lived when it was given, in seconds.
@@ -77,7 +80,8 @@ impl Tokens {
             end_session_endpoint: issuer.end_session_endpoint.clone(),
             user: "somebody".to_owned(),
             subject: claims.map(|claims| claims.sub.clone()),
-            access_token: granted.access.clone(),
+            access_token: granted.shown.clone(),
+            shows_id: issuer.shows_id,
             expires_at: 0,
             life: None,
             refresh_token: None,
@@ -184,7 +188,7 @@ impl Tokens {
 
     fn take(&mut self, granted: Granted) {
         let now = now();
-        self.access_token = granted.access;
+        self.access_token = granted.shown;
         self.expires_at = now.saturating_add(granted.life);
         self.life = Some(granted.life);
         if let Some(ahead) = granted.ahead {
@@ -221,6 +225,7 @@ pub(crate) mod tests {
             user: "bob".into(),
             subject: Some("sub-bob".into()),
             access_token: "access-1".to_owned().into(),
+            shows_id: false,
             expires_at: now().saturating_add_signed(life),
             life: None,
             refresh_token: Some("refresh-1".to_owned().into()),

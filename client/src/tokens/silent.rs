@@ -126,6 +126,7 @@ async fn refresh(home: &Home, mut tokens: Tokens, ca: Option<PathBuf>, voice: Vo
         client_id: &tokens.client_id,
         subject: tokens.subject.as_deref(),
         key: key.as_deref(),
+        shows_id: tokens.shows_id,
         ahead: tokens.clock_ahead,
     };
     let file = Reserved::new(&home.tokens())?;

@@ -138,6 +138,18 @@ pub enum TokenKind {
     Opaque,
 }
 
+impl TokenKind {
+    /// As the configuration has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Id => "id",
+            Self::Opaque => "opaque",
+        }
+    }
+}
+
 /// Whether tokens are bound to a key of their holder (RFC 9449).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dpop {
