@@ -10,7 +10,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::issuer::{Issuer, Settings};
+use crate::issuer::{Circle, Issuer, Settings};
 
 /// An OIDC issuer for development, on loopback only.
 #[derive(Parser)]
@@ -18,6 +18,9 @@ struct Args {
     /// A loopback address; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Whom it is for, as JSON: client, audience, people; alice, bob, carol and mallory without it.
+    #[arg(long, value_name = "PATH")]
+    circle: Option<PathBuf>,
     /// Writes where it listens to this file, as JSON, once it does.
     #[arg(long, value_name = "PATH")]
     announce: Option<PathBuf>,
@@ -61,8 +64,13 @@ pub(crate) fn main_with(args: Vec<OsString>) -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn serve(args: Args) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let circle = match &args.circle {
+        Some(path) => serde_json::from_slice(&std::fs::read(path)?)?,
+        None => Circle::default(),
+    };
     let issuer = Issuer::start(Settings {
         listen: args.listen,
+        circle,
         ..Settings::default()
     })
     .await?;

@@ -30,7 +30,7 @@ impl Realm {
             "scope": scope,
             "preferred_username": person.name,
         });
-        add_groups(&mut claims, person);
+        add_own(&mut claims, person);
         claims
     }
 
@@ -56,14 +56,21 @@ impl Realm {
         if let Some(nonce) = nonce {
             claims["nonce"] = json!(nonce);
         }
-        add_groups(&mut claims, person);
+        add_own(&mut claims, person);
         claims
     }
 }
 
-/// Absent, not empty, for a person without groups: what Keycloak sends, and what a reader must bear.
-fn add_groups(claims: &mut Value, person: &Person) {
+/// What not everybody has. Absent, not empty, for a person without groups: what Keycloak sends, and what a reader must bear.
+fn add_own(claims: &mut Value, person: &Person) {
     if !person.groups.is_empty() {
         claims["groups"] = json!(person.groups);
+    }
+    if !person.roles.is_empty() {
+        claims["realm_access"] = json!({"roles": person.roles});
+    }
+    if let Some(email) = &person.email {
+        claims["email"] = json!(email.address);
+        claims["email_verified"] = json!(email.verified);
     }
 }

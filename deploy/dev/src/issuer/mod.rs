@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -39,7 +40,7 @@ use uuid::Uuid;
 
 pub use clock::Clock;
 pub use keys::Overlap;
-pub use people::{Person, everybody};
+pub use people::{Email, Person, everybody};
 
 use realm::Realm;
 use server::Server;
@@ -49,25 +50,40 @@ use server::Server;
 pub struct Settings {
     /// Where to listen: a loopback address; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The one public client; `azp` and `client_id` of access tokens, `aud` of id tokens.
-    pub client_id: String,
-    /// `aud` of access tokens.
-    pub audience: String,
-    /// Who can log in.
-    pub people: Vec<Person>,
+    /// Whom it is for.
+    pub circle: Circle,
     /// How long things live.
     pub lifetimes: Lifetimes,
     /// What time it is.
     pub clock: Clock,
 }
 
+/// Whom an issuer is for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Circle {
+    /// The one public client; `azp` and `client_id` of access tokens, `aud` of id tokens.
+    pub client_id: String,
+    /// `aud` of access tokens.
+    pub audience: String,
+    /// Who can log in.
+    pub people: Vec<Person>,
+}
+
+impl Default for Circle {
+    fn default() -> Self {
+        Self {
+            client_id: "doorward".to_owned(),
+            audience: "doorward-gateway".to_owned(),
+            people: everybody(),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            client_id: "doorward".to_owned(),
-            audience: "doorward-gateway".to_owned(),
-            people: everybody(),
+            circle: Circle::default(),
             lifetimes: Lifetimes::default(),
             clock: Clock::default(),
         }

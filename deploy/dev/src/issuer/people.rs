@@ -4,16 +4,30 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use serde::{Deserialize, Serialize};
 
 /// Somebody who can log in. The password is the name followed by `-pw`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Person {
     /// The name to log in with; the claim `preferred_username`.
     pub name: String,
     /// The claim `groups`; absent from tokens when empty, as Keycloak does.
     pub groups: Vec<String>,
+    /// The claim `realm_access.roles`, which Keycloak has for the roles of its realm; absent when empty.
+    pub roles: Vec<String>,
+    /// The claims `email` and `email_verified`; absent without one.
+    pub email: Option<Email>,
     /// A disabled person can neither log in nor refresh.
     pub enabled: bool,
+}
+
+/// An address, and whether the issuer has seen that it is the person's.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Email {
+    /// The claim `email`.
+    pub address: String,
+    /// The claim `email_verified`.
+    pub verified: bool,
 }
 
 impl Person {
@@ -23,7 +37,26 @@ impl Person {
         Self {
             name: name.to_owned(),
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            roles: Vec::new(),
+            email: None,
             enabled: true,
+        }
+    }
+
+    /// The same person with these roles of the realm.
+    #[must_use]
+    pub fn with_roles(self, roles: &[&str]) -> Self {
+        let roles = roles.iter().map(|&role| role.to_owned()).collect();
+        Self { roles, ..self }
+    }
+
+    /// The same person with this address.
+    #[must_use]
+    pub fn with_email(self, address: &str, verified: bool) -> Self {
+        let address = address.to_owned();
+        Self {
+            email: Some(Email { address, verified }),
+            ..self
         }
     }
 

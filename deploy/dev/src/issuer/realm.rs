@@ -58,7 +58,7 @@ pub(super) struct State {
 impl Realm {
     pub(super) fn new(url: String, settings: Settings) -> Result<Self, Error> {
         let state = State {
-            people: People::new(settings.people),
+            people: People::new(settings.circle.people),
             keys: Keys::generate()?,
             codes: Codes::default(),
             devices: Devices::default(),
@@ -66,8 +66,8 @@ impl Realm {
         };
         Ok(Self {
             url,
-            client_id: settings.client_id,
-            audience: settings.audience,
+            client_id: settings.circle.client_id,
+            audience: settings.circle.audience,
             lifetimes: settings.lifetimes,
             clock: settings.clock,
             state: Mutex::new(state),
@@ -119,8 +119,8 @@ impl Realm {
             "id_token_signing_alg_values_supported": ["ES256"],
             "token_endpoint_auth_methods_supported": ["none"],
             "revocation_endpoint_auth_methods_supported": ["none"],
-            "scopes_supported": ["openid", "profile", "groups", "offline_access"],
-            "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "azp", "sid", "preferred_username", "groups"],
+            "scopes_supported": ["openid", "profile", "email", "groups", "offline_access"],
+            "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "azp", "sid", "preferred_username", "groups", "realm_access", "email", "email_verified"],
             "authorization_response_iss_parameter_supported": true,
             "request_uri_parameter_supported": false,
         })

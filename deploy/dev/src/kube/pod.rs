@@ -95,8 +95,14 @@ impl Ground {
             variables
                 .entry("HOME".to_owned())
                 .or_insert_with(|| home.display().to_string());
+            let usual: &[&str] = match args.contains(&"--config") {
+                true => &[],
+                // Where the program looks by itself, which is elsewhere here.
+                false => &["--config", "/etc/doorward/agent.toml"],
+            };
             let args = args
-                .into_iter()
+                .iter()
+                .chain(usual)
                 .map(|arg| rewrite.text(&expand(arg, &variables)).into())
                 .collect();
             let environment: Vec<(String, String)> = rewritten(variables, &rewrite).collect();

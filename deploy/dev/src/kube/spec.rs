@@ -58,17 +58,23 @@ impl Pod {
         self.containers().iter().filter_map(|container| {
             let words = |field: &str| list(&container[field]).iter().filter_map(Value::as_str);
             let command: Vec<&str> = words("command").collect();
+            if let [shell, "-c", script] = command[..]
+                && name_of(shell) == "sh"
+            {
+                return Some((container, started_by(script)?));
+            }
             let image = container["image"].as_str().unwrap_or_default();
             let program = command.first().copied().unwrap_or(image);
-            let last = program.rsplit('/').next().unwrap_or_default();
-            let is_agent = last.split([':', '@']).next() == Some("doorward-agent");
+            let is_agent = name_of(program) == AGENT;
             is_agent.then(|| (container, command.into_iter().skip(1).chain(words("args")).collect()))
         })
     }
 
-    /// The first port that the containers name.
+    /// The port of the agent: the one that is called so, or the only one.
     pub(super) fn port_of(container: &Value) -> Option<u16> {
-        let port = container["ports"][0]["containerPort"].as_u64()?;
+        let ports = list(&container["ports"]);
+        let named = ports.iter().find(|port| port["name"] == "doorward");
+        let port = named.or(ports.first())?["containerPort"].as_u64()?;
         u16::try_from(port).ok()
     }
 
@@ -101,8 +107,13 @@ impl Pod {
         for from in list(&container["envFrom"]) {
             let prefix = from["prefix"].as_str().unwrap_or_default();
             for (kind, field) in KINDS {
-                if let Some(name) = from[format!("{field}Ref")]["name"].as_str() {
-                    for (key, value) in self.content(api, kind, name).await? {
+                let reference = &from[format!("{field}Ref")];
+                if let Some(name) = reference["name"].as_str() {
+                    let content = match self.content(api, kind, name).await {
+                        Err(Error::Refused { status: 404, .. }) if reference["optional"] == true => continue,
+                        content => content?,
+                    };
+                    for (key, value) in content {
                         variables.insert(format!("{prefix}{key}"), value);
                     }
                 }
@@ -156,6 +167,19 @@ impl Pod {
     }
 }
 
+/// The arguments of the agent that a shell starts beside what it becomes: `/doorward/doorward-agent run & exec …`.
+fn started_by(script: &str) -> Option<Vec<&str>> {
+    let mut words = script.split_whitespace();
+    words.find(|word| name_of(word) == AGENT)?;
+    Some(words.take_while(|word| !matches!(*word, "&" | "&&" | ";")).collect())
+}
+
+/// The name of a program's file, or of an image without its tag.
+fn name_of(path: &str) -> &str {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    last.split([':', '@']).next().unwrap_or_default()
+}
+
 /// The elements of a list, or none.
 pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
@@ -168,6 +192,7 @@ pub(super) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
     })
 }
 
+const AGENT: &str = "doorward-agent";
 pub(super) const CONFIG_MAPS: &str = "configmaps";
 pub(super) const SECRETS: &str = "secrets";
 /// The collection, and how the fields that refer to it begin.
@@ -185,9 +210,14 @@ mod tests {
             {"image": "example.test/devenv:1", "command": ["sleep", "inf"]},
             {"image": "example.test/doorward-agent:0.1", "args": ["run"]},
             {"image": "x", "command": ["/opt/doorward-agent", "run"], "args": ["--config", "f"]},
+            {"image": "x", "command": ["/bin/sh", "-c", "/d/doorward-agent run --config g & exec sleep inf"]},
+            {"image": "x", "command": ["sh", "-c", "exec sleep inf"]},
         ]}}));
         let found: Vec<Vec<&str>> = pod.agents().map(|(_, args)| args).collect();
-        assert_eq!(found, [vec!["run"], vec!["run", "--config", "f"]]);
+        assert_eq!(
+            found,
+            [vec!["run"], vec!["run", "--config", "f"], vec!["run", "--config", "g"]]
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub use client::{ClientFolder, Flow};
 pub use error::Error;
 pub use real::Real;
 
+use crate::issuer::Circle;
 use crate::issuer_cli;
 use crate::parts::keycloak::Realm;
 use crate::parts::{Keycloak, Vault};
@@ -53,6 +54,8 @@ pub struct Options {
     pub agent_env: Vec<(String, String)>,
     /// Variables of the gateway.
     pub gateway_env: Vec<(String, String)>,
+    /// Whom our own issuer is for, in place of alice, bob, carol and mallory.
+    pub circle: Option<Circle>,
 }
 
 /// A running stack.
@@ -65,6 +68,7 @@ pub struct Stack {
     policy: Option<String>,
     agent_env: Vec<(String, String)>,
     gateway_env: Vec<(String, String)>,
+    circle: Option<Circle>,
     vault: Option<Vault>,
     keycloak: Option<(Keycloak, Realm)>,
     issuer: Program,
@@ -130,6 +134,7 @@ impl Stack {
             policy: options.policy,
             agent_env: options.agent_env,
             gateway_env: options.gateway_env,
+            circle: options.circle,
             vault: None,
             keycloak: None,
             issuer: Program::default(),
@@ -395,7 +400,16 @@ impl Stack {
     }
 
     async fn start_issuer(&mut self) -> Result<(), Error> {
-        let args = ["--listen".to_owned(), self.issuer_address.to_string()];
+        let mut args = vec!["--listen".to_owned(), self.issuer_address.to_string()];
+        if let Some(circle) = &self.circle {
+            let path = self.layout.file("circle.json");
+            let text = serde_json::to_vec(circle).map_err(|error| Error::Key {
+                what: "a list of people",
+                why: error.to_string(),
+            })?;
+            write_private(&path, &text)?;
+            args.extend(["--circle".to_owned(), path.to_string_lossy().into_owned()]);
+        }
         let announced: issuer_cli::Announcement = self.launch(ISSUER, &args, |stack| &mut stack.issuer).await?;
         self.issuer_url = announced.issuer;
         self.issuer_address = announced.listen;
