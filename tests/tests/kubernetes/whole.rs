@@ -39,7 +39,14 @@ async fn ssh_wakes_a_pod_enters_it_and_meets_another_after_it_was_made_anew() ->
 
     // Who may not enter wakes nothing.
     let refused = feed(ssh(&carol, &[], "true"), b"").await?;
-    ensure!(refused.code == Some(255), "{}", refused.said());
+    ensure!(
+        refused.code == Some(255)
+            && refused
+                .said()
+                .contains("there is no such workspace, or you may not enter it"),
+        "{}",
+        refused.said()
+    );
     let replicas = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{SET}");
     ensure!(admin.read(&replicas).await?["spec"]["replicas"] == 0, "carol woke it");
 
@@ -141,7 +148,8 @@ fn ssh(client: &ClientFolder, options: &[&str], command: &str) -> Command {
     ssh.arg("-F")
         .arg(client.ssh_config())
         .args(options)
-        .args([WORKSPACE, command]);
+        // Under the wildcard, for whoever has no block of their own for it.
+        .args([&format!("{WORKSPACE}.doorward"), command]);
     ssh.kill_on_drop(true);
     ssh
 }
