@@ -54,13 +54,13 @@ pub(super) fn why_refused(token: &str, audience: &str, said: String) -> ReviewEr
             kubernetes: Some(Bound { pod: None }),
             ..
         } => ReviewError::Unbound,
-        // The server's own word for a token whose pod is gone.
-        _ if said.contains("invalidated") || said.contains("deleted") || said.contains("not found") => {
-            ReviewError::Gone(said)
-        }
+        _ if GONE.iter().any(|words| said.contains(words)) => ReviewError::Gone(said),
         _ => ReviewError::Refused(said),
     }
 }
+
+/// The server's own words for a token whose pod, or service account, is gone, the last where there is another of that name.
+const GONE: [&str; 4] = ["invalidated", "deleted", "not found", "does not match"];
 
 fn read(token: &str) -> Option<Claims> {
     let mut parts = token.split('.');

@@ -126,10 +126,19 @@ pub(super) async fn establish(standing: &Standing) -> Result<Established, Handsh
     let (mux, incoming, driver) = mux(io, Side::Gateway, MuxLimits::default());
     let mut driver: Driver = Box::pin(driver);
     let hello = greet(standing, &mux, own, &peer.0, &key);
-    let (control, hello, certificate) = tokio::select! {
-        greeted = hello => greeted?,
+    let greeted = tokio::select! {
+        greeted = hello => greeted,
         ended = &mut driver => {
             return Err(HandshakeError::Mux(ended.err().unwrap_or(MuxError::Closed)));
+        }
+    };
+    let (control, hello, certificate) = match greeted {
+        Ok(greeted) => greeted,
+        Err(error) => {
+            // The agent says in its own log why it is refused: that has to go out before the end does.
+            mux.close();
+            let _ = tokio::time::timeout(REFUSED_WITHIN, driver).await;
+            return Err(error);
         }
     };
     let agent_version = printable(&hello.agent_version);
@@ -334,6 +343,8 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
+/// How long a refused agent has to take the refusal.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const MESSAGE_WITHIN: Duration = Duration::from_secs(5);
 const SIGN_WITHIN: Duration = Duration::from_secs(10);

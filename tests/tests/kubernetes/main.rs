@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod discovery;
+mod enrolment;
 mod pods;
 mod profiles;
 mod vault;

@@ -115,6 +115,11 @@ async fn why_a_token_is_refused_is_told_apart() {
             "enrol-token-unbound",
         ),
         (good(), "service account token has been invalidated", "enrol-token-gone"),
+        (
+            good(),
+            "pod UID (a) does not match service account pod ref claim (b)",
+            "enrol-token-gone",
+        ),
         (good(), "\u{1b}[31mno", "enrol-token-refused"),
         (Token::new("opaque"), "no", "enrol-token-refused"),
         (Token::new("a.%%%.c"), "no", "enrol-token-refused"),
