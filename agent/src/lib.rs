@@ -11,6 +11,7 @@ mod enrol;
 mod error;
 mod forward;
 mod identity;
+mod init;
 mod leftover;
 mod link;
 mod mask;

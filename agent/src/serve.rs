@@ -16,7 +16,6 @@ use crate::error::Error;
 use crate::forward;
 use crate::link;
 use crate::mask::{self, Masks};
-use crate::process;
 use crate::workspace::{Shared, Workspace};
 
 /// How the agent ended.
@@ -41,6 +40,40 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Ended, Error
 /// # Errors
 /// [`Error`] if it cannot start; nothing was served then.
 pub async fn run_announced(config: Config, announce: Option<&Path>, stop: CancellationToken) -> Result<Ended, Error> {
+    let life = Life {
+        stop,
+        ..Life::default()
+    };
+    serve_for(config, announce, &life).await
+}
+
+/// From when to when the agent serves. Copies are of the same life.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Life {
+    /// Cancelled once every address is bound.
+    pub(crate) bound: CancellationToken,
+    /// Cancelled when the agent stops.
+    pub(crate) stop: CancellationToken,
+    why: Arc<OnceLock<String>>,
+}
+
+impl Life {
+    /// Ends it, with a sentence for whoever has a session.
+    pub(crate) fn end(&self, why: impl Into<String>) {
+        // The first one counts.
+        let _ = self.why.set(why.into());
+        self.stop.cancel();
+    }
+
+    /// Why it ends.
+    pub(crate) fn why(&self) -> String {
+        let usual = || "the workspace's agent is stopping".to_owned();
+        self.why.get().cloned().unwrap_or_else(usual)
+    }
+}
+
+/// Like [`run_announced`], for such a life.
+pub(crate) async fn serve_for(config: Config, announce: Option<&Path>, life: &Life) -> Result<Ended, Error> {
     let shared = Arc::new(Shared {
         user_ca: config.user_ca,
         host_ca: config.host_ca,
@@ -50,7 +83,7 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
         limits: config.limits,
         masks: Arc::new(Masks::new(config.masks).map_err(Error::Masks)?),
         program: config.program,
-        stop: stop.clone(),
+        life: life.clone(),
         tasks: TaskTracker::new(),
     });
     let mut workspaces = Vec::with_capacity(config.workspaces.len());
@@ -85,6 +118,7 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
             source,
         })?;
     }
+    life.bound.cancel();
     // What an agent that was killed has left behind.
     let _ = tokio::task::spawn_blocking(forward::sweep).await;
     for (_, workspace, listener) in bound {
@@ -92,9 +126,10 @@ pub async fn run_announced(config: Config, announce: Option<&Path>, stop: Cancel
         shared.tasks.spawn(enrol::vault::keep(Arc::clone(&workspace)));
         shared.tasks.spawn(link::listen(workspace, listener));
     }
-    shared.tasks.spawn(process::reap(stop.clone()));
-    shared.tasks.spawn(mask::watch(Arc::clone(&shared.masks), stop.clone()));
-    stop.cancelled().await;
+    shared
+        .tasks
+        .spawn(mask::watch(Arc::clone(&shared.masks), life.stop.clone()));
+    life.stop.cancelled().await;
     tracing::info!("stopping");
     shared.tasks.close();
     Ok(match tokio::time::timeout(DRAIN_WITHIN, shared.tasks.wait()).await {

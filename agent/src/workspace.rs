@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use doorward_certs::{CaKeys, Refusal, SerialsSeen, SessionCheck, VerifiedSession, verify_session};
 use doorward_wire::message::OpenSession;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Enrol, Limits};
@@ -16,6 +15,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::leftover::Leftovers;
 use crate::mask::Masks;
+use crate::serve::Life;
 use crate::usage::LastUse;
 
 /// One workspace at run time.
@@ -55,8 +55,8 @@ pub(crate) struct Shared {
     pub(crate) ports: OnceLock<Vec<u16>>,
     /// Places for sessions.
     pub(crate) places: Arc<Semaphore>,
-    /// Cancelled when the agent stops.
-    pub(crate) stop: CancellationToken,
+    /// How long the agent lives.
+    pub(crate) life: Life,
     /// Links and sessions.
     pub(crate) tasks: TaskTracker,
 }

@@ -91,7 +91,7 @@ pub(crate) async fn keep(workspace: Arc<Workspace>) {
     if let Some(keeper) = &workspace.keeper {
         tokio::select! {
             () = run(keeper, &workspace) => {}
-            () = workspace.shared.stop.cancelled() => {}
+            () = workspace.shared.life.stop.cancelled() => {}
         }
     }
 }

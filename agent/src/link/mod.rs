@@ -27,12 +27,12 @@ pub(crate) async fn listen(workspace: Arc<Workspace>, listener: TcpListener) {
         // A place first: who comes beyond the bound waits in the kernel's queue, not in our memory.
         let place = tokio::select! {
             place = Arc::clone(&handshakes).acquire_owned() => place,
-            () = workspace.shared.stop.cancelled() => return,
+            () = workspace.shared.life.stop.cancelled() => return,
         };
         let Ok(place) = place else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = workspace.shared.stop.cancelled() => return,
+            () = workspace.shared.life.stop.cancelled() => return,
         };
         match accepted {
             Ok((tcp, peer)) => {
@@ -87,7 +87,7 @@ async fn link(
         };
         let (control, use_every) = tokio::select! {
             greeted = greeted => greeted?,
-            () = workspace.shared.stop.cancelled() => return Err("the agent stops".to_owned()),
+            () = workspace.shared.life.stop.cancelled() => return Err("the agent stops".to_owned()),
         };
         let _place = links
             .try_acquire()
@@ -124,7 +124,7 @@ async fn link(
 /// Resolves once the agent stops and the sessions of this agent have had their time to end.
 async fn drained(workspace: &Workspace) {
     let shared = &workspace.shared;
-    shared.stop.cancelled().await;
+    shared.life.stop.cancelled().await;
     let all = u32::try_from(shared.limits.sessions).unwrap_or(u32::MAX);
     // Every place free: no session is left.
     let _ = tokio::time::timeout(STOP_WITHIN, shared.places.acquire_many(all)).await;

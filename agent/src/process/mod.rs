@@ -29,5 +29,5 @@ pub(crate) use nologin::closed;
 pub(crate) use own::launch_own;
 pub(crate) use reap::{Awaited, adopt_orphans, reap};
 pub(crate) use rights::with_rights_of;
-pub(crate) use syscall::{Identity, become_identity};
+pub(crate) use syscall::{Identity, become_identity, send, to_foreground};
 pub(crate) use terminal::{Size, Slave, Terminal};

@@ -13,7 +13,6 @@ use nix::sys::prctl;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// Children that somebody in this program waits for.
 static AWAITED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -24,7 +23,7 @@ pub(crate) struct Awaited(Pid);
 
 impl Awaited {
     /// Marks a child.
-    pub(super) fn mark(child: Pid) -> Self {
+    pub(crate) fn mark(child: Pid) -> Self {
         awaited().insert(child.as_raw());
         Self(child)
     }
@@ -44,8 +43,9 @@ pub(crate) fn adopt_orphans() {
     }
 }
 
-/// Reaps orphans until `stop`, if this process is the one that inherits them.
-pub(crate) async fn reap(stop: CancellationToken) {
+/// Reaps orphans for good, if this process is the one that inherits them; else ends at once. For the program, like
+/// [`adopt_orphans`].
+pub(crate) async fn reap() {
     if std::process::id() != 1 && !prctl::get_child_subreaper().unwrap_or(false) {
         return;
     }
@@ -58,7 +58,6 @@ pub(crate) async fn reap(stop: CancellationToken) {
             heard = ended.recv() => if heard.is_none() { return },
             // What was seen once is looked at again.
             () = tokio::time::sleep(AGAIN), if !seen.is_empty() => {}
-            () = stop.cancelled() => return,
         }
         tokio::time::sleep(AGAIN).await;
         seen = sweep(Pid::this(), &seen);

@@ -46,6 +46,33 @@ pub(super) fn prepare(command: &mut Command, preparation: Preparation) {
     }
 }
 
+/// Gives the command a process group of its own, and, where standard input is our terminal, that terminal's foreground: what is
+/// typed there, and Ctrl-C, is for the command alone. Everything else stays as it is.
+pub(crate) fn to_foreground(command: &mut Command) {
+    command.process_group(0);
+    // What is in the background itself has nothing to give.
+    if unistd::tcgetpgrp(io::stdin()).ok() != Some(unistd::getpgrp()) {
+        return;
+    }
+    // SAFETY: the closure only makes system calls; it neither allocates nor locks.
+    unsafe {
+        command.pre_exec(|| {
+            // Taking the foreground from the background is answered with this signal, which is of no use here.
+            let before = libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+            // No terminal, or one that is not ours, is no reason not to start.
+            libc::tcsetpgrp(libc::STDIN_FILENO, libc::getpid());
+            libc::signal(libc::SIGTTOU, before);
+            Ok(())
+        });
+    }
+}
+
+/// Sends a signal by its number, also a real-time one. A process that is gone needs none.
+pub(crate) fn send(to: unistd::Pid, number: libc::c_int) {
+    // SAFETY: kill(2) takes integers and touches no memory of ours.
+    unsafe { libc::kill(to.as_raw(), number) };
+}
+
 fn prepared(preparation: &Preparation) -> io::Result<()> {
     seal_descriptors()?;
     forget_ignored_signals();

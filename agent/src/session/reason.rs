@@ -19,8 +19,8 @@ pub(super) enum Reason {
     Longest,
     /// It cannot be recorded any longer, and why.
     RecordLost(String),
-    /// The agent stops.
-    Stopping,
+    /// The agent stops; the sentence says why.
+    Stopping(String),
     /// The gateway said the end.
     Gateway(End),
     /// The stream to the gateway broke.
@@ -46,7 +46,7 @@ impl Reason {
             Self::OtherLogin(..) => "other-login",
             Self::Longest => "longest",
             Self::RecordLost(_) => "record-lost",
-            Self::Stopping => "agent-stopping",
+            Self::Stopping(_) => "agent-stopping",
             Self::Gateway(end) => &end.code,
             Self::LinkLost(_) => "link-lost",
         }
@@ -65,7 +65,7 @@ impl Reason {
             Self::RecordLost(lost) => {
                 format!("this session must be recorded and the recording cannot be stored: {lost}")
             }
-            Self::Stopping => "the workspace's agent is stopping".to_owned(),
+            Self::Stopping(text) => text.clone(),
             Self::Gateway(end) => end.text.clone(),
             Self::LinkLost(error) => format!("the stream to the gateway broke: {error}"),
         }
@@ -88,7 +88,7 @@ impl Reason {
     /// What becomes of processes: where somebody's authority ended the session, nothing lives on.
     pub(super) fn ending(&self, usual: Ending) -> Ending {
         match self {
-            Self::Longest | Self::RecordLost(_) | Self::Stopping => Ending::Kill,
+            Self::Longest | Self::RecordLost(_) | Self::Stopping(_) => Ending::Kill,
             Self::Gateway(end)
                 if ENDED_ON_PURPOSE.contains(&end.code.as_str()) || end.exit == RECORDING_UNAVAILABLE =>
             {

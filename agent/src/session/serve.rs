@@ -127,8 +127,8 @@ async fn admit(workspace: &Arc<Workspace>, open: &OpenSession, link_key: &[u8; 3
         text,
     };
     let shared = &workspace.shared;
-    if shared.stop.is_cancelled() {
-        return Err(refused("agent-stopping", Reason::Stopping.text()));
+    if shared.life.stop.is_cancelled() {
+        return Err(refused("agent-stopping", shared.life.why()));
     }
     let place = Arc::clone(&shared.places).try_acquire_owned().map_err(|_| {
         refused(
@@ -215,7 +215,7 @@ async fn run(
             Err(_) => return Reason::LoginDeadline,
         },
         ended = &mut *driver => return of_driver(ended),
-        () = shared.stop.cancelled() => return Reason::Stopping,
+        () = shared.life.stop.cancelled() => return Reason::Stopping(shared.life.why()),
     };
     let late = async {
         if tokio::time::timeout_at(login_by, session.logged_in.cancelled())
@@ -247,7 +247,7 @@ async fn run(
         ended = &mut *driver => of_driver(ended),
         () = late => Reason::LoginDeadline,
         () = tokio::time::sleep(session.terms.longest) => Reason::Longest,
-        () = shared.stop.cancelled() => Reason::Stopping,
+        () = shared.life.stop.cancelled() => Reason::Stopping(shared.life.why()),
     };
     // Whoever records next finds the stream gone as well, and may be first.
     let reason = match reason {

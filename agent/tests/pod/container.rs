@@ -25,6 +25,8 @@ pub struct Pod {
     /// Whether there are `/proc`, `/dev` and a `/tmp`, and everything else is read-only.
     pub mounts: bool,
     pub passwd: &'static str,
+    /// What the agent runs as the container's own command: words for a shell, `--` and options before.
+    pub command: &'static str,
     /// Lines of the workspace in the agent's configuration.
     pub workspace: &'static str,
 }
@@ -73,10 +75,11 @@ impl Container {
         };
         let script = format!(
             "set -e\nroot='{}'\n{}exec setpriv --no-new-privs --inh-caps=-all --bounding-set={} chroot {person} \"$root\" \
-             /doorward-agent run --config /etc/doorward/agent.toml",
+             /doorward-agent run --config /etc/doorward/agent.toml {}",
             root.path().display(),
             if pod.mounts { MOUNTS } else { "" },
             pod.capabilities,
+            pod.command,
         );
         let log = std::fs::File::create(rig.file("agent.log")).unwrap();
         let unshare = Command::new("unshare")

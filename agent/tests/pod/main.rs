@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use container::{Container, Pod, asks_for_no_loader, can_be_had, said, static_agent};
 use doorward_certs::{Login, Terms};
+use nix::sys::signal::{Signal, kill};
 use rig::{Rig, everything};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
@@ -25,6 +26,7 @@ const ANYBODY: Pod = Pod {
     capabilities: "-all,+sys_chroot,+setuid,+setgid",
     mounts: true,
     passwd: "",
+    command: "",
     workspace: "login = 'node'\nhome = '/home/node'\nshell = '/bin/sh'",
 };
 
@@ -278,4 +280,83 @@ async fn as_the_first_process_it_reaps_and_ends_its_sessions_with_a_sentence() {
     let mut rest = String::new();
     out.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "");
+}
+
+const COMMAND: &str = "-- sh -c 'trap \"exit 7\" USR1; trap \"\" TERM; echo $$ >/tmp/pid; while :; do sleep 0.1; done'";
+
+/// A session that stays until it is ended.
+async fn staying(rig: &Rig, address: SocketAddr) -> (tokio::process::Child, uuid::Uuid) {
+    let mut ssh = openssh("ssh", rig, address, "node");
+    // Once the command has set its traps.
+    let line = "while ! [ -s /tmp/pid ]; do sleep 0.05; done; echo ready; exec sleep 600";
+    ssh.args(["127.0.0.1", line]);
+    let mut ssh = ssh
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(ssh.stdout.as_mut().unwrap())
+        .read_line(&mut first)
+        .await
+        .unwrap();
+    assert_eq!(first, "ready\n", "{}", said(rig));
+    (ssh, rig.newest())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_the_container_s_own_command_sessions_end_with_it_and_the_container_as_it_does() {
+    if !can_be_had("beside_the_container_s_own_command_sessions_end_with_it_and_the_container_as_it_does") {
+        return;
+    }
+    let pod = Pod {
+        command: COMMAND,
+        ..ANYBODY
+    };
+    let (rig, mut container, address) = started(&pod, "node").await;
+    let line = "while ! [ -s /tmp/pid ]; do sleep 0.05; done; cat /proc/1/comm /proc/$(cat /tmp/pid)/comm; \
+        sh -c 'sleep 0.2 >/dev/null 2>&1 & echo $!'";
+    let told = exec(&rig, address, "node", line).await;
+    let lines: Vec<_> = told.out.lines().collect();
+    assert_eq!(lines[..2], ["doorward-agent", "sh"], "{}", told.err);
+    let gone = format!("while [ -e /proc/{} ]; do sleep 0.1; done", lines[2]);
+    let waited = exec(&rig, address, "node", &gone).await;
+    assert_eq!(waited.code, Some(0), "an orphan is not reaped: {}", waited.err);
+
+    let (_ssh, session) = staying(&rig, address).await;
+    // To the container's first process, as its own tools do; that is the agent, which passes it on.
+    exec(&rig, address, "node", "kill -USR1 1").await;
+    let end = rig.ended(session).await;
+    assert_eq!(
+        (end.code.as_str(), end.text.as_str()),
+        ("agent-stopping", "the container's command has ended with 7")
+    );
+    tokio::time::timeout(Duration::from_secs(60), container.ended())
+        .await
+        .expect("the container does not end");
+    assert_eq!(container.status(), Some(7), "{}", said(&rig));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_stop_sessions_end_and_the_command_has_its_time() {
+    if !can_be_had("at_a_stop_sessions_end_and_the_command_has_its_time") {
+        return;
+    }
+    let pod = Pod {
+        command: COMMAND,
+        ..ANYBODY
+    };
+    let (rig, mut container, address) = started(&pod, "node").await;
+    let (_ssh, session) = staying(&rig, address).await;
+    // The command ignores it; the session does not wait for that.
+    container.terminate();
+    let end = rig.ended(session).await;
+    assert_eq!(end.text, "the workspace's agent is stopping");
+    assert_eq!(container.status(), None, "the command still runs: {}", said(&rig));
+    kill(container.agent(), Signal::SIGUSR1).unwrap();
+    tokio::time::timeout(Duration::from_secs(60), container.ended())
+        .await
+        .expect("the container does not end");
+    assert_eq!(container.status(), Some(7), "{}", said(&rig));
 }
