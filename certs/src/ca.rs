@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use ssh_key::{PublicKey, public::KeyData};
+use ssh_key::{HashAlg, PublicKey, public::KeyData};
 
 use crate::blob;
 
@@ -136,6 +136,12 @@ impl CaKeys {
     pub(crate) fn contains(&self, key: &KeyData) -> bool {
         self.0.iter().any(|known| known.key_data() == key)
     }
+}
+
+/// How people tell a key: `SHA256:…`, as `ssh-keygen -l` shows it.
+#[must_use]
+pub fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
 }
 
 impl<'a> IntoIterator for &'a CaKeys {

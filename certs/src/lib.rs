@@ -31,7 +31,7 @@ mod verify;
 pub use answer::{Discrepancy, HostCert, LinkCert, SessionCert};
 pub use authority::{Authority, AuthorityError};
 pub use blob::LONGEST_BLOB;
-pub use ca::{CaKeys, CaKeysError};
+pub use ca::{CaKeys, CaKeysError, fingerprint};
 pub use destination::is_destination;
 pub use key::{HostKey, KeyError};
 pub use local::Local;

@@ -216,6 +216,9 @@ pub(crate) struct ConfigArgs {
     /// Leave ~/.ssh/config alone
     #[arg(long, requires = "write")]
     pub(crate) no_include: bool,
+    /// Trust this host authority of the gateway's, which is new here: what your platform team says is its fingerprint
+    #[arg(long, value_name = "SHA256:…", requires = "write")]
+    pub(crate) trust_host_ca: Vec<String>,
 }
 
 #[derive(Debug, Args)]

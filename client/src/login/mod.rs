@@ -44,6 +44,7 @@ struct Done {
 /// `doorward login`.
 pub(crate) async fn login(home: &Home, args: &LoginArgs) -> Result<(), Error> {
     let mut settings = Settings::read(home)?;
+    let before = settings.gateway.clone();
     if let Some(gateway) = &args.gateway {
         let gateway = settings::parse_gateway(gateway).map_err(Error::Usage)?;
         if settings.gateway.as_ref() != Some(&gateway) {
@@ -75,7 +76,7 @@ pub(crate) async fn login(home: &Home, args: &LoginArgs) -> Result<(), Error> {
     // Nothing is stored before all of it worked.
     settings.write(home)?;
     store(home, &done).await?;
-    ssh::remember_trust(home, &trust)?;
+    ssh::trust::remember(home, &trust, &[], before != settings.gateway)?;
     say::note(&format!("logged in at {} as {}", gateway.whom(), done.tokens.user));
     clock::tell(done.tokens.clock_ahead);
     if settings.issuer.is_none() && !names.is_empty() {

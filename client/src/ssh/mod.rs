@@ -4,6 +4,7 @@ mod blocks;
 mod include;
 mod quote;
 mod run;
+pub(crate) mod trust;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ pub(crate) use run::{known, ssh};
 
 use crate::cli::ConfigArgs;
 use crate::error::Error;
-use crate::gateway::{CaLines, Gateway};
+use crate::gateway::Gateway;
 use crate::home::settings::Settings;
 use crate::home::{Home, private};
 use crate::{login, say};
@@ -36,7 +37,7 @@ impl System {
 /// `doorward config`.
 pub(crate) async fn config(home: &Home, args: &ConfigArgs) -> Result<(), Error> {
     let settings = Settings::read(home)?;
-    let text = refresh(home, &settings).await?;
+    let text = refresh(home, &settings, &args.trust_host_ca).await?;
     if !args.write || args.print {
         say::print(&text)?;
     }
@@ -59,11 +60,11 @@ pub(crate) async fn config(home: &Home, args: &ConfigArgs) -> Result<(), Error> 
 }
 
 /// Asks the gateway for workspaces and CA keys, remembers the keys, and says what the configuration should be.
-async fn refresh(home: &Home, settings: &Settings) -> Result<String, Error> {
+async fn refresh(home: &Home, settings: &Settings, accepted: &[String]) -> Result<String, Error> {
     let gateway = Gateway::configured(home, settings)?;
     let pass = login::pass(home, settings).await?;
     let workspaces = gateway.workspaces(&pass).await?.workspaces;
-    remember_trust(home, &gateway.trust().await?)?;
+    trust::remember(home, &gateway.trust().await?, accepted, false)?;
     let program = settings.program()?;
     Blocks {
         system: System::HERE,
@@ -72,31 +73,6 @@ async fn refresh(home: &Home, settings: &Settings) -> Result<String, Error> {
         workspaces: &workspaces,
     }
     .write()
-}
-
-/// Writes the CA keys where `ssh` and `verify` look.
-pub(crate) fn remember_trust(home: &Home, trust: &CaLines) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(trust).map_err(|error| Error::Configuration(error.to_string()))?;
-    private::write_changed(&home.trust(), format!("{text}\n").as_bytes())?;
-    private::write_changed(&home.known_hosts(), known_hosts(trust)?.as_bytes())?;
-    Ok(())
-}
-
-/// One `@cert-authority` line for each key of the host CA. The pattern is `*` because only our hosts are looked up
-/// in this file; which host a certificate is for is in its principals.
-fn known_hosts(trust: &CaLines) -> Result<String, Error> {
-    let keys = trust.host_keys().map_err(Error::Configuration)?;
-    let mut text = String::from("# Written by doorward. Workspaces show certificates of these authorities.\n");
-    for key in keys.iter() {
-        // The comment is dropped: only the key is what was checked.
-        let mut key = key.clone();
-        key.set_comment("");
-        let key = key
-            .to_openssh()
-            .map_err(|error| Error::Configuration(format!("a CA key cannot be written: {error}")))?;
-        text.push_str(&format!("@cert-authority * {}\n", key.trim_end()));
-    }
-    Ok(text)
 }
 
 /// Whether plain `ssh` finds the workspaces.
@@ -148,36 +124,4 @@ fn user_config() -> Result<PathBuf, Error> {
     let dirs = directories::BaseDirs::new();
     let dirs = dirs.ok_or_else(|| Error::Configuration("this account has no home folder".to_owned()))?;
     Ok(dirs.home_dir().join(Path::new(".ssh")).join("config"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn known_hosts_holds_keys_and_no_comment() {
-        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJhKZxCbBHEVDkFJXIOXZ8qKDDwMGBJF9FH7n4PVJHuq";
-        let trust = CaLines {
-            host_ca: vec![format!("{key} a comment")],
-            user_ca: vec![],
-        };
-        let text = known_hosts(&trust).unwrap();
-        assert_eq!(text.lines().nth(1).unwrap(), format!("@cert-authority * {key}"));
-        assert_eq!(text.lines().count(), 2);
-        for bad in [
-            "",
-            "# only a comment",
-            "ssh-ed25519 nonsense",
-            &format!("{key}\n* {key}"),
-        ] {
-            assert!(
-                known_hosts(&CaLines {
-                    host_ca: vec![bad.to_owned()],
-                    user_ca: vec![]
-                })
-                .is_err(),
-                "{bad}"
-            );
-        }
-    }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn known(home: &Home, settings: &Settings, workspace: &Workspac
     if let Some(login) = listed(home, workspace)? {
         return Ok(login);
     }
-    let text = super::refresh(home, settings).await?;
+    let text = super::refresh(home, settings, &[]).await?;
     private::write_changed(&home.ssh_config(), text.as_bytes())?;
     // The same words for what is missing and what is forbidden.
     listed(home, workspace)?.ok_or_else(|| Error::NoWorkspace(workspace.to_string()))

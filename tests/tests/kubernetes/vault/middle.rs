@@ -13,7 +13,7 @@ use doorward_dev::stack::Stack;
 use serde_json::{Value, json};
 use tests::journal::journal;
 use tests::parts::{Had, can_be_had, name_of, shared_cluster};
-use tests::until;
+use tests::{feed, until};
 use tokio::process::{Child, Command};
 
 use super::super::PLACE;
@@ -70,15 +70,31 @@ async fn an_agent_enrols_at_vault_and_a_gateway_in_the_middle_is_refused() -> Re
         refused.said(),
         bench.logs()
     );
+    // Nor can he talk people's computers into his CA, though it is the gateway that names the CAs: a new one is left out.
+    let client = bench.stack.client();
+    let written = feed(client.command(["config", "--write", "--no-include"]), b"").await?;
+    ensure!(
+        written
+            .said()
+            .contains("a host authority that this computer does not know"),
+        "{}",
+        written.said()
+    );
+    let refused = bench.enter(&[]).await?;
+    ensure!(
+        refused.said().contains("Host key verification failed"),
+        "{}",
+        refused.said()
+    );
     // It was the man in the middle who was refused, and nothing but his certificate that was wrong: whoever trusts his CA is in.
     let trusting = format!("UserKnownHostsFile={}", evil.known_hosts);
     let fooled = bench.enter(&["-o", &trusting]).await?;
     ensure!(fooled.stdout == b"in\n", "{}\n{}", fooled.said(), bench.logs());
-    until("both sessions of the man in the middle on record", async || {
+    until("each session of the man in the middle on record", async || {
         let opened = journal(&bench.stack.state_dir())?
             .into_iter()
             .filter(|event| matches!(event, Event::SessionOpened(opened) if opened.workspace_uid == EVIL));
-        Ok((opened.count() == 2).then_some(()))
+        Ok((opened.count() == 3).then_some(()))
     })
     .await?;
     drop(evil);
