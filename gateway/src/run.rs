@@ -112,7 +112,7 @@ impl Running {
             .as_ref()
             .zip(config.kubernetes.as_ref())
             .map(|(kube, settings)| kube::Discovery::new(kube.client(), &settings.workspaces, settings.max_age));
-        let usage = usage::Usage::default();
+        let usage = usage::Usage::new(config.kubernetes.iter().flat_map(|settings| settings.usage.clone()));
         let links = link::Links::new(
             Arc::clone(&authority),
             Arc::clone(&credential),
@@ -152,6 +152,7 @@ impl Running {
         });
         gateway.tasks.spawn(door.serve(Arc::clone(&gateway)));
         gateway.tasks.spawn(recheck::run(Arc::clone(&gateway)));
+        gateway.tasks.spawn(usage::run(Arc::clone(&gateway)));
         let following = follow::begin(&gateway);
         gateway.tasks.spawn(follow::run(Arc::clone(&gateway), following));
         if let Some(discovery) = gateway.discovery.clone() {

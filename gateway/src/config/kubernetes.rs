@@ -30,6 +30,8 @@ pub struct Kubernetes {
     pub audience: String,
     /// How the workspaces of a rule are woken, by the rule's name.
     pub wakes: std::collections::BTreeMap<String, crate::wake::Way>,
+    /// Where the use of the workspaces of a rule is published, by the rule's name.
+    pub usage: std::collections::BTreeMap<String, crate::usage::Publication>,
 }
 
 /// Where the API server is, and who we are there.
@@ -91,6 +93,19 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
             );
         }
     }
+    let mut usage = std::collections::BTreeMap::new();
+    for (rule, publication) in section.sections("usage", |one| super::usage::read(one, base)) {
+        let name = rule.escape_debug().to_string();
+        if !workspaces.iter().any(|one| one.name == rule) {
+            section.fault_at(
+                "usage",
+                format!("there is no rule `{name}` in [[kubernetes.workspaces]]"),
+            );
+        }
+        if usage.insert(rule, publication).is_some() {
+            section.fault_at("usage", format!("the use of the rule `{name}` is there more than once"));
+        }
+    }
     Some(Kubernetes {
         access: access?,
         timeout,
@@ -98,6 +113,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
         workspaces,
         audience,
         wakes,
+        usage,
     })
 }
 

@@ -18,6 +18,7 @@ mod login_rule;
 mod read;
 mod records;
 pub(crate) mod secret_file;
+mod usage;
 mod vault;
 mod wake;
 

@@ -53,15 +53,20 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Way> {
     Some(Way { act: act?, within })
 }
 
-fn annotation(section: &Section<'_>) -> Option<Act> {
-    let plural = section.optional("plural", |value| {
+/// What the API server calls objects of a kind in addresses.
+pub(super) fn plural(section: &Section<'_>) -> Option<String> {
+    section.optional("plural", |value| {
         let text = text(value)?;
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         match text.bytes().all(good) && text.len() <= 63 {
             true => Ok(text),
             false => Err("is no name of a resource".to_owned()),
         }
-    });
+    })
+}
+
+fn annotation(section: &Section<'_>) -> Option<Act> {
+    let plural = plural(section);
     let set = section.required_section("set", |set| {
         Some(set.entries(|value| Template::parse(&text(value)?, Scope::Wake)))
     })?;

@@ -114,6 +114,7 @@ impl FakeServer {
             workspaces: Vec::new(),
             audience: "doorward".to_owned(),
             wakes: Default::default(),
+            usage: Default::default(),
         }
     }
 

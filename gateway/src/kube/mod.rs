@@ -10,6 +10,7 @@ pub mod discover;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod note;
 pub mod review;
 #[cfg(test)]
 mod tests;

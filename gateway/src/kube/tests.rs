@@ -114,6 +114,7 @@ async fn kubeconfigs_that_run_programs_or_verify_nothing_are_refused() {
             max_age: std::time::Duration::from_secs(1),
             workspaces: Vec::new(),
             wakes: Default::default(),
+            usage: Default::default(),
         };
         super::connect(&settings)
             .await
@@ -154,6 +155,7 @@ async fn kubeconfigs_that_run_programs_or_verify_nothing_are_refused() {
         max_age: std::time::Duration::from_secs(1),
         workspaces: Vec::new(),
         wakes: Default::default(),
+        usage: Default::default(),
     };
     assert!(super::connect(&settings).await.is_err(), "everybody can read it");
 }

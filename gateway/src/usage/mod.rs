@@ -3,13 +3,20 @@
 //! What counts as use is decided in the workspace, by its agent, which alone reads the session: the gateway hears a moment over
 //! the link. An agent that tells nothing makes a workspace whose last use is not known, never one that is used now.
 
+mod publish;
+mod turns;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use doorward_certs::{WorkspaceName, WorkspaceUid};
+
+pub(crate) use publish::run;
+pub use publish::{Owner, Publication};
+use tokio::sync::Notify;
 
 use crate::{guarded::Guarded, workspace::Workspace};
 
@@ -20,6 +27,11 @@ pub struct Usage(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     told: Guarded<BTreeMap<WorkspaceName, Told>>,
+    /// Where use is published, by rule.
+    publications: BTreeMap<String, Arc<Publication>>,
+    /// Of whom something is told that nobody has published yet.
+    fresh: Guarded<BTreeSet<WorkspaceName>>,
+    changed: Notify,
 }
 
 /// What an agent has told of the life that it serves.
@@ -30,6 +42,36 @@ struct Told {
 }
 
 impl Usage {
+    /// Nobody has told anything; publishes by rule, as these say.
+    #[must_use]
+    pub fn new(publications: impl IntoIterator<Item = (String, Publication)>) -> Self {
+        let publications = publications.into_iter();
+        Self(Arc::new(Inner {
+            publications: publications.map(|(rule, one)| (rule, Arc::new(one))).collect(),
+            ..Inner::default()
+        }))
+    }
+
+    /// Where the use of this workspace is published, if it is.
+    fn publication(&self, workspace: &Workspace) -> Option<Arc<Publication>> {
+        let rule = &workspace.place.as_ref()?.rule;
+        self.0.publications.get(rule).map(Arc::clone)
+    }
+
+    fn take_fresh(&self) -> BTreeSet<WorkspaceName> {
+        self.0.fresh.with(std::mem::take)
+    }
+
+    async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Until when a workspace is kept awake, if it is.
+    #[must_use]
+    pub fn keep_until(&self, workspace: &Workspace) -> Option<SystemTime> {
+        workspace.notes.keep_until.filter(|until| *until > SystemTime::now())
+    }
+
     /// One life of a workspace was used, so long ago.
     pub(crate) fn used(&self, name: &WorkspaceName, uid: &WorkspaceUid, ago: Duration) {
         let now = SystemTime::now();
@@ -42,6 +84,10 @@ impl Usage {
                 all.insert(name.clone(), Told { uid, last_use });
             }
         });
+        if !self.0.publications.is_empty() {
+            self.0.fresh.with(|fresh| fresh.insert(name.clone()));
+            self.0.changed.notify_one();
+        }
     }
 
     /// When a workspace was used last, by its agent's word to this gateway or to another; nothing if that is not known.

@@ -56,6 +56,7 @@ impl Follower {
             audience: "doorward".to_owned(),
             workspaces: vec![rule],
             wakes: BTreeMap::new(),
+            usage: BTreeMap::new(),
         };
         let client = connect(&settings).await?.client();
         let discovery = Discovery::new(client, &settings.workspaces, settings.max_age);

@@ -5,6 +5,7 @@ mod discovery;
 mod enrolment;
 mod pods;
 mod profiles;
+mod usage;
 mod vault;
 mod whole;
 

@@ -1,0 +1,152 @@
+//! Notes on objects: when a workspace was used last, as an annotation of its pod and, where that is configured, of what the pod
+//! belongs to.
+//!
+//! It asks for `get` and `patch` on what it notes. Several gateways may note one workspace: an older time is never set over a
+//! newer one, because each patch names the version that it was made from.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use ::kube::{
+    Api, ResourceExt as _,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+};
+use serde_json::{Map, Value, json};
+
+use super::{Cluster, KubeError};
+use crate::{
+    locks::rfc3339,
+    workspace::{LAST_USE, Workspace, moment},
+};
+
+/// What is to stand on an object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// When it was used last, unless something newer stands there.
+    pub(crate) last_use: Option<SystemTime>,
+}
+
+impl Note {
+    /// What has to change where these annotations stand.
+    fn changes(&self, there: &BTreeMap<String, String>, now: SystemTime) -> Map<String, Value> {
+        let mut changes = Map::new();
+        let stands = |key| there.get(key).map(String::as_str);
+        if let Some(at) = self.last_use {
+            let to_come = |at: &SystemTime| at.duration_since(now).is_ok_and(|ahead| ahead > SKEW);
+            // What lies in the future was written by nobody who knows.
+            let other = stands(LAST_USE).and_then(moment).filter(|other| !to_come(other));
+            let text = rfc3339(at);
+            if other.is_none_or(|other| moment(&text).is_some_and(|at| at > other)) {
+                changes.insert(LAST_USE.to_owned(), text.into());
+            }
+        }
+        changes
+    }
+}
+
+/// Notes it on the pod of the workspace's life.
+pub(crate) async fn on_pod(cluster: &Cluster, workspace: &Workspace, note: &Note) -> Result<(), KubeError> {
+    let (Some(place), Some(life)) = (&workspace.place, &workspace.life) else {
+        return Err(KubeError::NotFound("the workspace has no pod".to_owned()));
+    };
+    let Some(pod) = &place.pod else {
+        return Err(KubeError::NotFound("the workspace has no pod".to_owned()));
+    };
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
+    on(
+        cluster,
+        &resource,
+        (&place.namespace, pod),
+        Some(life.uid.as_str()),
+        note,
+    )
+    .await
+}
+
+/// Notes it on what the workspace's pod belongs to; `plural` where it is not the one that one would guess.
+pub(crate) async fn on_owner(
+    cluster: &Cluster,
+    workspace: &Workspace,
+    plural: Option<&str>,
+    note: &Note,
+) -> Result<(), KubeError> {
+    let owner = workspace
+        .place
+        .as_ref()
+        .and_then(|place| Some((place, place.owner.as_ref()?)));
+    let Some((place, owner)) = owner else {
+        return Err(KubeError::NotFound("the pod belongs to nothing".to_owned()));
+    };
+    let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+    let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &owner.kind));
+    if let Some(plural) = plural {
+        plural.clone_into(&mut resource.plural);
+    }
+    on(cluster, &resource, (&place.namespace, &owner.name), None, note).await
+}
+
+async fn on(
+    cluster: &Cluster,
+    resource: &ApiResource,
+    (namespace, name): (&str, &str),
+    uid: Option<&str>,
+    note: &Note,
+) -> Result<(), KubeError> {
+    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), namespace, resource);
+    let mut tries = TRIES;
+    loop {
+        let found = api.get_metadata(name).await.map_err(KubeError::from)?;
+        if uid.is_some_and(|uid| found.metadata.uid.as_deref() != Some(uid)) {
+            return Err(KubeError::NotFound("the pod is another one by now".to_owned()));
+        }
+        let changes = note.changes(found.annotations(), SystemTime::now());
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({
+            "metadata": { "resourceVersion": found.metadata.resource_version, "annotations": changes },
+        }));
+        let patched = api.patch_metadata(name, &PatchParams::default(), &patch).await;
+        match patched.map_err(KubeError::from) {
+            Ok(_) => return Ok(()),
+            Err(KubeError::Conflict(_)) if tries > 0 => tries -= 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How much the clocks of gateways may differ.
+const SKEW: Duration = Duration::from_secs(60);
+/// How often it is tried again where somebody else changes the object at the same time.
+const TRIES: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_time_is_never_set_over_a_newer_one() {
+        let now = moment("2026-06-01T12:00:00Z").unwrap();
+        let note = Note {
+            last_use: moment("2026-06-01T11:00:00.2Z"),
+        };
+        for (there, changed) in [
+            (None, true),
+            (Some("2026-06-01T10:59:59Z"), true),
+            (Some("2026-06-01T12:30:00+01:30"), false),
+            (Some("2026-06-01T11:00:01Z"), false),
+            (Some("2026-06-01T11:59:00Z"), false),
+            (Some("2126-06-01T11:59:00Z"), true),
+            (Some("yesterday"), true),
+        ] {
+            let there = there
+                .map(|text: &str| (LAST_USE.to_owned(), text.to_owned()))
+                .into_iter()
+                .collect();
+            assert_eq!(!note.changes(&there, now).is_empty(), changed, "{there:?}");
+        }
+    }
+}
