@@ -76,7 +76,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
         }
     };
     let max_age = section.or("max-age", HOUR, duration(Duration::from_secs(1), DAY * 7));
-    let workspaces = section.sections("workspaces", rule::read);
+    let mut workspaces = section.sections("workspaces", rule::read);
     for (place, one) in workspaces.iter().enumerate() {
         if workspaces.iter().take(place).any(|other| other.name == one.name) {
             section.fault_at("workspaces", format!("the rule `{}` is there more than once", one.name));
@@ -84,13 +84,23 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
     }
     let audience = section.or("audience", AUDIENCE.to_owned(), text);
     let wakes = wakes(section, base);
-    for rule in wakes.keys() {
-        if !workspaces.iter().any(|one| one.name == *rule) {
-            let rule = rule.escape_debug();
-            section.fault_at(
-                "wake",
-                format!("there is no rule `{rule}` in [[kubernetes.workspaces]]"),
-            );
+    for (name, way) in &wakes {
+        let fault = |why: String| section.fault_at("wake", why);
+        match workspaces.iter_mut().find(|one| one.name == *name) {
+            None => fault(format!(
+                "there is no rule `{}` in [[kubernetes.workspaces]]",
+                name.escape_debug()
+            )),
+            Some(rule) => {
+                way.keys(&mut rule.kept);
+                let scaled = matches!(rule.owner_kind.as_deref(), Some("StatefulSet" | "Deployment"));
+                if matches!(way.act, crate::wake::Act::Scale) && !scaled {
+                    fault(format!(
+                        "`scale` is for `owner-kind = \"StatefulSet\"` or `\"Deployment\"`, and the rule `{}` has neither",
+                        name.escape_debug()
+                    ));
+                }
+            }
         }
     }
     let mut usage = std::collections::BTreeMap::new();

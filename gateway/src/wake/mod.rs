@@ -22,7 +22,14 @@ pub use call::{Call, Credential};
 pub(crate) use template::tests::workspace as tests_workspace;
 pub use template::{Address, Facts, Json, Scope, Template};
 
-use crate::{Gateway, guarded::Guarded, kube::wake::Annotate, oidc::BearerToken, policy::Grant, refusal::Refusal};
+use crate::{
+    Gateway,
+    guarded::Guarded,
+    kube::{discover::rule::Kept, wake::Annotate},
+    oidc::BearerToken,
+    policy::Grant,
+    refusal::Refusal,
+};
 
 /// How the workspaces of a rule are woken.
 #[derive(Debug, Clone)]
@@ -33,10 +40,26 @@ pub struct Way {
     pub within: Duration,
 }
 
+impl Way {
+    /// Adds the keys of the labels and annotations that its texts ask for.
+    pub fn keys(&self, into: &mut Kept) {
+        match &self.act {
+            Act::Scale => {}
+            Act::Annotate(order) => order.set.values().for_each(|text| text.keys(into)),
+            Act::Call(call) => {
+                call.url.keys(into);
+                if let Some(body) = &call.body {
+                    body.keys(into);
+                }
+            }
+        }
+    }
+}
+
 /// What wakes a workspace.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// The StatefulSet is scaled until the workspace's pod is one of its pods.
+    /// The StatefulSet is scaled until the workspace's pod is one of its pods; a Deployment to one, if it has none.
     Scale,
     /// What the pod belongs to is annotated.
     Annotate(Annotate),

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use url::Url;
 
-use crate::{config::trustworthy, workspace::Workspace};
+use crate::{config::trustworthy, kube::discover::rule::Kept, workspace::Workspace};
 
 /// A text with places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,17 @@ impl Template {
             parts.push(Part::Text(plain));
         }
         Ok(Self(parts))
+    }
+
+    /// Adds the keys of the labels and annotations that it asks for.
+    pub(super) fn keys(&self, into: &mut Kept) {
+        for part in &self.0 {
+            match part {
+                Part::Place(Fact::Label(key)) => drop(into.labels.insert(key.clone())),
+                Part::Place(Fact::Annotation(key)) => drop(into.annotations.insert(key.clone())),
+                _ => {}
+            }
+        }
     }
 
     /// The text with the facts in their places, each as `write` has it.
@@ -216,6 +227,11 @@ impl Address {
         &self.origin
     }
 
+    /// Adds the keys of the labels and annotations that it asks for.
+    pub(super) fn keys(&self, into: &mut Kept) {
+        self.template.keys(into);
+    }
+
     /// The address with the facts in their places.
     pub(super) fn fill(&self, facts: &Facts<'_>) -> Result<Url, String> {
         let text = self.template.fill_with(facts, encoded)?;
@@ -254,6 +270,23 @@ impl Json {
     pub fn new(value: Value, scope: Scope) -> Result<Self, String> {
         walk(&value, &|text| Template::parse(text, scope).map(|_| String::new()))?;
         Ok(Self(value, scope))
+    }
+
+    /// Adds the keys of the labels and annotations that it asks for.
+    pub(super) fn keys(&self, into: &mut Kept) {
+        let mut open = vec![&self.0];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::String(text) => {
+                    if let Ok(template) = Template::parse(text, self.1) {
+                        template.keys(into);
+                    }
+                }
+                Value::Array(all) => open.extend(all),
+                Value::Object(all) => open.extend(all.values()),
+                _ => {}
+            }
+        }
     }
 
     /// The body with the facts inside its strings: no fact can end one.

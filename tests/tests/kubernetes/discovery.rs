@@ -9,7 +9,7 @@ use doorward_certs::WorkspaceName;
 use doorward_dev::parts::kube::{Api, Cluster, Identity, TokenRequest};
 use doorward_gateway::config::{Kubernetes, KubernetesAccess};
 use doorward_gateway::kube::connect;
-use doorward_gateway::kube::discover::rule::{AssignedBy, Namespaces, Port};
+use doorward_gateway::kube::discover::rule::{AssignedBy, Kept, Namespaces, Port};
 use doorward_gateway::kube::discover::template::Template;
 use doorward_gateway::kube::discover::{Discovery, Rule};
 use doorward_gateway::workspace::{Directory, State, Workspace};
@@ -133,6 +133,7 @@ fn rule(namespaces: Namespaces, owner_kind: Option<&str>) -> Result<Rule> {
         assigned_by: None,
         ordinals: 0,
         claims: None,
+        kept: Kept::default(),
     })
 }
 

@@ -6,7 +6,7 @@ use crate::{
     config::document::{Section, count, list, text},
     kube::discover::{
         Rule,
-        rule::{AssignedBy, Namespaces, Port},
+        rule::{AssignedBy, Kept, Namespaces, Port},
         template::{Template, is_key},
     },
 };
@@ -76,6 +76,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Rule> {
         assigned_by,
         ordinals,
         claims,
+        // What wakes the rule's workspaces asks for more.
+        kept: Kept::default(),
     })
 }
 

@@ -6,14 +6,25 @@ use super::*;
 fn ways_to_wake_are_checked_where_they_are_written() {
     crate::record::fixture::install_provider();
     let folder = testing::folder();
-    let load = |more: &str| {
+    let load_of = |kind: &str, more: &str| {
         let file = folder.path().join("gateway.toml");
-        let head = "[kubernetes]\n[[kubernetes.workspaces]]\nname = \"r\"\nnamespaces = [\"x\"]\npods = \"app=x\"\nlogin = \"node\"\n\
-                    agent-port = 1\n[[kubernetes.wake]]\nrule = \"r\"\n";
+        let head = format!(
+            "[kubernetes]\n[[kubernetes.workspaces]]\nname = \"r\"\nnamespaces = [\"x\"]\npods = \"app=x\"\nlogin = \"node\"\n\
+             agent-port = 1\nowner-kind = \"{kind}\"\n[[kubernetes.wake]]\nrule = \"r\"\n"
+        );
         let text = testing::text("https://issuer.example", &format!("{head}{more}\n"));
         fs::write(&file, text).unwrap();
-        Config::load(&file).map(|config| config.kubernetes.unwrap().wakes)
+        Config::load(&file).map(|config| config.kubernetes.unwrap())
     };
+    let load = |more: &str| load_of("StatefulSet", more).map(|kubernetes| kubernetes.wakes);
+    // What a text asks for is kept of each object, though the rule itself does not use it.
+    let asks = "kind = \"http\"\nurl = \"https://x/{label:team}\"\nbody = { a = [\"{annotation:x/y} {label:repo}\"] }";
+    let kept = load_of("Job", asks).unwrap().workspaces.remove(0).kept;
+    assert_eq!(Vec::from_iter(kept.labels), ["repo", "team"]);
+    assert_eq!(Vec::from_iter(kept.annotations), ["x/y"]);
+    load_of("Deployment", "kind = \"scale\"").unwrap();
+    let faults = load_of("Job", "kind = \"scale\"").expect_err("a job").to_string();
+    assert!(faults.contains("the rule `r` has neither"), "{faults}");
     for good in [
         "kind = \"scale\"\nwithin = \"2m\"",
         "kind = \"annotation\"\nset = { \"x.example/started\" = \"true\" }\nplural = \"workspaces\"",

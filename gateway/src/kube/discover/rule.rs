@@ -31,6 +31,17 @@ pub struct Rule {
     pub ordinals: u32,
     /// Whether claims tell of workspaces without a pod, and which claims.
     pub claims: Option<String>,
+    /// What else is kept of an object, because something beside the rule asks for it.
+    pub kept: Kept,
+}
+
+/// Keys of labels and annotations whose values are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Of labels.
+    pub labels: BTreeSet<String>,
+    /// Of annotations.
+    pub annotations: BTreeSet<String>,
 }
 
 /// Where a rule looks.
@@ -63,7 +74,7 @@ pub enum AssignedBy {
 impl Rule {
     /// The labels that anything depends on.
     pub(super) fn labels(&self) -> BTreeSet<String> {
-        let mut all = BTreeSet::new();
+        let mut all = self.kept.labels.clone();
         for template in self.templates() {
             template.labels(&mut all);
         }
@@ -72,7 +83,7 @@ impl Rule {
 
     /// The annotations that anything depends on, besides those of our own domain.
     pub(super) fn annotations(&self) -> BTreeSet<String> {
-        let mut all = BTreeSet::new();
+        let mut all = self.kept.annotations.clone();
         for template in self.templates() {
             template.annotations(&mut all);
         }

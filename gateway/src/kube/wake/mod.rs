@@ -1,7 +1,7 @@
-//! Waking by the API server: a StatefulSet's scale, or an annotation that the platform's own controller waits for; and the
+//! Waking by the API server: the scale of a StatefulSet or Deployment, or an annotation that the platform's own controller waits for; and the
 //! events of what starts, for people.
 //!
-//! It asks for no more than `list` on StatefulSets and `patch` on their scale, or `patch` on the one kind that is annotated;
+//! It asks for no more than `list` on StatefulSets (or Deployments) and `patch` on their scale, or `patch` on the one kind that is annotated;
 //! `list` on events is welcome and not needed. A set is never made smaller.
 
 mod events;
@@ -13,7 +13,7 @@ use ::kube::{
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
     core::GroupVersionKind,
 };
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use serde_json::json;
 
 pub(crate) use events::follow;
@@ -49,12 +49,15 @@ pub(crate) enum WakeError {
     },
 }
 
-/// Scales the workspace's StatefulSet so that its pod is one of those that run.
+/// Scales the workspace's StatefulSet so that its pod is one of those that run, or its Deployment so that it has one.
 pub(crate) async fn scale(cluster: &Cluster, workspace: &Workspace) -> Result<(), WakeError> {
     let (place, set) = owner(workspace)?;
+    if set.kind == "Deployment" && set.api_version == "apps/v1" {
+        return scale_deployment(cluster, place, set).await;
+    }
     if set.kind != "StatefulSet" || set.api_version != "apps/v1" {
         return Err(WakeError::Misfit(format!(
-            "{} belongs to a {} and to no StatefulSet",
+            "{} belongs to a {}, and to no StatefulSet or Deployment",
             workspace.name, set.kind
         )));
     }
@@ -80,12 +83,7 @@ pub(crate) async fn scale(cluster: &Cluster, workspace: &Workspace) -> Result<()
         if spec.replicas.unwrap_or(1) >= wanted {
             return Ok(());
         }
-        // The version makes it a step from what was seen: nobody's larger number is overwritten.
-        let patch = Patch::Merge(json!({
-            "apiVersion": "autoscaling/v1", "kind": "Scale",
-            "metadata": { "resourceVersion": found.metadata.resource_version },
-            "spec": { "replicas": wanted },
-        }));
+        let patch = to_replicas(wanted, found.metadata.resource_version.as_deref());
         let patched = api.patch_scale(&set.name, &PatchParams::default(), &patch).await;
         match patched.map_err(KubeError::from) {
             Ok(_) => return Ok(()),
@@ -93,6 +91,37 @@ pub(crate) async fn scale(cluster: &Cluster, workspace: &Workspace) -> Result<()
             Err(error) => return Err(asked("patch statefulsets/scale", place)(error)),
         }
     }
+}
+
+/// A Deployment is one workspace: it has one pod, or is asleep.
+async fn scale_deployment(cluster: &Cluster, place: &Place, owner: &OwnerObject) -> Result<(), WakeError> {
+    let api: Api<Deployment> = Api::namespaced(cluster.client(), &place.namespace);
+    let one = ListParams::default().fields(&format!("metadata.name={}", owner.name));
+    let mut tries = TRIES;
+    loop {
+        let found = api.list(&one).await.map_err(asked("list deployments", place))?;
+        let found = found.items.into_iter().next();
+        let found = found.ok_or_else(|| WakeError::Misfit(format!("there is no Deployment {}", owner.name)))?;
+        if found.spec.and_then(|spec| spec.replicas).unwrap_or(1) >= 1 {
+            return Ok(());
+        }
+        let patch = to_replicas(1, found.metadata.resource_version.as_deref());
+        let patched = api.patch_scale(&owner.name, &PatchParams::default(), &patch).await;
+        match patched.map_err(KubeError::from) {
+            Ok(_) => return Ok(()),
+            Err(KubeError::Conflict(_)) if tries > 0 => tries -= 1,
+            Err(error) => return Err(asked("patch deployments/scale", place)(error)),
+        }
+    }
+}
+
+/// The version makes it a step from what was seen: nobody's larger number is overwritten.
+fn to_replicas(wanted: i32, version: Option<&str>) -> Patch<serde_json::Value> {
+    Patch::Merge(json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale",
+        "metadata": { "resourceVersion": version },
+        "spec": { "replicas": wanted },
+    }))
 }
 
 /// Annotates what the workspace's pod belongs to.

@@ -102,6 +102,40 @@ async fn a_set_is_made_as_large_as_the_pod_needs_and_never_smaller() {
 }
 
 #[tokio::test]
+async fn a_deployment_that_has_none_is_given_one_pod() {
+    for (replicas, patched) in [(0, true), (1, false), (3, false)] {
+        let (_server, cluster, asked) = server(move |method| match method {
+            "GET" => Answer::json(&json!({
+                "apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {},
+                "items": [{
+                    "metadata": { "name": "ide", "namespace": "devenv", "resourceVersion": "41" },
+                    "spec": { "replicas": replicas, "selector": {}, "template": {} },
+                }],
+            })),
+            _ => scaled(),
+        })
+        .await;
+        let mut workspace = workspace("ide");
+        workspace.place.as_mut().unwrap().owner = Some(OwnerObject {
+            api_version: "apps/v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: "ide".to_owned(),
+        });
+        scale(&cluster, &workspace).await.unwrap();
+        let asked = asked.lock().unwrap().clone();
+        assert_eq!(asked.len(), 1 + usize::from(patched), "{replicas}: {asked:?}");
+        if patched {
+            assert_eq!(asked[1].0, "PATCH");
+            assert!(
+                asked[1]
+                    .1
+                    .starts_with("/apis/apps/v1/namespaces/devenv/deployments/ide/scale?")
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_takes_a_step_at_the_same_time_is_looked_at_again_and_a_missing_right_is_named() {
     let conflicts = Arc::new(Mutex::new(2));
     let left = Arc::clone(&conflicts);

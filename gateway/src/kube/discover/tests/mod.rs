@@ -22,6 +22,7 @@ pub(super) fn rule() -> Rule {
         assigned_by: None,
         ordinals: 0,
         claims: None,
+        kept: rule::Kept::default(),
     }
 }
 
