@@ -67,7 +67,10 @@ async fn ssh_wakes_a_pod_enters_it_and_meets_another_after_it_was_made_anew() ->
     let first = admin.read(&pod).await?["metadata"]["uid"].clone();
     let (code, said) = cut(bob, admin, &pod).await?;
     ensure!(code == Some(255), "{code:?}: {said}");
-    ensure!(said.contains("doorward: the workspace"), "no sentence: {said}");
+    ensure!(
+        said.contains("doorward: ") && said.contains("the workspace"),
+        "no sentence: {said}"
+    );
     let another = |object: &Value| is_ready(object) && object["metadata"]["uid"] != first;
     let second = admin.await_state(&pod, another).await?["metadata"]["uid"].clone();
     let again = feed(ssh(bob, &[], "echo again"), b"").await?;

@@ -99,11 +99,7 @@ async fn code_server_starts_by_graphql_for_roles_of_the_realm() -> Result<()> {
         .admin()
         .delete(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{POD}"))
         .await?;
-    let (code, said) = session.ends().await?;
-    ensure!(
-        code == Some(255) && said.contains("doorward: the workspace"),
-        "{code:?}: {said}"
-    );
+    session.ends_with_its_workspace().await?;
     ground.listed(&alice, NAME, Some("asleep")).await?;
     ground.used_its_rights(&["list events"]).await?;
     ground.stop().await

@@ -315,6 +315,16 @@ impl Ground {
 pub(super) struct Session(Child);
 
 impl Session {
+    /// Waits for its end, which its person reads of: the agent that is stopped says so, or the gateway that has seen it.
+    pub(super) async fn ends_with_its_workspace(self) -> Result<()> {
+        let (code, said) = self.ends().await?;
+        ensure!(
+            code == Some(255) && said.contains("doorward: ") && said.contains("the workspace"),
+            "{code:?}: {said}"
+        );
+        Ok(())
+    }
+
     /// Waits for its end: exit code, and what was said.
     pub(super) async fn ends(mut self) -> Result<(Option<i32>, String)> {
         let mut said = String::new();
@@ -360,8 +370,13 @@ fn overlay(own: &mut toml::Table, mut profile: toml::Table) {
         for key in ["issuer", "algorithms"] {
             oidc.insert(key.to_owned(), issuer[key].clone());
         }
-        // It is spoken to without TLS.
-        oidc.remove("ca");
+        // It is spoken to without TLS, and its tokens can be read.
+        for key in ["ca", "introspection"] {
+            oidc.remove(key);
+        }
+        if oidc.get("token").and_then(toml::Value::as_str) == Some("opaque") {
+            oidc.remove("token");
+        }
     }
     *own = profile;
 }

@@ -4,6 +4,7 @@
 //! A gateway runs with the profile's own files and exactly its role, agents with the profile's own snippet. Replaced are addresses,
 //! keys, the issuer, and the account, since a process of this machine has no image with accounts of its own.
 
+mod ambient;
 mod code_server;
 mod devenv;
 mod ground;

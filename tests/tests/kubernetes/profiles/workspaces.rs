@@ -78,11 +78,7 @@ async fn workspaces_wake_by_the_platforms_api_in_namespaces_that_appear() -> Res
     // The platform hibernates what somebody is in.
     let session = ground.stay(&alice, "ledger-main").await?;
     ground.admin().delete(&path(TEAM, "ledger-main")).await?;
-    let (code, said) = session.ends().await?;
-    ensure!(
-        code == Some(255) && said.contains("doorward: the workspace"),
-        "{code:?}: {said}"
-    );
+    session.ends_with_its_workspace().await?;
     ground.listed(&alice, "ledger-main", Some("asleep")).await?;
     ground.used_its_rights(&["list events"]).await?;
     ground.stop().await

@@ -1,0 +1,128 @@
+//! ambient: pods of jobs of custom objects, called as their session is and not as the pod, in projects that come and go, under the
+//! restricted Pod Security Standard.
+
+use anyhow::{Context, Result, ensure};
+use doorward_dev::issuer::Person;
+use serde_json::{Value, json};
+
+use super::ground::Ground;
+
+const PROJECT: &str = "project-one";
+const LATER: &str = "project-two";
+const SESSIONS: &str = "/apis/vteam.ambient-code/v1alpha1/namespaces";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -> Result<()> {
+    let people = vec![
+        Person::new("alice", &["ambient-users"]),
+        Person::new("olga", &["ambient-auditors"]),
+        Person::new("mallory", &[]),
+    ];
+    let Some(mut ground) = Ground::prepare("ambient", people).await? else {
+        return Ok(());
+    };
+    let admin = ground.admin();
+    let kind = ground.object("CustomResourceDefinition", "agenticsessions.vteam.ambient-code")?;
+    admin.apply(&kind).await?;
+    let kind = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/agenticsessions.vteam.ambient-code";
+    admin.await_state(kind, is_established).await?;
+    ground.run_pods(PROJECT).await?;
+    begin(&ground, PROJECT, "refactor-login").await?;
+    ground.enter(|_| Ok(())).await?;
+    let alice = ground.login("alice").await?;
+    let olga = ground.login("olga").await?;
+    let mallory = ground.login("mallory").await?;
+
+    // The pod has a name of its own; people say the session's.
+    ground.listed(&alice, "refactor-login", Some("running")).await?;
+    ensure!(ground.run(&alice, "refactor-login", "echo in").await? == "in\n");
+    let pod = pod_of(&ground, "refactor-login").await?;
+    let name = pod["metadata"]["name"].as_str().context("no name")?;
+    ensure!(name.starts_with("refactor-login-job-"), "{name}");
+    ground.kept_out(&alice, name).await?;
+    for other in [&olga, &mallory] {
+        ground.kept_out(other, "refactor-login").await?;
+    }
+
+    // One that has the labels and no session behind it takes no name, and disturbs nobody who has it.
+    let mut imposter = json!({"apiVersion": "v1", "kind": "Pod", "spec": pod["spec"],
+        "metadata": {"name": "imposter", "namespace": PROJECT, "labels": pod["metadata"]["labels"]}});
+    for given in ["nodeName", "serviceAccount"] {
+        imposter["spec"][given] = Value::Null;
+    }
+    admin.apply(&imposter).await?;
+    admin
+        .await_state(&pods(PROJECT, "/imposter"), super::super::pods::is_ready)
+        .await?;
+    ensure!(ground.run(&alice, "refactor-login", "echo still").await? == "still\n");
+    admin.delete(&pods(PROJECT, "/imposter")).await?;
+
+    // A project that appears, and vanishes while somebody is in it.
+    let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LATER, "labels": {
+        "ambient-code.io/managed": "true", "pod-security.kubernetes.io/enforce": "restricted"}}});
+    admin.apply(&space).await?;
+    let mut account = ground.object("ServiceAccount", "ambient-session")?;
+    account["metadata"]["namespace"] = json!(LATER);
+    admin.apply(&account).await?;
+    ground.configure_agents(LATER).await?;
+    ground.run_pods(LATER).await?;
+    begin(&ground, LATER, "fix-typos").await?;
+    ground.listed(&alice, "fix-typos", Some("running")).await?;
+    let session = ground.stay(&alice, "fix-typos").await?;
+    admin.delete(&format!("/api/v1/namespaces/{LATER}")).await?;
+    session.ends_with_its_workspace().await?;
+    ground.listed(&alice, "fix-typos", None).await?;
+
+    // With its custom object goes everything that hangs on it.
+    let session = ground.stay(&alice, "refactor-login").await?;
+    admin
+        .delete(&format!("{SESSIONS}/{PROJECT}/agenticsessions/refactor-login"))
+        .await?;
+    session.ends_with_its_workspace().await?;
+    ground.listed(&alice, "refactor-login", None).await?;
+    ground.used_its_rights(&[]).await?;
+    ground.stop().await
+}
+
+/// Makes a session and, as the platform's operator does, its job.
+async fn begin(ground: &Ground, project: &str, name: &str) -> Result<()> {
+    let mut session = ground.object("AgenticSession", "refactor-login")?;
+    session["metadata"] = json!({"name": name, "namespace": project});
+    let made = ground.admin().apply(&session).await?;
+    let mut claim = ground.object("PersistentVolumeClaim", "refactor-login-workspace")?;
+    claim["metadata"] = json!({"name": format!("{name}-workspace"), "namespace": project});
+    ground.admin().apply(&claim).await?;
+    let mut job = ground.object("Job", "refactor-login-job")?;
+    job["metadata"] = json!({
+        "name": format!("{name}-job"), "namespace": project, "labels": {"agentic-session": name},
+        "ownerReferences": [{
+            "apiVersion": made["apiVersion"], "kind": made["kind"], "name": name, "uid": made["metadata"]["uid"],
+            "controller": true, "blockOwnerDeletion": true,
+        }],
+    });
+    job["spec"]["template"]["metadata"]["labels"]["agentic-session"] = json!(name);
+    job["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] =
+        json!(format!("{name}-workspace"));
+    ground.admin().apply(&job).await?;
+    Ok(())
+}
+
+/// The pod that a session's job has made.
+async fn pod_of(ground: &Ground, session: &str) -> Result<Value> {
+    let found = ground.admin().read(&pods(PROJECT, "")).await?;
+    let mut all = found["items"].as_array().into_iter().flatten();
+    let found = all.find(|pod| pod["metadata"]["labels"]["agentic-session"] == session);
+    found.cloned().context("no pod")
+}
+
+fn pods(namespace: &str, rest: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods{rest}")
+}
+
+fn is_established(kind: &Value) -> bool {
+    let conditions = kind["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|one| one["type"] == "Established" && one["status"] == "True")
+}
