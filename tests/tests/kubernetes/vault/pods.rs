@@ -49,6 +49,11 @@ async fn a_pods_token_gets_a_certificate_for_its_own_name_and_uid_alone() -> Res
     let name = sign(&signer(&token)?, &vault, "box-1", &own.uid).await;
     ensure!(code(&name) == "vault-role-refuses", "{name:?}");
 
+    // Nor is Vault believed as to whom to trust: another CA's signature counts for nothing.
+    let elsewhere = CaKeys::new([HostKey::generate()?.public_key().clone()])?;
+    let untrusted = sign_for(&signer(&token)?, &elsewhere, "box-0", &own.uid).await;
+    ensure!(code(&untrusted) == "certificate-untrusted-authority", "{untrusted:?}");
+
     // And by whatever else the pod may send.
     let pod = log_in(&vault, "doorward-agents", &token).await?;
     for (change, why) in [
@@ -86,6 +91,24 @@ async fn a_pods_token_gets_a_certificate_for_its_own_name_and_uid_alone() -> Res
         let (status, said) = answer(pod.write(path, &json!({})).await)?;
         ensure!(status == 403, "{path}: {status} {said}");
     }
+
+    // A token that outlives its one use, where somebody has set that up, is given back.
+    let role = "auth/doorward-agents/role/doorward-agent";
+    let usual = vault.root().read(role).await?["data"].clone();
+    let mut stays = usual.clone();
+    stays["token_type"] = json!("service");
+    stays["token_no_default_policy"] = json!(false);
+    vault.root().write(role, &stays).await?;
+    sign(&signer(&token)?, &vault, "box-0", &own.uid).await?;
+    let revoked = |entry: &Value| entry["type"] == "response" && entry["request"]["path"] == "auth/token/revoke-self";
+    ensure!(
+        vault
+            .audit()?
+            .iter()
+            .any(|entry| revoked(entry) && entry["error"].is_null()),
+        "it was not given back"
+    );
+    vault.root().write(role, &usual).await?;
 
     // Who may log in at all.
     let unbound = TokenRequest {
@@ -307,6 +330,11 @@ fn signer(vault: &Vault, method: PodLogin, mount: &str, token: &str) -> Result<H
 async fn sign(signer: &HostSigner, vault: &Vault, name: &str, uid: &str) -> Result<String> {
     let ca = vault.root().read("ssh-host/config/ca").await?["data"]["public_key"].clone();
     let trusted = CaKeys::parse(ca.as_str().context("no key")?)?;
+    sign_for(signer, &trusted, name, uid).await
+}
+
+/// The same for somebody who trusts these keys.
+async fn sign_for(signer: &HostSigner, trusted: &CaKeys, name: &str, uid: &str) -> Result<String> {
     let workspace = WorkspaceName::try_from(name)?;
     let request = HostRequest {
         subject: HostKey::generate()?.public_key().clone(),
@@ -315,7 +343,7 @@ async fn sign(signer: &HostSigner, vault: &Vault, name: &str, uid: &str) -> Resu
         workspace_uid: WorkspaceUid::try_from(uid)?,
         valid_for: Duration::from_secs(600),
     };
-    let signed = signer.sign(&request, &trusted, SystemTime::now()).await?;
+    let signed = signer.sign(&request, trusted, SystemTime::now()).await?;
     Ok(format!("{:?}", signed.certificate().extensions()))
 }
 
