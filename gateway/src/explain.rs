@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use doorward_certs::WorkspaceName;
 
 use crate::{
+    authorize::Heard,
     config::{Config, Faults},
     locks::Locks,
     oidc::{Email, Person, supposed},
@@ -60,7 +61,13 @@ pub fn offline(config: &Config, who: &Supposed, name: &WorkspaceName) -> Result<
         login: login.as_ref(),
     };
     let locks = Locks::open(&config.state_directory).map_err(ExplainError::Locks)?;
-    let explanation = policy.explain(person, name, workspaces.find(name).as_ref(), true);
+    let explanation = policy.explain(
+        person,
+        name,
+        workspaces.find(name).as_ref(),
+        true,
+        &Heard::nothing_else(),
+    );
     Ok(explanation.with_lock(locks.against(&who.user, Some(name.as_str())).as_ref()))
 }
 

@@ -57,6 +57,8 @@ pub struct Gateway {
     pub identities: oidc::Identities,
     /// The roles.
     pub policy: policy::Policy,
+    /// Kubernetes RBAC, where it has a say.
+    pub rbac: Option<authorize::Rbac>,
     /// The workspaces.
     pub workspaces: workspace::Directory,
     /// The cluster, if there is one.

@@ -50,6 +50,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
 
 /// Decides every open session again; where `asking`, after having asked the issuers.
 async fn sweep(gateway: &Gateway, issuers: &Outages, asking: bool) {
+    let began = Instant::now();
     if asking {
         issuers.begin();
     }
@@ -62,7 +63,7 @@ async fn sweep(gateway: &Gateway, issuers: &Outages, asking: bool) {
             let standing = gateway.sessions.standing(session).unwrap_or(standing);
             let decided = match (looked, asking) {
                 (Err(sentence), _) => Err(sentence),
-                (Ok(()), true) => decide(gateway, &standing, standing.identity()).await,
+                (Ok(()), true) => ask(gateway, issuers, &standing, began.into_std()).await,
                 (Ok(()), false) => as_heard(gateway, &standing, standing.identity(), standing.grant().heard()),
             };
             // Who showed a newer token meanwhile was decided by that.
@@ -89,11 +90,33 @@ async fn sweep(gateway: &Gateway, issuers: &Outages, asking: bool) {
 /// # Errors
 /// The sentence for its user.
 pub(crate) async fn decide(gateway: &Gateway, standing: &Standing, who: &Identity) -> Result<(), String> {
+    let heard = authorize::hear_again(gateway, who, standing.grant(), std::time::Instant::now()).await;
+    let heard = heard.unwrap_or_else(|_| standing.grant().heard().clone());
+    as_heard(gateway, standing, who, &heard)
+}
+
+/// The same for one of many sessions: what was answered since the first of them was looked at will do.
+async fn ask(
+    gateway: &Gateway,
+    outages: &Outages,
+    standing: &Standing,
+    oldest: std::time::Instant,
+) -> Result<(), String> {
     let began = standing.grant();
-    match authorize::hear(gateway, who, &began.workspace().name).await {
-        Ok(heard) => as_heard(gateway, standing, who, &heard),
-        Err(_) => as_heard(gateway, standing, who, began.heard()),
+    if outages.is_down(API_SERVER) {
+        return as_heard(gateway, standing, standing.identity(), began.heard());
     }
+    let heard = match authorize::hear_again(gateway, standing.identity(), began, oldest).await {
+        Ok(heard) => {
+            outages.answered(API_SERVER);
+            heard
+        }
+        Err(error) => {
+            outages.failed(gateway, API_SERVER, format!("{}: {error}", error.code()));
+            began.heard().clone()
+        }
+    };
+    as_heard(gateway, standing, standing.identity(), &heard)
 }
 
 /// Decides a session again by the policy, the locks and the directory, and by what was heard of others.
@@ -111,6 +134,7 @@ pub(crate) fn as_heard(gateway: &Gateway, standing: &Standing, who: &Identity, h
         return Err(over);
     }
     let now = authorize::again(gateway, who, began, heard)
+        .inspect_err(|refusal| tracing::info!(user = who.user(), workspace = %name, "no longer granted: {refusal}"))
         .map_err(|_| "you may no longer enter this workspace; ask your platform team".to_owned())?;
     if who.user() != began.user() {
         return Err("your name at the identity provider has changed; connect again".to_owned());
@@ -204,7 +228,7 @@ impl Outages {
         self.0.with(|all| {
             for (issuer, outage) in all {
                 if outage.told && outage.answered && !outage.down {
-                    tracing::info!(issuer, "the identity provider answers again");
+                    tracing::info!(issuer, "who is asked about open sessions answers again");
                     outage.told = false;
                 }
             }
@@ -259,5 +283,7 @@ pub(crate) fn looks() -> usize {
     LOOKS.load(std::sync::atomic::Ordering::SeqCst)
 }
 
+/// By this name the API server stands beside the issuers.
+const API_SERVER: &str = "kubernetes";
 /// How many sessions are looked at at once.
 const AT_ONCE: usize = 16;

@@ -8,6 +8,8 @@ use std::{borrow::Cow, fmt, time::Duration};
 use doorward_certs::{AuthorityError, vault::VaultError};
 use http::StatusCode;
 
+use crate::kube::KubeError;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal;)+) => {
         /// The closed set of reasons. The code is stable; texts may change.
@@ -112,6 +114,8 @@ codes! {
     AgentDown = "agent-down", SERVICE_UNAVAILABLE, "workspace unreachable";
     /// The workspace's agent refused the session.
     AgentRefused = "agent-refused", BAD_GATEWAY, "refused by the workspace";
+    /// The Kubernetes API server cannot be asked who may enter.
+    KubernetesDown = "kubernetes-down", SERVICE_UNAVAILABLE, "Kubernetes API server unavailable";
     /// The recording store cannot be written.
     RecordStoreDown = "record-store-down", SERVICE_UNAVAILABLE, "recording store unavailable";
     /// A defect of the gateway.
@@ -261,6 +265,24 @@ impl Refusal {
         Self::new(code, vault.public())
             .with_hint(vault.hint())
             .with_detail(detail)
+            .with_retry_after(Duration::from_secs(5))
+    }
+
+    /// The API server was to say something of the person, and does not: the person reads what kind of failure it is, the operator
+    /// all of it.
+    #[must_use]
+    pub fn by_kubernetes(error: &KubeError) -> Self {
+        let text = format!(
+            "the Kubernetes API server has a say in who may enter, and cannot be asked at the moment ({})",
+            error.code()
+        );
+        let hint = match error.is_outage() {
+            true => "nothing is wrong on your side; try again in a moment, and tell your platform team if it stays",
+            false => "nothing is wrong on your side; tell your platform team",
+        };
+        Self::new(RefusalCode::KubernetesDown, text)
+            .with_hint(hint)
+            .with_detail(format!("{}: {error}", error.code()))
             .with_retry_after(Duration::from_secs(5))
     }
 

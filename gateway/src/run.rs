@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Gateway, admin,
+    Gateway, admin, authorize,
     config::{AuthorityKind, Config, Faults},
     enrol, export, follow, journal, kube,
     kube::review::Reviewer,
@@ -113,6 +113,8 @@ impl Running {
             .zip(config.kubernetes.as_ref())
             .map(|(kube, settings)| kube::Discovery::new(kube.client(), &settings.workspaces, settings.max_age));
         let usage = usage::Usage::new(config.kubernetes.iter().flat_map(|settings| settings.usage.clone()));
+        let rbac = kube.as_ref().filter(|_| !config.authorize.rbac.is_empty());
+        let rbac = rbac.map(|kube| authorize::Rbac::new(kube.client(), &config.authorize));
         let links = link::Links::new(
             Arc::clone(&authority),
             Arc::clone(&credential),
@@ -130,6 +132,7 @@ impl Running {
             identities: oidc::Identities::start(&config.oidc, config.policy.reload_interval, &tasks)?,
             policy: policy::Policy::follow(config.policy.file.clone(), config.policy.reload_interval, &tasks)
                 .map_err(Error::Policy)?,
+            rbac,
             workspaces,
             kube,
             discovery,

@@ -47,7 +47,7 @@ pub(super) async fn explain(
     let over = (asked.workspace.as_str(), owner.as_deref());
     let has = gateway.policy.may(who.person(), Right::Explain, Some(over));
     let explanation = match &asked.other {
-        None => authorize::explain(gateway, who.person(), &asked.workspace, has).await,
+        None => authorize::explain(gateway, who.person(), &asked.workspace, has).await?,
         Some(other) => {
             right(gateway, who, has, asked.workspace.as_str(), peer)?;
             let login = gateway
@@ -63,7 +63,7 @@ pub(super) async fn explain(
                 email: other.email.as_ref(),
                 login: login.as_ref(),
             };
-            authorize::explain(gateway, person, &asked.workspace, true).await
+            authorize::explain(gateway, person, &asked.workspace, true).await?
         }
     };
     Ok(problem::json(&explanation))

@@ -10,6 +10,7 @@ use url::{Host, Url};
 use crate::workspace::Workspace;
 
 mod anchor;
+mod authorize;
 pub(crate) mod document;
 mod export;
 mod issuer;
@@ -23,6 +24,7 @@ mod vault;
 mod wake;
 
 pub use anchor::Anchor;
+pub use authorize::{Authorize, Named, Rbac, Require};
 pub use document::{Fault, Faults};
 pub use export::{Export, SinkKind};
 pub(crate) use issuer::domain;
@@ -54,6 +56,8 @@ pub struct Config {
     pub exports: Vec<Export>,
     /// Where the policy is read from.
     pub policy: PolicyFile,
+    /// Who besides the policy has a say.
+    pub authorize: Authorize,
     /// How open sessions are looked at again.
     pub session: Session,
     /// What is bounded, and by how much.

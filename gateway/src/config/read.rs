@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use url::Host;
 
 use super::{
-    Admin, Authority, AuthorityKind, Config, Limits, Link, Listen, PolicyFile, Session, anchor,
+    Admin, Authority, AuthorityKind, Authorize, Config, Limits, Link, Listen, PolicyFile, Session, anchor, authorize,
     document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
     export, issuer, kubernetes, records, secret_file, vault,
 };
@@ -67,6 +67,22 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
         false => Some(Session::default()),
     };
     let kubernetes = top.section("kubernetes", |section| kubernetes::read(section, base));
+    let authorize = match (top.has("authorize"), top.has("kubernetes")) {
+        (false, _) => Some(Authorize::default()),
+        (true, false) => {
+            top.fault_at(
+                "authorize",
+                "[authorize] asks the API server of [kubernetes], which is missing",
+            );
+            None
+        }
+        (true, true) => top.section("authorize", |section| {
+            let rules = kubernetes
+                .as_ref()
+                .map(|one| one.workspaces.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>());
+            authorize::read(section, rules.as_deref())
+        }),
+    };
     let workspaces = top.sections("workspace", |section| read_workspace(section, base));
     for twice in repeated(workspaces.iter().map(|one| one.name.as_str())) {
         top.fault_at("workspace", format!("the workspace `{twice}` is there more than once"));
@@ -108,6 +124,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
         anchor,
         exports,
         policy: policy?,
+        authorize: authorize?,
         session: session?,
         limits: limits?,
         kubernetes,

@@ -1,5 +1,6 @@
 //! Configurations good and bad. Every fault has its file and line, and none hides another.
 
+mod authorize;
 mod outside;
 mod wake;
 

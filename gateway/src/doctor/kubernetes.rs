@@ -6,7 +6,11 @@ use kube::{Api, Client, api::PostParams};
 use super::Finding;
 use crate::{
     config::{Config, Kubernetes, KubernetesAccess},
-    kube::{self as cluster, Discovery, KubeError, discover::Found},
+    kube::{
+        self as cluster, Cluster, Discovery, KubeError,
+        discover::Found,
+        rights::{self, Act},
+    },
 };
 
 /// Looks at the API server, if there is one.
@@ -23,8 +27,38 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     if good && let Ok(cluster) = cluster::connect(settings).await {
         let discovery = Discovery::new(cluster.client(), &settings.workspaces, settings.max_age);
         all.extend(discovery.look().await.into_iter().flat_map(found));
+        if !config.authorize.rbac.is_empty() {
+            all.push(may_ask(&cluster, config, "authorization.k8s.io", "subjectaccessreviews").await);
+        }
     }
     all
+}
+
+/// Whether the gateway may ask the API server this kind of question.
+async fn may_ask(cluster: &Cluster, config: &Config, group: &str, resource: &str) -> Finding {
+    let act = Act {
+        namespace: String::new(),
+        verb: "create".to_owned(),
+        group: group.to_owned(),
+        resource: resource.to_owned(),
+        subresource: String::new(),
+        name: String::new(),
+    };
+    let subject = format!("{resource}.{group}");
+    match rights::may_i(cluster.client(), config.authorize.timeout, &act).await {
+        Ok(true) => Finding::ok(
+            "authorize",
+            subject,
+            "the gateway may create them: it can ask about people",
+        ),
+        Ok(false) => Finding::broken(
+            "authorize",
+            subject,
+            "the gateway may not create them: nobody can enter by the word of the API server",
+            "give its service account `create` on them in the whole cluster (ClusterRole and ClusterRoleBinding)",
+        ),
+        Err(error) => Finding::broken("authorize", subject, error.to_string(), error.remedy()),
+    }
 }
 
 /// What a rule finds: how many workspaces there are, and what is none.

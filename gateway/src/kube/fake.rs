@@ -60,7 +60,7 @@ pub(crate) struct FakeServer {
 }
 
 impl FakeServer {
-    pub(crate) async fn start(answer: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(&Request<Bytes>) -> Answer + Send + Sync + 'static) -> Self {
         crate::record::fixture::install_provider();
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -84,10 +84,11 @@ impl FakeServer {
                 let (acceptor, answer, counted) = (acceptor.clone(), Arc::clone(&answer), Arc::clone(&counted));
                 connections.spawn(async move {
                     let Ok(tls) = acceptor.accept(tcp).await else { return };
-                    let service = hyper::service::service_fn(|request| {
+                    let service = hyper::service::service_fn(async |request: Request<Incoming>| {
                         counted.fetch_add(1, Ordering::SeqCst);
-                        let answer = answer(&request);
-                        async move { Ok::<_, Infallible>(respond(answer).await) }
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await.unwrap().to_bytes();
+                        Ok::<_, Infallible>(respond(answer(&Request::from_parts(head, body))).await)
                     });
                     let served = hyper::server::conn::http1::Builder::new();
                     let _ = served.serve_connection(TokioIo::new(tls), service).await;
@@ -116,6 +117,11 @@ impl FakeServer {
             wakes: Default::default(),
             usage: Default::default(),
         }
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
     }
 
     /// How often something was asked.

@@ -3,6 +3,7 @@
 //! Nothing outside this module speaks to an API server. It trusts what the server says of objects, and believes nothing
 //! that objects say of themselves before it was checked: whoever can make a pod writes its labels.
 
+mod ask;
 mod bounds;
 mod claims;
 pub mod client;
@@ -12,6 +13,7 @@ mod error;
 pub(crate) mod fake;
 pub(crate) mod note;
 pub mod review;
+pub mod rights;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wake;

@@ -6,16 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::kube::{Api, Client, api::PostParams};
+use ::kube::Client;
 use doorward_wire::message::Token;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
 
-use super::{KubeError, claims};
-use crate::{guarded::Guarded, workspace::line};
+use super::{KubeError, ask::Ask, claims};
+use crate::workspace::line;
 
 /// The pod to which a token is bound, which the API server has confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,26 +119,19 @@ impl std::fmt::Display for BoundPod {
 
 /// Asks the API server about tokens. Clones share their bounds.
 #[derive(Clone)]
-pub struct Reviewer(Arc<Inner>);
-
-struct Inner {
-    api: Api<TokenReview>,
-    audience: String,
-    places: Semaphore,
-    /// Until then the server wants to be left alone.
-    rest: Guarded<Option<Instant>>,
+pub struct Reviewer {
+    ask: Ask<TokenReview>,
+    audience: Arc<str>,
 }
 
 impl Reviewer {
     /// Asks through this client about tokens for this audience.
     #[must_use]
     pub fn new(client: Client, audience: String) -> Self {
-        Self(Arc::new(Inner {
-            api: Api::all(client),
-            audience,
-            places: Semaphore::new(AT_ONCE),
-            rest: Guarded::default(),
-        }))
+        Self {
+            ask: Ask::new(client, ANSWER_WITHIN, AT_ONCE),
+            audience: audience.into(),
+        }
     }
 
     /// The pod to which the token is bound. One question, never repeated here.
@@ -150,31 +139,21 @@ impl Reviewer {
     /// # Errors
     /// [`ReviewError`].
     pub async fn pod(&self, token: &Token) -> Result<BoundPod, ReviewError> {
-        let inner = &*self.0;
-        if let Some(until) = inner.rest.with(|rest| *rest)
-            && let Some(left) = until.checked_duration_since(Instant::now())
-        {
-            return Err(KubeError::Throttled { after: Some(left) }.into());
-        }
-        let _place = inner.places.try_acquire().map_err(|_| ReviewError::Busy)?;
-        let review = TokenReview {
-            spec: TokenReviewSpec {
-                token: Some(token.reveal().to_owned()),
-                audiences: Some(vec![inner.audience.clone()]),
-            },
-            ..TokenReview::default()
-        };
-        let answer = timeout(ANSWER_WITHIN, inner.api.create(&PostParams::default(), &review)).await;
-        let answer = match answer {
-            Ok(answer) => answer.map_err(KubeError::from),
-            Err(_) => Err(KubeError::Hanging(ANSWER_WITHIN)),
-        };
-        if let Err(KubeError::Throttled { after }) = &answer {
-            let rest = after.unwrap_or(USUAL_REST).min(LONGEST_REST);
-            inner.rest.with(|until| *until = Some(Instant::now() + rest));
-        }
+        let question = question(token.reveal(), vec![self.audience.to_string()]);
+        let answer = self.ask.at_once(&question).await.ok_or(ReviewError::Busy)?;
         let status = answer?.status.unwrap_or_default();
-        judge(&status, &inner.audience, token.reveal())
+        judge(&status, &self.audience, token.reveal())
+    }
+}
+
+/// The question about a token.
+pub(super) fn question(token: &str, audiences: Vec<String>) -> TokenReview {
+    TokenReview {
+        spec: TokenReviewSpec {
+            token: Some(token.to_owned()),
+            audiences: Some(audiences).filter(|all| !all.is_empty()),
+        },
+        ..TokenReview::default()
     }
 }
 
@@ -196,7 +175,7 @@ fn judge(status: &TokenReviewStatus, audience: &str, token: &str) -> Result<Boun
 
 impl std::fmt::Debug for Reviewer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Reviewer({})", self.0.audience)
+        write!(f, "Reviewer({})", self.audience)
     }
 }
 
@@ -207,8 +186,6 @@ const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const AT_ONCE: usize = 32;
 /// Less than an agent waits for its certificate, together with the time for signing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-const USUAL_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ pub(crate) use introspect::try_out as try_introspection;
 pub use issuer::ClientError;
 pub use login::LoginFault;
 pub use logout::LoggedOut;
+pub(crate) use replay::digest;
 pub(crate) use token::is_hidden;
 pub use verifier::Recheck;
 pub(crate) use verifier::supposed;

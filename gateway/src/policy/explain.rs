@@ -9,7 +9,7 @@ use super::{
     Policy,
     weigh::{self, RecordStore, Weight},
 };
-use crate::{api::words, locks::Lock, oidc::Person, refusal::Refusal, workspace::Workspace};
+use crate::{api::words, authorize::Heard, locks::Lock, oidc::Person, refusal::Refusal, workspace::Workspace};
 
 /// What the policy says about one person and one workspace.
 #[derive(Debug, Clone, Serialize)]
@@ -76,6 +76,12 @@ pub struct Rule {
 }
 
 impl Explanation {
+    /// Whether the person may enter, but for a lock.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        self.verdict != Verdict::Denied
+    }
+
     /// The same, with a lock in the way. It is told to those alone who would be in without it.
     #[must_use]
     pub fn with_lock(mut self, lock: Option<&Lock>) -> Self {
@@ -97,6 +103,7 @@ impl Policy {
         name: &WorkspaceName,
         workspace: Option<&Arc<Workspace>>,
         all: bool,
+        heard: &Heard,
     ) -> Explanation {
         let roles = self.roles.load();
         let nowhere = Workspace {
@@ -104,12 +111,19 @@ impl Policy {
             ..Workspace::clone(&self.nowhere)
         };
         let place = workspace.map_or(&nowhere, |workspace| workspace);
-        let weighed = weigh::weigh(&roles, person, place, RecordStore::Works);
+        let mut weighed = weigh::weigh(&roles, person, place, RecordStore::Works, heard);
         let terms = match workspace {
             Some(_) => weighed.terms().map_err(|refusal| refusal.text().to_owned()),
             None => Err(Refusal::denied("").text().to_owned()),
         };
-        let rules = weighed
+        let nothing = Heard::nothing_else();
+        let mut rbac = heard.rule();
+        if !all && terms.is_err() {
+            // What was said of a workspace tells that it is there.
+            weighed = weigh::weigh(&roles, person, place, RecordStore::Works, &nothing);
+            rbac = None;
+        }
+        let mut rules: Vec<Rule> = weighed
             .roles
             .iter()
             .filter(|(_, weight)| all || *weight != Weight::Stranger)
@@ -119,9 +133,13 @@ impl Policy {
                 why: match weight {
                     Weight::Applies => format!(
                         "member by {}; it holds for the workspace",
-                        role.by(person).unwrap_or_default()
+                        role.by(person)
+                            .unwrap_or_else(|| "the word of Kubernetes RBAC".to_owned())
                     ),
                     Weight::Stranger => "none of its groups, addresses and domains is the person's".to_owned(),
+                    Weight::NotByRbac => {
+                        "it is for whoever Kubernetes RBAC lets in, which is not said of the person".to_owned()
+                    }
                     Weight::Elsewhere => "it is for other workspaces".to_owned(),
                     Weight::NotOwner => "it is for workspaces that the person owns".to_owned(),
                     Weight::GlassWhole => "it is for when the record store is down".to_owned(),
@@ -133,6 +151,7 @@ impl Policy {
                 },
             })
             .collect();
+        rules.extend(rbac);
         let mut explanation = Explanation {
             user: person.user.to_owned(),
             workspace: name.to_string(),

@@ -108,7 +108,7 @@ impl Policy {
     ) -> Result<Grant, Refusal> {
         let roles = self.roles.load();
         let place = workspace.unwrap_or(&self.nowhere);
-        let weighed = weigh::weigh(&roles, identity.person(), place, store);
+        let weighed = weigh::weigh(&roles, identity.person(), place, store, heard);
         let Some(workspace) = workspace else {
             return Err(Refusal::denied("no such workspace"));
         };
@@ -174,7 +174,8 @@ impl Policy {
         roles
             .0
             .iter()
-            .filter(|role| role.is_of(identity.person()))
+            // Who has recordings of their own was let in, by whoever it was.
+            .filter(|role| role.is_of(identity.person()) || role.is_by_rbac())
             .any(|role| match role.recordings {
                 RecordingsRight::None => false,
                 RecordingsRight::Own => user == identity.user(),

@@ -47,6 +47,8 @@ pub(super) struct Members {
     groups: BTreeSet<String>,
     emails: BTreeSet<Email>,
     domains: BTreeSet<String>,
+    /// Whoever Kubernetes RBAC lets into the workspace.
+    rbac: bool,
 }
 
 /// What somebody may do to others.
@@ -145,6 +147,7 @@ impl Role {
             groups,
             emails,
             domains,
+            rbac: _,
         } = &self.members;
         if let Some(group) = groups.intersection(person.groups).next() {
             return Some(format!("the group `{group}`"));
@@ -155,6 +158,11 @@ impl Role {
         }
         let domain = domains.get(email.domain())?;
         Some(format!("the e-mail domain `{domain}`"))
+    }
+
+    /// Whether the role is also for whoever Kubernetes RBAC lets in.
+    pub(super) fn is_by_rbac(&self) -> bool {
+        self.members.rbac
     }
 
     /// Whether the role opens a workspace at all: one that allows nothing is about recordings alone.
@@ -207,6 +215,21 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
             _ => Err("must be \"none\", \"own\" or \"all\"".to_owned()),
         }
     });
+    if members.as_ref().is_some_and(|members| members.rbac) {
+        // Kubernetes is asked about entering, and about nothing else.
+        if !may.is_empty() {
+            section.fault_at(
+                "may",
+                "a role with `rbac` gives no rights over others: they need members by name",
+            );
+        }
+        if recordings == RecordingsRight::All {
+            section.fault_at(
+                "recordings",
+                "a role with `rbac` opens nobody else's recordings: that needs members by name",
+            );
+        }
+    }
     let break_glass = section.or("break-glass", false, flag);
     if break_glass {
         for key in ["may", "recordings"] {
@@ -304,14 +327,16 @@ fn read_members(section: &Section<'_>) -> Option<Members> {
             section.fault_at(key, format!("`{key}` must name at least one"));
         }
     }
+    let rbac = section.or("rbac", false, flag);
     let keys = ["groups", "emails", "email-domains"];
-    if !keys.into_iter().any(|key| section.has(key)) {
-        section.fault("a role needs members: `groups`, `emails` or `email-domains`");
+    if !keys.into_iter().any(|key| section.has(key)) && !rbac {
+        section.fault("a role needs members: `groups`, `emails`, `email-domains` or `rbac = true`");
     }
     Some(Members {
         groups: groups.unwrap_or_default().into_iter().collect(),
         emails: emails.unwrap_or_default().into_iter().collect(),
         domains: domains.unwrap_or_default().into_iter().collect(),
+        rbac,
     })
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 use doorward_certs::{RecordingMode, RemoteForward, Terms};
 
 use super::*;
-use crate::{oidc::LoginFault, refusal::RefusalCode};
+use crate::{config::Require, oidc::LoginFault, refusal::RefusalCode};
 
 const POLICY: &str = include_str!("../../testdata/policy/policy.toml");
 const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/policy/matrix.txt");
@@ -132,7 +132,7 @@ fn the_matrix_is_as_reviewed() {
             let over = rights(place);
             writeln!(matrix, "            recordings of {recordings:?} rights [{over}]").unwrap();
             // The explanation never says anything else than the decision.
-            let explained = policy.explain(person.person(), &place.name, Some(place), true);
+            let explained = policy.explain(person.person(), &place.name, Some(place), true, &Heard::nothing());
             let decided = policy.decide(&person, Some(place), RecordStore::Works, &Heard::nothing());
             assert_eq!(explained.verdict == Verdict::Granted, decided.is_ok());
             let applying: Vec<_> = explained.rules.iter().filter(|rule| rule.applies).collect();
@@ -421,7 +421,7 @@ fn an_explanation_tells_a_stranger_nothing() {
     let bob = Identity::for_test("bob", &["developers"]);
     let explain = |name: &str, place: Option<&Arc<Workspace>>| {
         let name = WorkspaceName::try_from(name).unwrap();
-        serde_json::to_string(&policy.explain(bob.person(), &name, place, false)).unwrap()
+        serde_json::to_string(&policy.explain(bob.person(), &name, place, false, &Heard::nothing())).unwrap()
     };
     let forbidden = explain("devenv-7", Some(&workspace("devenv-7", Some("dora"))));
     let missing = explain("devenv-7", None);
@@ -620,4 +620,61 @@ fn a_workspace_that_the_issuer_assigns_is_the_persons_own() {
     ));
     assert!(policy.may_view(&assigned, "carol", "devenv-0", None));
     assert!(!policy.may_view(&assigned, "carol", "devenv-0", Some("alice")));
+}
+
+#[test]
+fn what_rbac_says_adds_to_the_roles_or_stands_in_their_way() {
+    let policy = policy(
+        "[[role]]\nname = \"own\"\ngroups = [\"g\"]\nworkspaces = [\"*\"]\nallow = [\"shell\"]\nlongest = \"1h\"\n\
+         [[role]]\nname = \"let-in\"\nrbac = true\nworkspaces = [\"d*\"]\nallow = [\"exec\"]\nlongest = \"2h\"\nlogin = \"guest\"\n",
+    );
+    let (both, either) = (Require::Both, Require::Either);
+    let place = workspace("d", None);
+    let (member, stranger) = (Identity::for_test("zoe", &["g"]), Identity::for_test("eve", &[]));
+    let got = |who: &Identity, heard: &Heard| match policy.decide(who, Some(&place), RecordStore::Works, heard) {
+        Ok(grant) => grant.roles().join("+"),
+        Err(refusal) => refusal.code().to_string(),
+    };
+    for (who, heard, expected) in [
+        (&member, Heard::nothing(), "own"),
+        (&member, Heard::rbac(both, true), "own+let-in"),
+        (&member, Heard::rbac(both, false), "denied"),
+        (&member, Heard::rbac(either, true), "own+let-in"),
+        (&member, Heard::rbac(either, false), "own"),
+        (&stranger, Heard::nothing(), "denied"),
+        (&stranger, Heard::rbac(both, true), "denied"),
+        (&stranger, Heard::rbac(both, false), "denied"),
+        (&stranger, Heard::rbac(either, true), "let-in"),
+        (&stranger, Heard::rbac(either, false), "denied"),
+    ] {
+        assert_eq!(got(who, &heard), expected, "{} {heard:?}", who.user());
+        let explained = policy.explain(who.person(), &place.name, Some(&place), true, &heard);
+        assert_eq!(explained.is_granted(), expected != "denied", "{explained:?}");
+    }
+    // The policy says with which login and what: where no such role holds, RBAC's word opens nothing.
+    let elsewhere = workspace("x", None);
+    let heard = Heard::rbac(either, true);
+    let refused = policy
+        .decide(&stranger, Some(&elsewhere), RecordStore::Works, &heard)
+        .unwrap_err();
+    assert!(refused.detail().contains("Kubernetes RBAC allows"), "{refused}");
+    assert_eq!(refused.text(), Refusal::denied("").text());
+    // Whoever was let in so sees their own recordings, and nobody else's.
+    assert!(policy.may_view(&stranger, "eve", "d", None));
+    assert!(!policy.may_view(&stranger, "zoe", "d", None));
+}
+
+#[test]
+fn a_role_for_whom_rbac_lets_in_gives_no_power_over_others() {
+    for (more, expected) in [
+        ("may = [\"kill\"]", "gives no rights over others"),
+        ("recordings = \"all\"", "opens nobody else's recordings"),
+    ] {
+        let text = format!("[[role]]\nname = \"r\"\nrbac = true\nworkspaces = [\"*\"]\nallow = [\"exec\"]\n{more}\n");
+        let faults = Roles::parse(Path::new("policy.toml"), &text).unwrap_err().to_string();
+        assert!(faults.contains(expected), "{faults}");
+    }
+    let nobody = "[[role]]\nname = \"r\"\nrbac = false\nworkspaces = [\"*\"]\nallow = [\"exec\"]\n";
+    let faults = Roles::parse(Path::new("policy.toml"), nobody).unwrap_err().to_string();
+    assert!(faults.contains("needs members"), "{faults}");
 }

@@ -7,6 +7,7 @@ use doorward_certs::{Capabilities, Login, RecordingMode, Terms};
 
 use super::roles::{Role, Roles, wider};
 use crate::{
+    authorize::Heard,
     oidc::{LoginFault, Person},
     refusal::{Refusal, RefusalCode},
     workspace::Workspace,
@@ -18,6 +19,9 @@ pub(super) struct Weighed<'r> {
     login: Result<Login, LoginFault>,
     /// Whether those apply that are for a store that is down.
     pub(super) glass: bool,
+    heard: &'r Heard,
+    /// Whether one of the roles that apply is the person's by what the policy says itself.
+    own: bool,
 }
 
 /// What a role came to.
@@ -27,6 +31,8 @@ pub(super) enum Weight {
     Applies,
     /// The person is no member.
     Stranger,
+    /// It is for whoever Kubernetes RBAC lets in, and that is not said.
+    NotByRbac,
     /// It is for other workspaces.
     Elsewhere,
     /// It is for workspaces of their owners, and the person does not own this one.
@@ -56,12 +62,13 @@ pub(super) fn weigh<'r>(
     person: Person<'_>,
     workspace: &Workspace,
     store: RecordStore,
+    heard: &'r Heard,
 ) -> Weighed<'r> {
-    let usual = weigh_either(roles, person, workspace, false);
+    let usual = weigh_either(roles, person, workspace, false, heard);
     if store == RecordStore::Works {
         return usual;
     }
-    let broken = weigh_either(roles, person, workspace, true);
+    let broken = weigh_either(roles, person, workspace, true, heard);
     let can_do_without = usual.mode() == Some(RecordingMode::BestEffort);
     if can_do_without || broken.applying().next().is_none() {
         usual
@@ -71,18 +78,25 @@ pub(super) fn weigh<'r>(
 }
 
 /// Weighs all roles, of which those with `break-glass` apply, or the others.
-fn weigh_either<'r>(roles: &'r Roles, person: Person<'_>, workspace: &Workspace, glass: bool) -> Weighed<'r> {
+fn weigh_either<'r>(
+    roles: &'r Roles,
+    person: Person<'_>,
+    workspace: &Workspace,
+    glass: bool,
+    heard: &'r Heard,
+) -> Weighed<'r> {
     let mut weighed: Vec<(&Role, Weight)> = roles
         .0
         .iter()
         .map(|role| {
             // Everything is looked at, so that every answer takes the same work.
             let (member, holds, covers) = (
-                role.is_of(person),
+                role.is_of(person) | (role.is_by_rbac() & heard.lets_in()),
                 role.holds_for(workspace, person),
                 role.names(workspace.name.as_str()),
             );
             let weight = match (member, role.opens(), covers, holds) {
+                (false, ..) if role.is_by_rbac() => Weight::NotByRbac,
                 (false, ..) => Weight::Stranger,
                 (_, false, ..) => Weight::OpensNothing,
                 (_, _, false, _) => Weight::Elsewhere,
@@ -110,10 +124,13 @@ fn weigh_either<'r>(roles: &'r Roles, person: Person<'_>, workspace: &Workspace,
         (None, Some(made)) => made.clone(),
         (None, None) => Ok(workspace.login.clone()),
     };
+    let applies = |(role, weight): &(&Role, Weight)| *weight == Weight::Applies && role.is_of(person);
     Weighed {
+        own: weighed.iter().any(applies),
         roles: weighed,
         login,
         glass,
+        heard,
     }
 }
 
@@ -139,8 +156,18 @@ impl<'r> Weighed<'r> {
 
     /// What the applying roles allow together.
     pub(super) fn terms(&self) -> Result<Terms, Refusal> {
+        let denied = |why: &str| match self.heard.said() {
+            Some(said) => Err(Refusal::denied(format!("{why}; {said}"))),
+            None => Err(Refusal::denied(why.to_owned())),
+        };
         if self.applying().next().is_none() {
-            return Err(Refusal::denied("no role of the person holds for the workspace"));
+            return denied("no role of the person holds for the workspace");
+        }
+        if self.heard.forbids() {
+            return denied("roles of the person hold for the workspace, and RBAC has to agree");
+        }
+        if self.heard.needs_policy() && !self.own {
+            return denied("RBAC alone does not open the workspace: a role of the person has to hold as well");
         }
         let login = self.login.clone().map_err(|fault| {
             Refusal::new(RefusalCode::LoginRefused, fault.to_string())

@@ -1,5 +1,6 @@
 mod dismissed;
 mod glass;
+mod rbac;
 mod replaced;
 mod woken;
 

@@ -150,13 +150,10 @@ async fn a_server_that_is_in_trouble_is_named_and_left_alone() {
     let cluster = connect(&server.settings()).await.unwrap();
     let reviewer = Reviewer::new(cluster.client(), "doorward".to_owned());
     assert_eq!(reviewer.pod(&good()).await.unwrap_err().code(), "kube-throttled");
-    let rest = reviewer.0.rest.with(|rest| *rest);
-    assert!(rest.is_some(), "the server is to be left alone");
-    // However slow the test is.
-    reviewer
-        .0
-        .rest
-        .with(|rest| *rest = Some(Instant::now() + Duration::from_secs(3600)));
+    assert!(
+        reviewer.ask.rests(Duration::from_secs(3600)),
+        "the server is to be left alone"
+    );
     let before = server.requests();
     assert_eq!(reviewer.pod(&good()).await.unwrap_err().code(), "kube-throttled");
     assert_eq!(server.requests(), before);
@@ -168,8 +165,8 @@ async fn no_more_questions_are_under_way_than_there_are_places() {
     let cluster = connect(&server.settings()).await.unwrap();
     let reviewer = Reviewer::new(cluster.client(), "doorward".to_owned());
     let places = reviewer
-        .0
-        .places
+        .ask
+        .places()
         .acquire_many(u32::try_from(AT_ONCE).unwrap())
         .await
         .unwrap();

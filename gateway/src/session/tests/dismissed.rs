@@ -37,9 +37,9 @@ fn mallory(bench: &Bench) -> String {
 }
 
 /// An open session of somebody: its tunnel, its name, and its agent's end.
-struct Open {
+pub(super) struct Open {
     tunnel: Tunnel,
-    session: Uuid,
+    pub(super) session: Uuid,
     stream: MuxStream,
 }
 
@@ -60,12 +60,12 @@ async fn open_as(bench: &Bench, agent: &mut FakeAgent, token: &str) -> Open {
     }
 }
 
-async fn open(bench: &Bench, agent: &mut FakeAgent) -> Open {
+pub(super) async fn open(bench: &Bench, agent: &mut FakeAgent) -> Open {
     open_as(bench, agent, &bench.token(|_| {})).await
 }
 
 /// The code and the sentence with which the session ended.
-async fn ending(open: Open) -> (String, String) {
+pub(super) async fn ending(open: Open) -> (String, String) {
     let end = end_of(open.tunnel).await;
     assert_eq!(end.exit, 255);
     drop(open.stream);

@@ -1,0 +1,94 @@
+//! What the authorisers besides the policy have said: a proof that they were asked, which only this folder makes.
+
+use crate::{
+    config::Require,
+    kube::rights::{Act, Answer},
+    policy::Rule,
+};
+
+/// What the authorisers besides the policy have said of one person and one workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub(super) rbac: Option<Said>,
+}
+
+/// What Kubernetes RBAC said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) require: Require,
+    pub(super) act: Act,
+    pub(super) answer: Answer,
+}
+
+impl Heard {
+    /// Whether Kubernetes RBAC lets the person in: they are members of the roles for such people.
+    pub(crate) fn lets_in(&self) -> bool {
+        self.rbac.as_ref().is_some_and(|said| said.answer.allowed)
+    }
+
+    /// Whether a role that is the person's by what the policy says itself is needed.
+    pub(crate) fn needs_policy(&self) -> bool {
+        self.rbac.as_ref().is_none_or(|said| said.require == Require::Both)
+    }
+
+    /// Whether nothing that the policy says lets the person in.
+    pub(crate) fn forbids(&self) -> bool {
+        let both = |said: &Said| said.require == Require::Both && !said.answer.allowed;
+        self.rbac.as_ref().is_some_and(both)
+    }
+
+    /// What was asked and answered, for operators.
+    pub(crate) fn said(&self) -> Option<String> {
+        let Said { act, answer, .. } = self.rbac.as_ref()?;
+        let word = match answer.allowed {
+            true => "allows to",
+            false => "does not allow to",
+        };
+        let reason = match answer.reason.is_empty() {
+            true => String::new(),
+            false => format!(": {}", answer.reason),
+        };
+        Some(format!("Kubernetes RBAC {word} {act}{reason}"))
+    }
+
+    /// The same as a line of an explanation.
+    pub(crate) fn rule(&self) -> Option<Rule> {
+        Some(Rule {
+            role: "kubernetes".to_owned(),
+            applies: self.lets_in(),
+            why: self.said()?,
+        })
+    }
+
+    /// What is heard where nobody but the policy has a say.
+    pub(crate) fn nothing_else() -> Self {
+        Self { rbac: None }
+    }
+}
+
+#[cfg(test)]
+impl Heard {
+    /// Nobody but the policy has a say.
+    pub(crate) fn nothing() -> Self {
+        Self::nothing_else()
+    }
+
+    /// RBAC says this.
+    pub(crate) fn rbac(require: Require, allowed: bool) -> Self {
+        let act = Act {
+            namespace: "team".to_owned(),
+            verb: "create".to_owned(),
+            group: String::new(),
+            resource: "pods".to_owned(),
+            subresource: "exec".to_owned(),
+            name: "pod-0".to_owned(),
+        };
+        let answer = Answer {
+            allowed,
+            reason: "because".to_owned(),
+        };
+        Self {
+            rbac: Some(Said { require, act, answer }),
+        }
+    }
+}
