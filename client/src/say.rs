@@ -41,6 +41,16 @@ pub(crate) fn note(text: &str) {
     line(&format!("doorward: {}", shown(text)));
 }
 
+/// The same in the middle of a session: while `ssh` has the terminal for itself, a line ends only where that is said.
+pub(crate) fn aside(text: &str) {
+    use std::io::IsTerminal as _;
+    if io::stderr().is_terminal() {
+        let _ = write!(io::stderr().lock(), "\r\ndoorward: {}\r\n", shown(text));
+    } else {
+        note(text);
+    }
+}
+
 /// A text as it is shown: one line, escaped. Windows separates folders with the character that begins an escape, so
 /// there one stands for itself.
 pub(crate) fn shown(text: impl AsRef<str>) -> String {

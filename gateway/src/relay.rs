@@ -10,6 +10,7 @@ mod nobody;
 #[cfg(test)]
 mod tests;
 mod unrecorded;
+mod warning;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use ending::Ending;
 pub(crate) use nobody::Nobody;
 use unrecorded::Unrecorded;
+use warning::Warnings;
 
 use crate::session::{Dismissal, Keeping};
 
@@ -87,6 +89,7 @@ struct Passing<'a, C, A> {
 
 impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
     async fn run(&mut self, mut bounds: Bounds) -> Ending {
+        let mut warnings = Warnings::new(Instant::now(), bounds.longest);
         let longest = tokio::time::sleep(bounds.longest);
         tokio::pin!(longest);
         loop {
@@ -113,6 +116,11 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
                     // The relay answers pings without an event here, so the client may have been heard since.
                     if self.relay.heard(Side::Client) + bounds.silence <= Instant::now() {
                         self.end(Ending::ClientSilent(bounds.silence));
+                    }
+                }
+                () = warnings.due(), if open => {
+                    if let Some(warning) = warnings.take() {
+                        self.relay.notice(warning);
                     }
                 }
                 () = &mut longest, if open => self.end(Ending::TooLong(bounds.longest)),

@@ -188,7 +188,7 @@ async fn downwards(mut reader: SshReader, mut output: Output, mut said: Expected
 async fn listen(mut incoming: Incoming) -> Happened {
     while let Some(said) = incoming.next().await {
         match said {
-            Said::Notice(text) => say::note(&text),
+            Said::Notice(text) => say::aside(&text),
             // The driver's result holds it.
             Said::End(_) => {}
         }

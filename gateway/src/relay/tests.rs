@@ -540,3 +540,25 @@ async fn an_agent_that_shows_and_does_not_record_is_noticed() {
     assert_eq!(passage.ending.code(), "unrecorded");
     assert_eq!(index.outcome, Some(Outcome::Abnormal));
 }
+
+#[tokio::test]
+async fn the_longest_time_is_said_ahead_and_nothing_of_it_stands_in_the_session() {
+    // The warning of a minute comes as soon as the session has begun.
+    let longest = Duration::from_secs(60) + Duration::from_millis(100);
+    let (mut client, _agent, rest) = Bench::lasting(longest).await.frames();
+    loop {
+        match tokio::time::timeout(SOON, client.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+        {
+            Frame::Notice { text } => {
+                assert!(text.contains("ends in 1m"), "{text}");
+                break;
+            }
+            other => assert!(!matches!(other, Frame::Data { .. } | Frame::End(_)), "{other:?}"),
+        }
+    }
+    drop(rest);
+}
