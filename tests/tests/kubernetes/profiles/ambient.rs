@@ -1,5 +1,5 @@
 //! ambient: pods of jobs of custom objects, called as their session is and not as the pod, in projects that come and go, under the
-//! restricted Pod Security Standard.
+//! restricted Pod Security Standard. Who enters is up to the roles of each project, and nobody else.
 
 use anyhow::{Context, Result, ensure};
 use doorward_dev::issuer::Person;
@@ -14,7 +14,8 @@ const SESSIONS: &str = "/apis/vteam.ambient-code/v1alpha1/namespaces";
 #[tokio::test(flavor = "multi_thread")]
 async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -> Result<()> {
     let people = vec![
-        Person::new("alice", &["ambient-users"]),
+        Person::new("alice", &["project-one-members"]),
+        Person::new("bob", &["project-two-members"]),
         Person::new("olga", &["ambient-auditors"]),
         Person::new("mallory", &[]),
     ];
@@ -28,8 +29,19 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
     admin.await_state(kind, is_established).await?;
     ground.run_pods(PROJECT).await?;
     begin(&ground, PROJECT, "refactor-login").await?;
-    ground.enter(|_| Ok(())).await?;
+    open(&ground, PROJECT).await?;
+    ground
+        .enter(|config| {
+            let session = config
+                .entry("session")
+                .or_insert(toml::Value::Table(toml::Table::new()));
+            let session = session.as_table_mut().context("no table")?;
+            session.insert("recheck-interval".to_owned(), "1s".into());
+            Ok(())
+        })
+        .await?;
     let alice = ground.login("alice").await?;
+    let bob = ground.login("bob").await?;
     let olga = ground.login("olga").await?;
     let mallory = ground.login("mallory").await?;
 
@@ -40,7 +52,7 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
     let name = pod["metadata"]["name"].as_str().context("no name")?;
     ensure!(name.starts_with("refactor-login-job-"), "{name}");
     ground.kept_out(&alice, name).await?;
-    for other in [&olga, &mallory] {
+    for other in [&bob, &olga, &mallory] {
         ground.kept_out(other, "refactor-login").await?;
     }
 
@@ -64,14 +76,29 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
     let mut account = ground.object("ServiceAccount", "ambient-session")?;
     account["metadata"]["namespace"] = json!(LATER);
     admin.apply(&account).await?;
+    open(&ground, LATER).await?;
     ground.configure_agents(LATER).await?;
     ground.run_pods(LATER).await?;
     begin(&ground, LATER, "fix-typos").await?;
-    ground.listed(&alice, "fix-typos", Some("running")).await?;
-    let session = ground.stay(&alice, "fix-typos").await?;
+    ground.listed(&bob, "fix-typos", Some("running")).await?;
+    ground.kept_out(&alice, "fix-typos").await?;
+    // What a project takes away ends what it opened.
+    let session = ground.stay(&bob, "fix-typos").await?;
+    let bindings = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{LATER}/rolebindings/session-users");
+    admin.delete(&bindings).await?;
+    let (code, said) = session.ends().await?;
+    ensure!(
+        code == Some(255) && said.contains("you may no longer enter this workspace"),
+        "{code:?}: {said}"
+    );
+    ground.listed(&bob, "fix-typos", None).await?;
+    ground.kept_out(&bob, "fix-typos").await?;
+    open(&ground, LATER).await?;
+    ground.listed(&bob, "fix-typos", Some("running")).await?;
+    let session = ground.stay(&bob, "fix-typos").await?;
     admin.delete(&format!("/api/v1/namespaces/{LATER}")).await?;
     session.ends_with_its_workspace().await?;
-    ground.listed(&alice, "fix-typos", None).await?;
+    ground.listed(&bob, "fix-typos", None).await?;
 
     // With its custom object goes everything that hangs on it.
     let session = ground.stay(&alice, "refactor-login").await?;
@@ -82,6 +109,19 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
     ground.listed(&alice, "refactor-login", None).await?;
     ground.used_its_rights(&[]).await?;
     ground.stop().await
+}
+
+/// What lets the members of a project into its sessions, as its own admins write it.
+async fn open(ground: &Ground, project: &str) -> Result<()> {
+    for (kind, name) in [("Role", "session-user"), ("RoleBinding", "session-users")] {
+        let mut object = ground.object(kind, name)?;
+        object["metadata"]["namespace"] = json!(project);
+        if kind == "RoleBinding" {
+            object["subjects"][0]["name"] = json!(format!("{project}-members"));
+        }
+        ground.admin().apply(&object).await?;
+    }
+    Ok(())
 }
 
 /// Makes a session and, as the platform's operator does, its job.
