@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorward_certs::{CaKeys, HostKey, Refusal, WorkspaceName, WorkspaceUid, key, verify_host};
 use doorward_wire::link::LinkKey;
@@ -44,8 +44,9 @@ pub(crate) struct Current {
 pub(crate) struct Shown {
     /// The wire blob.
     pub(crate) blob: Vec<u8>,
-    /// When it was put in place, and when it ends.
+    /// When it was put in place, when it begins, and when it ends.
     since: SystemTime,
+    valid_after: SystemTime,
     valid_before: SystemTime,
 }
 
@@ -162,6 +163,7 @@ impl Identity {
         let shown = Shown {
             blob: blob.to_vec(),
             since: now,
+            valid_after: UNIX_EPOCH + Duration::from_secs(certificate.valid_after()),
             valid_before: verified.valid_before(),
         };
         let ssh = Arc::new(ssh::config(&self.key, Some(certificate), self.rekey));
@@ -187,9 +189,10 @@ impl Shown {
         (whole / 2).saturating_sub(passed)
     }
 
-    /// Whether it is still good.
+    /// Whether it is good by the clock that recordings are dated with: one of a session that began at another time could
+    /// not be believed.
     pub(crate) fn is_good(&self) -> bool {
-        SystemTime::now() < self.valid_before
+        (self.valid_after..self.valid_before).contains(&SystemTime::now())
     }
 }
 

@@ -130,7 +130,7 @@ impl Journal {
 
     /// Puts a leaf into the log, as [`Journal::append`] does with events.
     pub fn log(&self, leaf: LeafKind) {
-        let leaf = Leaf::new(unix_ms(), leaf);
+        let leaf = Leaf::new(self.0.credential.unix_ms(), leaf);
         self.0.queue.with(|queue| {
             if queue.leaves.len() < MOST_WAITING {
                 queue.leaves.push(leaf);
@@ -182,8 +182,9 @@ impl Inner {
 
     /// A new stream that names the one before it. Blocks.
     fn begin(&self, previous: Option<&Last>) -> io::Result<Stream> {
-        let certificate = self.credential.certificate_text();
-        let mut stream = Stream::create(&self.dir, certificate.clone())?;
+        let dated = self.credential.dated();
+        let certificate = dated.as_ref().map(|dated| dated.text().to_owned());
+        let mut stream = Stream::create(&self.dir, dated)?;
         let started = GatewayStarted {
             previous: previous.map(Last::to_string),
             ..started(certificate)
@@ -203,9 +204,10 @@ impl Inner {
     /// Says anew who signs the heads, where there is another certificate than the stream has named: a gateway may start without
     /// one, and one that runs for days has several.
     fn introduce(&self, stream: &mut Stream) -> Option<Stamped> {
-        let now = self.credential.certificate_text()?;
-        let said = stream.certificate.replace(now.clone());
-        (said.as_ref() != Some(&now)).then(|| self.stamp(started(Some(now)).into()))
+        let now = self.credential.dated()?;
+        let said = stream.dated.replace(Arc::clone(&now));
+        let news = said.is_none_or(|said| said.text() != now.text());
+        news.then(|| self.stamp(started(Some(now.text().to_owned())).into()))
     }
 
     fn take(&self) -> Vec<Stamped> {

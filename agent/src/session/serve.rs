@@ -138,7 +138,12 @@ async fn admit(workspace: &Arc<Workspace>, open: &OpenSession, link_key: &[u8; 3
     })?;
     let shown = workspace.identity.current();
     let shown = shown.certificate.as_ref().filter(|shown| shown.is_good());
-    let shown = shown.ok_or_else(|| refused("not-enrolled", "the agent has no good host certificate".into()))?;
+    let shown = shown.ok_or_else(|| {
+        refused(
+            "not-enrolled",
+            "the agent has no host certificate that is good now (clock skew?)".into(),
+        )
+    })?;
     let certificate = Bytes::copy_from_slice(&shown.blob);
     let verified = workspace
         .admit(open, link_key)

@@ -5,17 +5,19 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use doorward_audit::{ChainCheck, HEAD_NAMESPACE, Recorder, Stamped, hex, segment_name};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::link::Credential;
+use super::unix_ms;
+use crate::link::{Credential, DatedCert};
 
 /// A stream that is written.
 pub(super) struct Stream {
-    /// The certificate that it has named for the key that signs its heads.
-    pub(super) certificate: Option<String>,
+    /// The certificate that it has named for the key that signs its heads, with its clock.
+    pub(super) dated: Option<Arc<DatedCert>>,
     dir: PathBuf,
     recorder: Recorder,
     file: Option<File>,
@@ -56,9 +58,9 @@ impl fmt::Display for Last {
 
 impl Stream {
     /// A new stream in a folder of its own.
-    pub(super) fn create(below: &Path, certificate: Option<String>) -> io::Result<Self> {
-        let stream = Uuid::now_v7();
+    pub(super) fn create(below: &Path, dated: Option<Arc<DatedCert>>) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(below)?;
+        let stream = after(newest_below(below)?);
         let dir = below.join(stream.hyphenated().to_string());
         DirBuilder::new().mode(0o700).create(&dir)?;
         File::open(below)?.sync_all()?;
@@ -69,7 +71,7 @@ impl Stream {
             link: check.link(),
         };
         Ok(Self {
-            certificate,
+            dated,
             dir,
             // It writes little and seldom: a frame over its blocks would hold more memory than it saves disk.
             recorder: Recorder::alone(stream),
@@ -106,13 +108,13 @@ impl Stream {
         let due = self.unsigned >= HEAD_EVENTS
             || (self.unsigned > 0 && self.unsigned_since.elapsed() >= HEAD_AGE)
             || self.recorder.head_due();
-        due && self.certificate.is_some()
+        due && self.dated.is_some()
     }
 
     /// Ends the segment with a signed head.
     pub(super) fn head(&mut self, credential: &Credential, last: bool) -> io::Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        // By the clock of the certificate that the stream has named last, with which the head is judged.
+        let now = self.dated.as_ref().map_or_else(unix_ms, |dated| dated.unix_ms());
         let head = self
             .recorder
             .head(now, last, |statement| credential.sign(HEAD_NAMESPACE, statement))
@@ -150,6 +152,12 @@ impl Stream {
 
 /// The last whole block of the newest stream below `dir`, `None` if there is no stream.
 pub(super) fn last_below(dir: &Path) -> io::Result<Option<Last>> {
+    newest_below(dir)?
+        .map(|stream| read_last(&dir.join(stream.hyphenated().to_string()), stream))
+        .transpose()
+}
+
+fn newest_below(dir: &Path) -> io::Result<Option<Uuid>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -160,9 +168,21 @@ pub(super) fn last_below(dir: &Path) -> io::Result<Option<Last>> {
         let name = entry?.file_name();
         newest = newest.max(name.to_str().and_then(|name| Uuid::parse_str(name).ok()));
     }
-    newest
-        .map(|stream| read_last(&dir.join(stream.hyphenated().to_string()), stream))
-        .transpose()
+    Ok(newest)
+}
+
+/// A name for the stream that comes after this one. Readers, exports above all, take streams in the order of their names, which is that of
+/// time; where the clock was set back since it is a millisecond later than the one before it.
+fn after(newest: Option<Uuid>) -> Uuid {
+    let now = Uuid::now_v7();
+    let later = newest
+        .filter(|newest| *newest >= now)
+        .and_then(|newest| newest.get_timestamp());
+    later.map_or(now, |timestamp| {
+        let (seconds, nanos) = timestamp.to_unix();
+        let at = Duration::new(seconds, nanos) + Duration::from_millis(1);
+        Uuid::new_v7(Timestamp::from_unix(NoContext, at.as_secs(), at.subsec_nanos()))
+    })
 }
 
 fn read_last(dir: &Path, stream: Uuid) -> io::Result<Last> {

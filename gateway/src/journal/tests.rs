@@ -210,3 +210,26 @@ async fn what_finds_no_room_is_said() {
     });
     assert!(said.unwrap().starts_with("7 events"));
 }
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_does_not_change_the_order_of_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let credential = credential().await;
+    let tomorrow = uuid::Timestamp::from_unix(uuid::NoContext, unix_ms() / 1000 + 86_400, 0);
+    let tomorrow = dir.path().join("journal").join(Uuid::new_v7(tomorrow).to_string());
+    std::fs::create_dir_all(&tomorrow).unwrap();
+    for name in ["one", "two"] {
+        let journal = Journal::open(dir.path(), Arc::clone(&credential)).await.unwrap();
+        journal.append(denied(name));
+        journal.close().await;
+    }
+    let [first, one, two] = streams(dir.path()).try_into().unwrap();
+    assert_eq!(first, tomorrow);
+    assert_eq!(workspaces(&events(&one)), ["one"]);
+    let after = events(&two);
+    assert_eq!(workspaces(&after), ["two"]);
+    let before = one.file_name().unwrap().to_str().unwrap();
+    assert!(
+        matches!(&after[0], Event::GatewayStarted(started) if started.previous.as_ref().unwrap().starts_with(before))
+    );
+}

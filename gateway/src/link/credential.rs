@@ -5,7 +5,7 @@
 //! can be taken for another.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use doorward_certs::{Authority, AuthorityError, HostKey, LinkCert, LinkRequest};
@@ -21,19 +21,61 @@ use crate::refusal::chain;
 pub struct Credential {
     key: HostKey,
     tls: doorward_wire::link::LinkKey,
-    current: ArcSwapOption<Current>,
+    current: ArcSwapOption<DatedCert>,
     /// Why the last request for a certificate failed.
     trouble: Guarded<String>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-struct Current {
+/// A link certificate, and the clock that goes with it.
+///
+/// What a gateway signs says when, and is believed if the certificate was good then. The authority and the system's clock agreed when the
+/// certificate was issued. From there this clock goes on monotonically, so that a system's clock that jumps cannot carry what an
+/// honest gateway signs out of its certificate's life. Once the two differ another certificate is asked for; if the authority agrees, the
+/// time is the system's again.
+pub struct DatedCert {
     blob: Vec<u8>,
     text: String,
-    /// When to ask for the next one.
-    renew_at: SystemTime,
-    valid_before: SystemTime,
+    /// The system's time when it was asked for, and the monotonic clock's.
+    issued: SystemTime,
+    since: Instant,
+    /// From `issued` until it expires.
+    life: Duration,
+}
+
+impl DatedCert {
+    /// The certificate as one line of text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The time that goes with it.
+    pub fn now(&self) -> SystemTime {
+        self.issued + self.since.elapsed()
+    }
+
+    /// The same in Unix milliseconds: what a statement says that is signed now.
+    pub fn unix_ms(&self) -> u64 {
+        let since = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_good(&self) -> bool {
+        self.since.elapsed() < self.life
+    }
+
+    /// How far the system's clock was set from where it would be by now.
+    fn strayed(&self) -> Duration {
+        let (ours, system) = (self.now(), SystemTime::now());
+        let behind = ours.duration_since(system);
+        behind.unwrap_or_else(|ahead| ahead.duration())
+    }
+
+    /// Whether another is to be asked for.
+    fn is_due(&self) -> bool {
+        self.since.elapsed() >= self.life / 2 || self.strayed() >= STEP
+    }
 }
 
 /// Why the gateway has no credential.
@@ -86,7 +128,7 @@ impl Credential {
     /// Why not, for operators.
     pub fn ready(&self) -> Result<(), String> {
         match &*self.current.load() {
-            Some(current) if current.valid_before > SystemTime::now() => Ok(()),
+            Some(current) if current.is_good() => Ok(()),
             Some(_) => Err(format!(
                 "the link certificate has expired: {}",
                 self.trouble.with(|text| text.clone())
@@ -113,9 +155,15 @@ impl Credential {
         self.current.load().as_ref().map(|current| current.blob.clone())
     }
 
-    /// The current link certificate as one line of text, if there is one.
-    pub fn certificate_text(&self) -> Option<String> {
-        self.current.load().as_ref().map(|current| current.text.clone())
+    /// The current link certificate with its clock, if there is one: for statements, which name both.
+    pub fn dated(&self) -> Option<Arc<DatedCert>> {
+        self.current.load_full()
+    }
+
+    /// The time in Unix milliseconds by the certificate's clock, or by the system's while there is none.
+    pub fn unix_ms(&self) -> u64 {
+        let dated = self.dated();
+        dated.map_or_else(crate::journal::unix_ms, |dated| dated.unix_ms())
     }
 
     /// Signs `message` as SSHSIG in `namespace`.
@@ -139,8 +187,8 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-async fn ask(authority: &Authority, key: &PublicKey) -> Result<Current, CredentialError> {
-    let now = SystemTime::now();
+async fn ask(authority: &Authority, key: &PublicKey) -> Result<DatedCert, CredentialError> {
+    let (now, since) = (SystemTime::now(), Instant::now());
     let request = LinkRequest {
         subject: key.clone(),
         valid_for: LIFE,
@@ -149,32 +197,40 @@ async fn ask(authority: &Authority, key: &PublicKey) -> Result<Current, Credenti
         .await
         .map_err(|_| CredentialError::Deadline)?
         .map_err(CredentialError::Authority)?;
-    current(&signed, now).ok_or(CredentialError::Unfit)
+    dated(&signed, now, since).ok_or(CredentialError::Unfit)
 }
 
-fn current(signed: &LinkCert, now: SystemTime) -> Option<Current> {
-    let life = signed.valid_before().duration_since(now).ok()?;
-    Some(Current {
+fn dated(signed: &LinkCert, issued: SystemTime, since: Instant) -> Option<DatedCert> {
+    Some(DatedCert {
         blob: signed.blob().to_vec(),
-        text: signed.openssh().ok()?,
-        renew_at: now + life / 2,
-        valid_before: signed.valid_before(),
+        text: signed.openssh().ok()?.trim().to_owned(),
+        issued,
+        since,
+        life: signed.valid_before().duration_since(issued).ok()?,
     })
 }
 
 async fn keep_fresh(credential: Arc<Credential>, authority: Arc<Authority>) {
     let mut wait = RETRY_FIRST;
-    let renew_at = || credential.current.load().as_ref().map(|current| current.renew_at);
     loop {
-        let left = renew_at().map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
-        // Clocks step: look again at least once a minute rather than sleep through a renewal.
-        let pause = left.map_or(RETRY_FIRST, |left| left.min(Duration::from_secs(60)));
+        let pause = match &*credential.current.load() {
+            Some(_) => LOOK_EVERY,
+            None => RETRY_FIRST,
+        };
         tokio::select! {
             () = credential.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        if renew_at().is_some_and(|at| at > SystemTime::now()) {
-            continue;
+        if let Some(current) = &*credential.current.load() {
+            if !current.is_due() {
+                wait = RETRY_FIRST;
+                continue;
+            }
+            let strayed = current.strayed();
+            if strayed >= STEP {
+                let by = humantime::format_duration(Duration::from_secs(strayed.as_secs()));
+                tracing::warn!(%by, "the system's clock was set: asking for a link certificate of its time");
+            }
         }
         match ask(&authority, credential.key.public_key()).await {
             Ok(fresh) => {
@@ -207,6 +263,38 @@ async fn keep_fresh(credential: Arc<Credential>, authority: Arc<Authority>) {
 /// were signed while it was valid.
 pub(crate) const LIFE: Duration = Duration::from_secs(24 * 3600);
 const SIGN_WITHIN: Duration = Duration::from_secs(10);
+/// So often somebody looks whether another certificate is due.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A system's clock that differs by so much was set, or the machine slept. Less than by what certificates are dated back.
+const STEP: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_SOON: Duration = Duration::from_secs(3);
 const RETRY_MOST: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dated(issued: SystemTime) -> DatedCert {
+        DatedCert {
+            blob: Vec::new(),
+            text: String::new(),
+            issued,
+            since: Instant::now(),
+            life: LIFE,
+        }
+    }
+
+    #[test]
+    fn what_is_signed_is_dated_within_the_certificate_wherever_the_systems_clock_went() {
+        let now = SystemTime::now();
+        assert!(!dated(now).is_due());
+        // As if the clock had been set by a day right after the certificate was issued.
+        for issued in [now + LIFE, now - LIFE] {
+            let dated = dated(issued);
+            assert!(dated.is_good());
+            assert!(dated.is_due(), "another certificate is asked for");
+            assert!((issued..issued + LIFE / 2).contains(&dated.now()));
+        }
+    }
+}

@@ -26,7 +26,7 @@ use ssh_key::PublicKey;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-pub use credential::{Credential, CredentialError};
+pub use credential::{Credential, CredentialError, DatedCert};
 pub use handshake::HandshakeError;
 
 pub(crate) use credential::LIFE as LINK_LIFE;

@@ -130,11 +130,11 @@ impl Inner {
         if heads.is_empty() {
             return Ok(());
         }
-        let certificate = self.certificate()?;
-        let now = unix_ms();
+        let dated = self.credential.dated().ok_or_else(nobody)?;
+        let now = dated.unix_ms();
         let statements = heads
             .iter()
-            .map(|head| Statement::head(session, *head, now, &certificate));
+            .map(|head| Statement::head(session, *head, now, dated.text()));
         for leaf in receipts::append(dir, self.disk, &self.credential, statements)? {
             self.journal.log(leaf);
         }
@@ -149,15 +149,10 @@ impl Inner {
         Ok(())
     }
 
-    /// The certificate that a receipt names. Without one a receipt could not be judged, so that none is written yet.
-    fn certificate(&self) -> Result<String, Failure> {
-        let nobody = || Failure::Storage("sign a receipt: the gateway has no link certificate yet".into());
-        self.credential.certificate_text().ok_or_else(nobody)
-    }
-
     /// Writes the closing receipt and the index of a recording. Blocks.
     pub(super) fn close(&self, session: Uuid, writer: &mut Writer, closing: &Closing) -> Result<SessionIndex, Failure> {
-        let now = unix_ms();
+        let dated = self.credential.dated();
+        let now = dated.as_ref().map_or_else(unix_ms, |dated| dated.unix_ms());
         let torn = writer.set_torn_aside(now)?;
         let mut reason = closing.reason.clone();
         if torn > 0 {
@@ -198,8 +193,8 @@ impl Inner {
                     agent_bytes: counted.agent_bytes,
                     reconciled: both.map(|both| both.agreement),
                 };
-                let certificate = self.certificate()?;
-                let statement = Statement::closing(session, end, said, now, &certificate);
+                let dated = dated.ok_or_else(nobody)?;
+                let statement = Statement::closing(session, end, said, now, dated.text());
                 for leaf in receipts::append(writer.dir(), self.disk, &self.credential, [statement])? {
                     self.journal.log(leaf);
                 }
@@ -336,6 +331,11 @@ impl Inner {
             Err(error) => tracing::error!(%session, %error, "recording cannot be closed"),
         }
     }
+}
+
+/// Without a certificate a receipt could not be judged, so that none is written yet.
+fn nobody() -> Failure {
+    Failure::Storage("sign a receipt: the gateway has no link certificate yet".into())
 }
 
 /// The agent's statement of what it covered, which stands at the end of a finished recording, against our own count.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::store::{Inner, unix_ms};
+use super::store::Inner;
 use super::{index, layout};
 use crate::guarded::Guarded;
 
@@ -113,13 +113,15 @@ pub(super) async fn expire(store: Arc<Inner>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        for session in store.retention.expired(unix_ms()) {
+        for session in store.retention.expired(store.credential.unix_ms()) {
             if stop.is_cancelled() {
                 return;
             }
             if let Err(error) = delete::delete(&store, session).await {
                 tracing::warn!(%session, %error, "an expired recording cannot be deleted yet");
-                store.retention.postpone(session, unix_ms() + TRY_AGAIN_MS);
+                store
+                    .retention
+                    .postpone(session, store.credential.unix_ms() + TRY_AGAIN_MS);
             }
         }
     }

@@ -185,7 +185,7 @@ impl Store {
         let _ = self
             .0
             .tasks
-            .spawn_blocking(move || inner.note_unbegun(entry(start)))
+            .spawn_blocking(move || inner.note_unbegun(entry(start, inner.credential.unix_ms())))
             .await;
     }
 
@@ -400,7 +400,7 @@ impl Inner {
         let dir = layout::session_dir(&self.root, session)
             .ok_or_else(|| Failure::Storage("keep a session without a time in its id".into()))?;
         let claim = Claim::take(self, session).ok_or_else(|| Failure::Storage("keep a session twice".into()))?;
-        let entry = entry(start);
+        let entry = entry(start, self.credential.unix_ms());
         let make = || -> io::Result<()> {
             if let Some(day) = dir.parent() {
                 layout::make_dir(day)?;
@@ -420,8 +420,7 @@ impl Inner {
 }
 
 /// What the index says of a session that begins now.
-fn entry(start: Start) -> SessionIndex {
-    let now = unix_ms();
+fn entry(start: Start, now: u64) -> SessionIndex {
     SessionIndex {
         session: start.session,
         user: start.user,

@@ -16,6 +16,10 @@ use uuid::Uuid;
 
 const BAD: i32 = 10;
 const MISSING: i32 = 13;
+/// Of a block.
+const HEADER: usize = 28;
+/// Shows pieces of equal length that do not compress, with a pause behind each.
+const PIECES: &str = "for piece in 1 2 3 4 5 6; do head -c 4000 /dev/urandom; sleep 0.05; done";
 
 async fn stand(name: &str) -> Result<Stand> {
     Stand::start(env!("CARGO_BIN_EXE_doorward-all"), env!("CARGO_TARGET_TMPDIR"), name).await
@@ -130,15 +134,22 @@ fn every_edit_of_a_store_is_named() -> Result<()> {
         let stand = stand("evidence").await?;
         let auditor = auditor(&stand).await?;
         let backup = stand.folder().join("backup");
-        let first = session(&stand, &auditor, "echo first").await?;
+        let first = session(&stand, &auditor, PIECES).await?;
         let older = stand.folder().join("older");
         copy(&stand.stack.records_dir(), &older)?;
-        let second = session(&stand, &auditor, "echo second; sleep 0.1; echo third").await?;
-        let records = stand.stack.records_dir();
-        copy(&records, &backup)?;
-        let (one, other) = (folder_of(&stand, &first)?, folder_of(&stand, &second)?);
+        let one = folder_of(&stand, &first)?;
         let segment = one.join("segment-000000.dwr");
         let bytes = fs::read(&segment)?;
+        // How what is shown is cut into chunks is for the agent to say; so again, should they not match.
+        let (second, other) = tests::until("a session with a chunk as long as one of the first", async || {
+            let second = session(&stand, &auditor, PIECES).await?;
+            let folder = folder_of(&stand, &second)?;
+            let twins = twins(&bytes, &fs::read(folder.join("segment-000000.dwr"))?)?;
+            Ok(twins.map(|_| (second, folder)))
+        })
+        .await?;
+        let records = stand.stack.records_dir();
+        copy(&records, &backup)?;
 
         let (at, len) = *chunks(&bytes)?.first().context("no chunk")?;
         let mut edited = bytes.clone();
@@ -456,25 +467,30 @@ fn places(bundle: &[u8]) -> Result<Vec<(usize, &'static str)>> {
     ])
 }
 
-/// Exchanges two chunks of the same length between two recordings, and keeps the number of each.
+/// A chunk of each of two segments whose headers say the same but for number and tag: where they begin, and how long they are.
+fn twins(one: &[u8], other: &[u8]) -> Result<Option<(usize, usize, usize)>> {
+    let (in_one, in_other) = (chunks(one)?, chunks(other)?);
+    // Kind and codec, raw and stored length.
+    let says = |segment: &[u8], at: usize| [&segment[at..at + 4], &segment[at + 12..at + 20]].concat();
+    for (at, len) in in_one {
+        let same = |(there, _): &&(usize, usize)| says(one, at) == says(other, *there);
+        if let Some((there, _)) = in_other.iter().find(same) {
+            return Ok(Some((at, *there, len)));
+        }
+    }
+    Ok(None)
+}
+
+/// Exchanges two chunks of the same length between two recordings; each place keeps its number and its tag.
 fn swapped(one: &Path, other: &Path) -> Result<()> {
     let (one, other) = (one.join("segment-000000.dwr"), other.join("segment-000000.dwr"));
     let (mut a, mut b) = (fs::read(&one)?, fs::read(&other)?);
-    // Headers say kind, number and lengths: what is behind the header and its tag go together, the number stays.
-    let body = 28;
-    let (in_a, in_b) = (chunks(&a)?, chunks(&b)?);
-    let len = |chunk: &(usize, usize)| chunk.1 - body;
-    let pair = in_a
-        .iter()
-        .find_map(|x| Some((*x, *in_b.iter().find(|y| len(x) == len(y))?)));
-    // The same session opened twice: chunks that differ in length by chance are cut to the shorter one's.
-    let (x, y) = match pair {
-        Some(pair) => pair,
-        None => (*in_a.first().context("no chunk")?, *in_b.first().context("no chunk")?),
-    };
-    for at in 0..len(&x).min(len(&y)) {
-        std::mem::swap(&mut a[x.0 + body + at], &mut b[y.0 + body + at]);
-    }
+    let (x, y, len) = twins(&a, &b)?.context("no chunks of equal length")?;
+    ensure!(
+        a[x + HEADER..x + len] != b[y + HEADER..y + len],
+        "both chunks are the same"
+    );
+    a[x + HEADER..x + len].swap_with_slice(&mut b[y + HEADER..y + len]);
     fs::write(one, a)?;
     fs::write(other, b)?;
     Ok(())

@@ -1,13 +1,16 @@
 //! Recordings as evidence: what was shown is in them, whatever is killed or fails, and damage to them is named.
 //!
 //! The kill series is short here; `DOORWARD_KILLS=200` makes it long. Each series prints its seed, and `DOORWARD_SEED` repeats one.
+//! In `store` the same holds with real S3-compatible servers behind the gateway.
 
 mod canary;
+mod clocks;
 mod damage;
 mod kills;
 mod owner;
 mod shown;
 mod spoilt;
+mod store;
 mod unbegun;
 
 use std::sync::OnceLock;

@@ -233,6 +233,11 @@ impl Stack {
         self.agent.kill().await;
     }
 
+    /// Ends the gateway in order, so that its journal and log are closed; [`Stack::restart_gateway`] brings it back.
+    pub async fn stop_gateway(&mut self) {
+        self.gateway.stop().await;
+    }
+
     /// Ends the gateway as a crash would, with SIGKILL; [`Stack::restart_gateway`] brings it back.
     pub async fn kill_gateway(&mut self) {
         self.gateway.kill().await;

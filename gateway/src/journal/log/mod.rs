@@ -133,15 +133,15 @@ impl Log {
         if !news && !keeps {
             return Ok(());
         }
-        let Some(certificate) = credential.certificate_text() else {
+        let Some(dated) = credential.dated() else {
             return Ok(());
         };
         let statement = Statement {
             origin: self.origin.clone(),
             head,
-            at: unix_ms(),
+            at: dated.unix_ms(),
             previous: self.kept.filter(|kept| kept.size < head.size),
-            certificate: certificate.trim().to_owned(),
+            certificate: dated.text().to_owned(),
         };
         let checkpoint =
             log::sign(statement, |text| credential.sign(CHECKPOINT_NAMESPACE, text)).map_err(io::Error::other)?;

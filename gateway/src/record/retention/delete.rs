@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
 use crate::record::bucket::{Bucket, BucketError};
-use crate::record::store::{Claim, Inner, unix_ms};
+use crate::record::store::{Claim, Inner};
 use crate::record::{index, layout, remote};
 
 /// Deletes an expired recording, unless it is held, open, or not what we thought.
@@ -47,7 +47,7 @@ pub(super) async fn delete(store: &Arc<Inner>, session: Uuid) -> io::Result<()> 
     store.retention.note(&entry);
     let due = entry
         .keep_until
-        .filter(|until| entry.ended.is_some() && *until <= unix_ms());
+        .filter(|until| entry.ended.is_some() && *until <= store.credential.unix_ms());
     let Some(keep_until) = due else { return Ok(()) };
     if let Some(bucket) = bucket
         && let Some(hold) = remote::hold(bucket, session).await.map_err(io::Error::other)?
@@ -123,19 +123,19 @@ async fn tombstone(
         return Ok((text, link, ours));
     }
     let last = last_closing(dir, entry.session, bucket).await?;
-    let certificate = store.credential.certificate_text();
-    let certificate = certificate.ok_or_else(|| io::Error::other("the gateway has no link certificate yet"))?;
+    let dated = store.credential.dated();
+    let dated = dated.ok_or_else(|| io::Error::other("the gateway has no link certificate yet"))?;
     let link = from_hex(&last.link).ok_or_else(|| io::Error::other("its last receipt has no link"))?;
     let statement = TombstoneStatement {
         v: TombstoneStatement::VERSION,
         session: entry.session,
         workspace: entry.workspace.clone(),
         why: EXPIRED.to_owned(),
-        at: unix_ms(),
+        at: dated.unix_ms(),
         keep_until,
         offset: last.offset,
         link: last.link,
-        gateway_certificate: certificate.trim().to_owned(),
+        gateway_certificate: dated.text().to_owned(),
     };
     let signed = Tombstone::sign(statement, |text| store.credential.sign(TOMBSTONE_NAMESPACE, text));
     let text = signed.and_then(|signed| signed.to_text()).map_err(io::Error::other)?;

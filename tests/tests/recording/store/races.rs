@@ -5,7 +5,7 @@ use doorward_gateway::config::Acknowledge;
 use tests::parts::{Had, fresh, name_of, shared_s3};
 use tests::store::{Author, Replica, settings};
 
-use crate::{KINDS, PLACE, acknowledged, append};
+use super::{KINDS, PLACE, acknowledged, append};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_gateways_that_write_one_recording_one_is_refused() -> Result<()> {

@@ -14,8 +14,8 @@ use tests::second::Second;
 use tests::{Stand, until};
 use tokio::io::AsyncReadExt as _;
 
-use crate::PLACE;
-use crate::gate::{Behind, doorward, gate, local, newest, ssh};
+use super::PLACE;
+use super::gate::{Behind, doorward, gate, local, newest, ssh};
 
 const ROLES: &str = r#"
 [[role]]

@@ -21,8 +21,8 @@ use tests::store::{Author, Replica, settings, stream};
 use tests::until;
 
 const PLACE: Place = Place {
-    program: env!("CARGO_BIN_EXE_doorward-all"),
-    tmp: env!("CARGO_TARGET_TMPDIR"),
+    program: crate::PROGRAM,
+    tmp: crate::TMP,
     file: "recording_store",
 };
 

@@ -13,7 +13,7 @@ use tests::parts::{Had, can_be_had, fresh, name_of, shared_s3};
 use tests::store::{Author, Replica, closing, settings, stream};
 use tests::until;
 
-use crate::{KINDS, PLACE, acknowledged, append};
+use super::{KINDS, PLACE, acknowledged, append};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acknowledgement_means_stored_and_another_gateway_goes_on_from_there() -> Result<()> {

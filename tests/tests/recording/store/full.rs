@@ -13,8 +13,8 @@ use tests::{Outcome, Stand, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Child;
 
-use crate::PLACE;
-use crate::gate::{Behind, doorward, gate, local, ssh};
+use super::PLACE;
+use super::gate::{Behind, doorward, gate, local, ssh};
 
 const ROLES: &str = r#"
 [[role]]

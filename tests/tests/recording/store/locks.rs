@@ -10,7 +10,7 @@ use tests::parts::{Had, fresh, name_of, shared_s3};
 use tests::store::{Author, Replica, settings};
 use tests::until;
 
-use crate::{KINDS, PLACE};
+use super::{KINDS, PLACE};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_recording_leaves_a_tombstone_and_a_held_one_stays() -> Result<()> {

@@ -13,7 +13,7 @@ use tests::{Outcome, Stand, feed};
 use tokio::process::Command;
 use toml::Table;
 
-use crate::PLACE;
+use super::PLACE;
 
 /// The bucket behind a gateway.
 pub(crate) struct Behind<'b> {

@@ -13,7 +13,7 @@ use tests::parts::{Had, can_be_had, fresh, name_of, shared_s3};
 use tests::store::{Author, Replica, closing, settings, stream};
 use tests::until;
 
-use crate::{PLACE, acknowledged, append};
+use super::{PLACE, acknowledged, append};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_cut_and_dead_connections_lose_nothing() -> Result<()> {
