@@ -7,6 +7,7 @@
 mod channel;
 pub mod cli;
 pub mod config;
+mod container;
 mod enrol;
 mod error;
 mod forward;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::container;
 use crate::enrol;
 use crate::error::Error;
 use crate::forward;
@@ -78,6 +79,7 @@ pub(crate) async fn serve_for(config: Config, announce: Option<&Path>, life: &Li
         user_ca: config.user_ca,
         host_ca: config.host_ca,
         enrol: config.enrol,
+        container: config.container,
         ports: OnceLock::new(),
         places: Arc::new(Semaphore::new(config.limits.sessions)),
         limits: config.limits,
@@ -117,6 +119,15 @@ pub(crate) async fn serve_for(config: Config, announce: Option<&Path>, life: &Li
             path: path.into(),
             source,
         })?;
+    }
+    if let Some(container) = shared.container.clone() {
+        let found = tokio::task::spawn_blocking(move || container::find(&container)).await;
+        match found {
+            Ok(Ok(root)) => tracing::info!(process = root.token(), "sessions enter another container"),
+            // It may start later: each session looks again.
+            Ok(Err(error)) => tracing::warn!(%error, "another container cannot be entered now"),
+            Err(_) => {}
+        }
     }
     life.bound.cancel();
     // What an agent that was killed has left behind.

@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) enrol: Option<Enrol>,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// Which other container sessions are in.
+    pub(crate) container: Option<config::Container>,
     /// Secrets that are not recorded.
     pub(crate) masks: Arc<Masks>,
     /// The executable that serves files.

@@ -47,8 +47,8 @@ enum StartError {
     Closed(Vec<u8>),
     #[error("mosh needs UDP from your machine straight to the workspace, which no gateway carries; use ssh")]
     Mosh,
-    #[error("the start was interrupted")]
-    Interrupted,
+    #[error("the start was interrupted: {0}")]
+    Interrupted(#[source] io::Error),
 }
 
 #[expect(
@@ -68,7 +68,8 @@ pub(super) async fn run(
     let at_first = *size.borrow_and_update();
     let display = setup.display.take().map(|display| (display, outlet.handle().clone()));
     let (lent, missing) = forward::extras(session, display, closed).await;
-    for text in missing {
+    let notice = session.notice().map(|text| format!("doorward: {text}\r\n"));
+    for text in notice.into_iter().chain(missing) {
         let mut errors = Flow::new(Flow::ERRORS, Keep::Whole);
         outlet.output(&mut errors, Bytes::from(text)).await?;
     }
@@ -165,7 +166,8 @@ async fn start(
 ) -> Result<Started, StartError> {
     let account = Arc::clone(session.account());
     let origin = session.origin().clone();
-    let task = tokio::task::spawn_blocking(move || {
+    let root = account.root.clone();
+    let work = move || {
         if let Some(text) = process::closed(&account) {
             return Err(StartError::Closed(text));
         }
@@ -204,8 +206,10 @@ async fn start(
                 })
             }
         }
-    });
-    task.await.map_err(|_| StartError::Interrupted)?
+    };
+    process::inside(root, || Ok(work()))
+        .await
+        .map_err(StartError::Interrupted)?
 }
 
 /// Says on standard error why nothing runs, as a shell would.

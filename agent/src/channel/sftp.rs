@@ -25,8 +25,16 @@ pub(super) async fn run(
     read_only: bool,
 ) -> Result<(), Stop> {
     let account = Arc::clone(session.account());
-    if let Ok(Some(text)) = tokio::task::spawn_blocking(move || process::closed(&account)).await {
-        return run::not_started(outlet, for_terminal(&text)).await;
+    match process::inside(account.root.clone(), move || Ok(process::closed(&account))).await {
+        Ok(None) => {}
+        Ok(Some(text)) => return run::not_started(outlet, for_terminal(&text)).await,
+        Err(error) => return run::failed(outlet, &error).await,
+    }
+    if let Some(text) = session.notice() {
+        let mut errors = Flow::new(Flow::ERRORS, Keep::Whole);
+        outlet
+            .output(&mut errors, format!("doorward: {text}\r\n").into())
+            .await?;
     }
     let launched = match start(session, read_only).await {
         Ok(launched) => launched,

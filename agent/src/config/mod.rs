@@ -1,5 +1,6 @@
 //! The agent's configuration: one TOML file, read whole, judged whole, before a port is bound.
 
+mod container;
 mod denied;
 mod enrol;
 mod table;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use doorward_certs::{CaKeys, Login, WorkspaceName, WorkspaceUid};
 
+pub use crate::container::Container;
 pub use crate::mask::Sources;
 use crate::process::{Ending, Overrides};
 pub use denied::Denied;
@@ -32,6 +34,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the secrets are that are not recorded.
     pub masks: Sources,
+    /// Which other container of the pod sessions are in, if the agent is a sidecar.
+    pub container: Option<Container>,
     /// How the pod proves which one it is, if it is in a cluster.
     pub enrol: Option<Enrol>,
     /// The executable that serves files in a process of its own: the running one. No key of the file names it.
@@ -203,6 +207,7 @@ impl Config {
             masks
                 .files
                 .extend(enrol.iter().flatten().map(|enrol| enrol.token_file().to_owned()));
+            let container = top.table("container").map(container::read);
             let mut workspaces = Vec::new();
             for section in top.tables("workspace") {
                 workspaces.push(workspace(section));
@@ -225,6 +230,10 @@ impl Config {
                 host_ca: host_ca?,
                 limits,
                 masks,
+                container: match container {
+                    Some(container) => Some(container?),
+                    None => None,
+                },
                 enrol: match enrol {
                     Some(enrol) => Some(enrol?),
                     None => None,
@@ -509,6 +518,24 @@ mod tests {
             );
         }
         assert_eq!(all.len(), 9, "{all:#?}");
+    }
+
+    #[test]
+    fn a_sidecar_names_the_container_that_sessions_are_in() {
+        let folder = folder();
+        let read = |text: &str| Config::parse(&folder.path().join("agent.toml"), &format!("{GOOD}[container]\n{text}"));
+        let only = read("enter = '*'\n").unwrap().container.unwrap();
+        assert_eq!((only.program, only.otherwise_own), (None, false));
+        let named = read("enter = 'node'\notherwise = 'own'\n").unwrap().container.unwrap();
+        assert_eq!((named.program.as_deref(), named.otherwise_own), (Some("node"), true));
+        for bad in [
+            "",
+            "enter = ''",
+            "enter = '*'\notherwise = 'x'",
+            "enter = '*'\nother = 'x'",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

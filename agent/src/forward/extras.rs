@@ -134,6 +134,9 @@ async fn show(
     handle: Handle,
     channel: &CancellationToken,
 ) -> Result<(String, PathBuf), Reason> {
+    if session.account().root.is_some() {
+        return Err("X11 is not forwarded into another container than the agent's".into());
+    }
     let place = session.forwards().listeners.place()?;
     let key = private(session).await?.join("xauthority");
     let bound = bounded(with_rights_of(session.account(), free_display)).await?;

@@ -10,6 +10,7 @@ mod patterns;
 mod secrets;
 mod stream;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,9 +89,19 @@ impl Masks {
         (self.place.load(Ordering::Acquire) != place_of(old)).then(|| self.current())
     }
 
+    /// Masks the secrets of another environment as well.
+    pub(crate) fn learn(&self, variables: &[(OsString, OsString)]) {
+        if self.sources.environment {
+            self.add(secrets::in_environment(variables.iter().cloned(), &self.sources.except));
+        }
+    }
+
     /// Reads the files again; blocks.
     pub(crate) fn refresh(&self) {
-        let now = secrets::in_files(&self.sources.files);
+        self.add(secrets::in_files(&self.sources.files));
+    }
+
+    fn add(&self, now: Vec<Secret>) {
         let mut known = self.known();
         let mut all = known.secrets.clone();
         all.extend(now.into_iter().filter(|secret| !known.secrets.contains(secret)));

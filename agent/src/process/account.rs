@@ -4,8 +4,11 @@
 
 use std::ffi::CString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::unistd::{self, Gid, Uid, User};
+
+use super::Root;
 
 /// Who a session runs as.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub(crate) struct Account {
     /// Whether the agent is root and must become this account. Root itself it need not become: a container's root may lack
     /// the right to, and has the groups that its pod gives it.
     pub(crate) switch: bool,
+    /// The container that it is of, where that is not the agent's own.
+    pub(crate) root: Option<Arc<Root>>,
 }
 
 /// What the configuration says about a workspace's account.
@@ -124,6 +129,7 @@ impl Account {
             home,
             shell,
             switch: false,
+            root: None,
         }))
     }
 
@@ -141,6 +147,7 @@ impl Account {
             home: user.dir,
             shell,
             switch,
+            root: None,
         }
     }
 }

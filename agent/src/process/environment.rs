@@ -21,8 +21,8 @@ pub(crate) struct Origin {
 
 /// Builds the environment of a process.
 ///
-/// From weakest to strongest: `/etc/environment` and `/etc/default/locale`, the agent's own environment (a pod's
-/// variables are there), what the session sets, what the client sent and was allowed to.
+/// From weakest to strongest: `/etc/environment` and `/etc/default/locale`, the environment of the container (the agent's own, or that of the
+/// container that is entered), what the session sets, what the client sent and was allowed to.
 pub(crate) fn environment(
     account: &Account,
     origin: &Origin,
@@ -30,7 +30,13 @@ pub(crate) fn environment(
     client: &[(String, Vec<u8>)],
 ) -> Vec<(OsString, OsString)> {
     let etc = ETC.map(|file| std::fs::read(file).unwrap_or_default()).join(&b'\n');
-    assemble(&etc, std::env::vars_os(), account, origin, terminal, client)
+    match &account.root {
+        Some(root) => {
+            let theirs = root.environment.iter().cloned();
+            assemble(&etc, theirs, account, origin, terminal, client)
+        }
+        None => assemble(&etc, std::env::vars_os(), account, origin, terminal, client),
+    }
 }
 
 fn assemble(
@@ -199,6 +205,7 @@ mod tests {
             home: "/home/node".into(),
             shell: "/bin/bash".into(),
             switch: false,
+            root: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod nologin;
 mod own;
 mod reap;
 mod rights;
+mod root;
 mod syscall;
 mod terminal;
 
@@ -29,5 +30,6 @@ pub(crate) use nologin::closed;
 pub(crate) use own::launch_own;
 pub(crate) use reap::{Awaited, adopt_orphans, reap};
 pub(crate) use rights::with_rights_of;
+pub(crate) use root::{Begun, Root, inside};
 pub(crate) use syscall::{Identity, become_identity, send, to_foreground};
 pub(crate) use terminal::{Size, Slave, Terminal};

@@ -40,6 +40,7 @@ mod tests {
             home: "/".into(),
             shell: "/bin/sh".into(),
             switch: false,
+            root: None,
         }
     }
 

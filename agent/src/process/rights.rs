@@ -6,9 +6,8 @@
 
 use std::io;
 
-use tokio::sync::oneshot;
-
 use super::Account;
+use super::root::{inside, on_own_thread};
 use super::syscall::{self, Identity};
 
 /// Runs this with the account's rights, where blocking is allowed. It must be short: nobody can interrupt it.
@@ -18,27 +17,22 @@ where
     F: FnOnce() -> io::Result<T> + Send + 'static,
 {
     if !account.switch || account.uid.is_root() {
-        let task = tokio::task::spawn_blocking(act);
-        return task.await.map_err(|_| io::Error::from(io::ErrorKind::Interrupted))?;
+        return inside(account.root.clone(), act).await;
     }
     let identity = Identity {
         uid: account.uid,
         gid: account.gid,
         groups: account.groups.clone(),
     };
-    let (done, outcome) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("account".to_owned())
-        .stack_size(STACK)
-        .spawn(move || {
-            let acted = syscall::take_rights(&identity).and_then(|()| act());
-            // Nobody may be waiting any longer.
-            let _ = done.send(acted);
-        })?;
-    outcome.await.map_err(|_| io::Error::from(io::ErrorKind::Interrupted))?
+    let root = account.root.clone();
+    on_own_thread(move || {
+        if let Some(root) = root {
+            root.enter()?;
+        }
+        syscall::take_rights(&identity).and_then(|()| act())
+    })
+    .await
 }
-
-const STACK: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -123,6 +123,20 @@ fn forget_ignored_signals() {
     }
 }
 
+/// Gives the calling thread a root and a current folder of its own, which it shares with no other thread.
+pub(super) fn own_root() -> io::Result<()> {
+    // SAFETY: unshare(2) takes an integer and touches no memory of ours.
+    nix::Error::result(unsafe { libc::unshare(libc::CLONE_FS) })?;
+    Ok(())
+}
+
+/// Has the calling thread join a mount namespace. It must have a root of its own.
+pub(super) fn join_mounts(namespace: impl AsFd) -> io::Result<()> {
+    // SAFETY: setns(2) takes integers and touches no memory of ours.
+    nix::Error::result(unsafe { libc::setns(namespace.as_fd().as_raw_fd(), libc::CLONE_NEWNS) })?;
+    Ok(())
+}
+
 /// Groups, group, user, then a proof that there is no way back.
 pub(crate) fn become_identity(identity: &Identity) -> io::Result<()> {
     unistd::setgroups(&identity.groups)?;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::pty;
@@ -125,8 +126,15 @@ fn give(slave: &OwnedFd, account: &Account) -> io::Result<()> {
         Ok(Some(group)) => (group.gid, 0o620),
         _ => (account.gid, 0o600),
     };
-    unistd::fchown(slave.as_fd(), Some(account.uid), Some(group))?;
-    Ok(stat::fchmod(slave.as_fd(), Mode::from_bits_truncate(mode))?)
+    // The mode first: the mode of what is another's already would need CAP_FOWNER.
+    stat::fchmod(slave.as_fd(), Mode::from_bits_truncate(mode))?;
+    unistd::fchown(slave.as_fd(), Some(account.uid), Some(group)).map_err(|error| match error {
+        Errno::EPERM => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("the agent may not give it to uid {}: it lacks CAP_CHOWN", account.uid),
+        ),
+        other => other.into(),
+    })
 }
 
 #[cfg(test)]

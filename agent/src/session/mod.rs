@@ -32,6 +32,7 @@ pub(crate) struct Session {
     id: Uuid,
     terms: Terms,
     account: Arc<Account>,
+    notice: Option<String>,
     origin: Origin,
     accept_env: Vec<String>,
     program: PathBuf,
@@ -59,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) id: Uuid,
     pub(crate) terms: Terms,
     pub(crate) account: Account,
+    pub(crate) notice: Option<String>,
     pub(crate) client: Option<SocketAddr>,
     pub(crate) agent: SocketAddr,
     pub(crate) accept_env: Vec<String>,
@@ -78,6 +80,7 @@ impl Session {
             id: parts.id,
             terms: parts.terms,
             account: Arc::new(parts.account),
+            notice: parts.notice,
             origin: Origin {
                 client: parts.client,
                 agent: parts.agent,
@@ -112,6 +115,11 @@ impl Session {
     /// Who its processes run as.
     pub(crate) fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    /// What the person must know of where the session is.
+    pub(crate) fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
     }
 
     /// Where it comes from.

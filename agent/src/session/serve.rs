@@ -21,8 +21,9 @@ use super::reason::Reason;
 use super::recording::Recording;
 use super::strictness::Strictness;
 use super::{Parts, Session};
+use crate::container;
 use crate::forward::Never;
-use crate::process::{self, Account, Ending, Mark};
+use crate::process::{self, Account, Ending, Mark, Root};
 use crate::ssh::{Handler, Unhurried};
 use crate::workspace::Workspace;
 
@@ -44,6 +45,7 @@ struct Admitted {
     verified: VerifiedSession,
     account: Account,
     certificate: Bytes,
+    notice: Option<String>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -92,6 +94,7 @@ where
         id: session_id,
         terms: admitted.verified.terms().clone(),
         account: admitted.account,
+        notice: admitted.notice,
         client: open.client_address.parse().ok(),
         agent: link.agent,
         accept_env: workspace.config.accept_env.clone(),
@@ -154,16 +157,54 @@ async fn admit(workspace: &Arc<Workspace>, open: &OpenSession, link_key: &[u8; 3
         return Err(refused("login-unavailable", text));
     }
     let overrides = workspace.config.overrides();
-    let account = tokio::task::spawn_blocking(move || Account::find(&login, &overrides))
+    let entered = enter(workspace).await;
+    let (root, notice) = entered.map_err(|text| refused("container-unavailable", text))?;
+    let look = move || Ok(Account::find(&login, &overrides));
+    let mut account = process::inside(root.clone(), look)
         .await
-        .map_err(|_| refused("login-unavailable", "the account could not be looked up".into()))?
+        .map_err(|error| refused("login-unavailable", error.to_string()))?
         .map_err(|error| refused("login-unavailable", error.to_string()))?;
+    if root.is_some() && account.uid.is_root() {
+        // Its processes would keep the agent's capabilities, and whoever writes that container's passwd could make any login root.
+        let text = "root of another container than the agent's is not entered: it would have the agent's capabilities";
+        return Err(refused("login-unavailable", text.into()));
+    }
+    account.root = root;
     Ok(Admitted {
         verified,
         account,
         certificate,
+        notice,
         _place: place,
     })
+}
+
+/// The container that a session is in, if it is another than the agent's, and what the person must know of that.
+async fn enter(workspace: &Workspace) -> Result<(Option<Arc<Root>>, Option<String>), String> {
+    let shared = &workspace.shared;
+    let Some(container) = shared.container.clone() else {
+        return Ok((None, None));
+    };
+    let otherwise_own = container.otherwise_own;
+    let found = tokio::task::spawn_blocking(move || container::find(&container)).await;
+    let found = match found {
+        Ok(Ok(root)) => match process::inside(Some(Arc::clone(&root)), || Ok(())).await {
+            Ok(()) => {
+                shared.masks.learn(&root.environment);
+                return Ok((Some(root), None));
+            }
+            Err(error) => error.to_string(),
+        },
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the container could not be looked for".to_owned(),
+    };
+    match otherwise_own {
+        true => Ok((
+            None,
+            Some(format!("this is the agent's own container, not the main one: {found}")),
+        )),
+        false => Err(found),
+    }
 }
 
 /// Where no forward of a session goes.

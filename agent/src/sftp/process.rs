@@ -22,7 +22,7 @@ use super::report::report;
 use super::request::{Init, Request};
 use super::server::{Desk, Server};
 use super::wire::{LONGEST, Malformed, Writer, packet_length};
-use crate::process::{Account, Identity, become_identity};
+use crate::process::{Account, Identity, Root, become_identity};
 
 /// The name under which this executable serves files.
 pub(crate) const NAME: &str = "doorward-agent-sftp";
@@ -30,7 +30,11 @@ pub(crate) const NAME: &str = "doorward-agent-sftp";
 /// The arguments that have it serve an account.
 pub(crate) fn arguments(account: &Account, read_only: bool) -> Vec<OsString> {
     let rights = if read_only { READ_ONLY } else { READ_WRITE };
-    let mut arguments = vec![OsString::from(rights), account.home.clone().into()];
+    let root = account
+        .root
+        .as_ref()
+        .map_or_else(|| OWN.to_owned(), |root| root.token());
+    let mut arguments = vec![OsString::from(rights), account.home.clone().into(), root.into()];
     if account.switch {
         arguments.push(account.uid.to_string().into());
         arguments.push(account.gid.to_string().into());
@@ -62,6 +66,8 @@ pub fn act_as_file_server(mut args: impl Iterator<Item = OsString>) -> Option<Ex
 struct Orders {
     read_only: bool,
     home: PathBuf,
+    /// The container, where it is another than the agent's.
+    root: Option<String>,
     identity: Option<Identity>,
 }
 
@@ -69,6 +75,7 @@ impl Orders {
     fn read(mut args: impl Iterator<Item = OsString>) -> Option<Self> {
         let rights = args.next()?;
         let home = PathBuf::from(args.next()?);
+        let root = args.next()?.into_string().ok()?;
         let mut ids = Vec::new();
         for id in args {
             ids.push(id.to_str()?.parse().ok()?);
@@ -90,12 +97,17 @@ impl Orders {
         Some(Self {
             read_only,
             home,
+            root: (root != OWN).then_some(root),
             identity,
         })
     }
 
     /// Becomes the account for good. There is one thread yet.
     fn take_effect(&self) -> io::Result<()> {
+        if let Some(root) = &self.root {
+            let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
+            Root::of_token(root).ok_or_else(wrong)??.enter()?;
+        }
         if let Some(identity) = &self.identity {
             become_identity(identity)?;
         }
@@ -314,6 +326,8 @@ fn room_for_handles() -> usize {
 /// Exit status after a packet that is none, as OpenSSH's server has it.
 pub(crate) const BAD_PACKET: u8 = 11;
 const USAGE: u8 = 64;
+/// In place of a container: the agent's own.
+const OWN: &str = "own";
 const READ_ONLY: &str = "read";
 const READ_WRITE: &str = "read-write";
 /// Threads that answer.

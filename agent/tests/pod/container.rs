@@ -27,6 +27,8 @@ pub struct Pod {
     pub passwd: &'static str,
     /// What the agent runs as the container's own command: words for a shell, `--` and options before.
     pub command: &'static str,
+    /// Sections of the configuration; the environment is masked where there are any.
+    pub container: &'static str,
     /// Lines of the workspace in the agent's configuration.
     pub workspace: &'static str,
 }
@@ -46,7 +48,7 @@ pub fn can_be_had(test: &str) -> bool {
     if busybox().is_none() {
         missing.push("busybox-static");
     }
-    for tool in ["unshare", "setpriv", "chroot"] {
+    for tool in ["unshare", "nsenter", "setpriv", "chroot"] {
         if on_path(tool).is_none() {
             missing.push(tool);
         }
@@ -66,6 +68,11 @@ pub fn can_be_had(test: &str) -> bool {
 impl Container {
     /// Starts the agent in a container made for it, and has the gateway link to it.
     pub async fn start(rig: &Rig, pod: &Pod) -> Self {
+        Self::start_in(rig, pod, None).await
+    }
+
+    /// The same in a pod whose processes are shared and whose first process is this one.
+    pub async fn start_in(rig: &Rig, pod: &Pod, pause: Option<Pid>) -> Self {
         let root = tempfile::tempdir().unwrap();
         furnish(root.path(), rig, pod);
         // In a shell that becomes the agent, so that the agent is the first process of its namespace.
@@ -82,8 +89,13 @@ impl Container {
             pod.command,
         );
         let log = std::fs::File::create(rig.file("agent.log")).unwrap();
-        let unshare = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", &script])
+        let mut unshare = Command::new(if pause.is_some() { "nsenter" } else { "unshare" });
+        match pause {
+            Some(pause) => unshare.args(["--target", &pause.to_string(), "--pid", "unshare", "--mount"]),
+            None => unshare.args(["--mount", "--pid", "--fork", "--kill-child"]),
+        };
+        let unshare = unshare
+            .args(["sh", "-c", &script])
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::null())
@@ -142,7 +154,7 @@ pub fn said(rig: &Rig) -> String {
 }
 
 /// The mounts of a pod with a read-only root and two `emptyDir` volumes.
-const MOUNTS: &str = "mount --bind \"$root\" \"$root\"
+pub const MOUNTS: &str = "mount --bind \"$root\" \"$root\"
 mount -t proc proc \"$root/proc\"
 mount -t tmpfs -o mode=0755 dev \"$root/dev\"
 mkdir \"$root/dev/pts\"
@@ -156,7 +168,7 @@ mount -o remount,bind,ro \"$root\"
 mount -t tmpfs -o mode=0777 state \"$root/var/lib/doorward\"
 ";
 
-fn furnish(root: &Path, rig: &Rig, pod: &Pod) {
+pub fn furnish(root: &Path, rig: &Rig, pod: &Pod) {
     std::fs::set_permissions(root, PermissionsExt::from_mode(0o755)).unwrap();
     for folder in ["bin", "proc", "dev", "tmp", "etc/doorward", "var/lib/doorward"] {
         std::fs::create_dir_all(root.join(folder)).unwrap();
@@ -178,10 +190,13 @@ fn furnish(root: &Path, rig: &Rig, pod: &Pod) {
         std::fs::write(root.join("etc/passwd"), pod.passwd).unwrap();
     }
     let text = format!(
-        "user-ca-file = 'user-ca'\nhost-ca-file = 'host-ca'\n[mask]\nenvironment = false\n[[workspace]]\n\
+        "user-ca-file = 'user-ca'\nhost-ca-file = 'host-ca'\n[mask]\nenvironment = {}\n{}[[workspace]]\n\
          name = 'devenv-0'\nuid = '{UID}'\nlisten = '{}'\nhost-key = '/var/lib/doorward/host-key'\n\
          host-certificate = '/var/lib/doorward/host-key-cert.pub'\njoin-token-file = 'join'\nat-end = 'kill'\n{}\n",
-        rig.address, pod.workspace
+        !pod.container.is_empty(),
+        pod.container,
+        rig.address,
+        pod.workspace
     );
     std::fs::write(etc.join("agent.toml"), text).unwrap();
 }

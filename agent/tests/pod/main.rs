@@ -6,6 +6,7 @@
 mod container;
 #[path = "../rig/mod.rs"]
 mod rig;
+mod sidecar;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,6 +28,7 @@ const ANYBODY: Pod = Pod {
     mounts: true,
     passwd: "",
     command: "",
+    container: "",
     workspace: "login = 'node'\nhome = '/home/node'\nshell = '/bin/sh'",
 };
 
