@@ -11,6 +11,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{self, OFlag};
@@ -34,15 +35,31 @@ pub(crate) struct Root {
 
 impl Root {
     /// Opens the root of a process. The kernel lets do so who could read its memory (ptrace(2), `PTRACE_MODE_READ`).
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the kernel tells nobody that an exec is done, and this is where blocking is allowed"
+    )]
     pub(crate) fn open(pid: i32, started: u64) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let at = |name: &str| format!("/proc/{pid}/{name}");
         let root = fcntl::open(at("root").as_str(), flags, Mode::empty())?;
         let mounts = File::open(at("ns/mnt")).ok().map(OwnedFd::from);
-        let mut text = Vec::new();
-        File::open(at("environ"))?
-            .take(LARGEST_ENVIRONMENT)
-            .read_to_end(&mut text)?;
+        let read = || -> io::Result<Vec<u8>> {
+            let mut text = Vec::new();
+            File::open(at("environ"))?
+                .take(LARGEST_ENVIRONMENT)
+                .read_to_end(&mut text)?;
+            Ok(text)
+        };
+        let mut text = read()?;
+        // While a program takes another's place the kernel shows none, and what is not seen is not masked.
+        for _ in 0..LOOKS {
+            if !text.is_empty() {
+                break;
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+            text = read()?;
+        }
         let found = Self {
             pid,
             started,
@@ -169,6 +186,9 @@ fn variables(text: &[u8]) -> Vec<(OsString, OsString)> {
 }
 
 const STACK: usize = 512 * 1024;
+/// How often an environment is looked at again that seems empty. One that is empty costs this much.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// In bytes.
 const LARGEST_ENVIRONMENT: u64 = 1024 * 1024;
 
