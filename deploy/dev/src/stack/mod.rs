@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod keys;
 mod layout;
+mod options;
 mod real;
 mod reserved;
 
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 pub use client::{ClientFolder, Flow};
 pub use error::Error;
+pub use options::Options;
 pub use real::Real;
 
 use crate::issuer::Circle;
@@ -36,27 +38,6 @@ use reserved::Reserved;
 
 /// The workspaces of every stack, all served by one agent process.
 pub const WORKSPACES: [&str; 2] = ["devenv-0", "devenv-1"];
-
-/// How a stack begins.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// The stack's folder; made if missing, reused if not.
-    pub dir: PathBuf,
-    /// The executable that acts as each program; this process's own if `None`.
-    pub program: Option<PathBuf>,
-    /// Who is logged in in the stack's client folder; nobody if `None`.
-    pub login: Option<String>,
-    /// The real servers that it runs on.
-    pub real: Real,
-    /// Who may do what, in place of the stack's own `policy.toml`.
-    pub policy: Option<String>,
-    /// Variables of the agent, as a pod has them; programs get no other but a few harmless ones.
-    pub agent_env: Vec<(String, String)>,
-    /// Variables of the gateway.
-    pub gateway_env: Vec<(String, String)>,
-    /// Whom our own issuer is for, in place of alice, bob, carol and mallory.
-    pub circle: Option<Circle>,
-}
 
 /// A running stack.
 #[derive(Debug)]
