@@ -196,9 +196,6 @@ pub(crate) struct Workspace {
     /// Until when it is kept awake, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keep_until: Option<String>,
-    /// When its up-time is over, RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) ends: Option<String>,
     /// Of the agent that serves it, while it is linked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) agent_version: Option<String>,

@@ -134,22 +134,17 @@ fn moment(text: Option<&str>, now: Timestamp) -> String {
     }
 }
 
-/// Until when it is kept awake, and when it ends.
+/// Until when it is kept awake.
 fn until(one: &Workspace, now: Timestamp) -> String {
-    let left = |text: &Option<String>| {
-        let at: Timestamp = text.as_deref()?.parse().ok()?;
-        Some(at.as_second().saturating_sub(now.as_second()))
-    };
-    let kept = left(&one.keep_until).filter(|left| *left > 0);
-    let ends = left(&one.ends);
-    let words = [
-        kept.map(|left| format!("kept for {}", roughly(left))),
-        ends.map(|left| match left > 0 {
-            true => format!("ends in {}", roughly(left)),
-            false => "time is over".to_owned(),
-        }),
-    ];
-    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let at = one
+        .keep_until
+        .as_deref()
+        .and_then(|text| text.parse::<Timestamp>().ok());
+    let left = at.map_or(0, |at| at.as_second().saturating_sub(now.as_second()));
+    match left > 0 {
+        true => format!("kept for {}", roughly(left)),
+        false => String::new(),
+    }
 }
 
 /// A length of time in one unit, or two where the first says little.
@@ -178,7 +173,7 @@ mod tests {
                 { "name": "devenv-0", "login": "node", "owner": "bob", "state": "running",
                   "last-use": "2026-06-01T08:59:00Z", "keep-until": "2026-06-01T14:30:00Z", "agent-version": "0.1.0" },
                 { "name": "devenv-1", "login": "node", "owner": "al\u{1b}[2Jice", "state": "failed",
-                  "reason": "its image\ncannot be pulled", "ends": "2026-06-01T12:25:30Z" },
+                  "reason": "its image\ncannot be pulled", "keep-until": "2026-06-01T11:00:00Z" },
                 { "name": "devenv-2", "login": "node", "state": "asleep", "last-use": "no time" },
             ],
         }))
@@ -205,7 +200,7 @@ mod tests {
         );
         assert!(!lines[1].contains("bob"), "one's own name says nothing: {text}");
         assert!(
-            lines[2].contains(r"al\x1b[2Jice") && lines[2].contains("ends in 25 min"),
+            lines[2].contains(r"al\x1b[2Jice") && !lines[2].contains("kept"),
             "{text}"
         );
         assert!(lines[3].contains("asleep") && lines[3].contains("no time"), "{text}");

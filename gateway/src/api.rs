@@ -178,6 +178,8 @@ struct Listed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_use: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    keep_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     agent_version: Option<String>,
     capabilities: Vec<String>,
 }
@@ -203,6 +205,7 @@ async fn workspaces(gateway: &Gateway, who: &Identity) -> Result<Response<Body>,
                 state,
                 reason: workspace.state.reason(),
                 last_use: gateway.usage.last_use(workspace).map(rfc3339),
+                keep_until: gateway.usage.keep_until(workspace).map(rfc3339),
                 agent_version,
                 capabilities: words(grant.terms()),
             }

@@ -140,7 +140,6 @@ mod tests {
             reason: None,
             last_use: None,
             keep_until: None,
-            ends: None,
             agent_version: None,
             capabilities: vec![],
         }

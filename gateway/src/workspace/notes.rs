@@ -1,4 +1,4 @@
-//! What stands on a workspace besides its life: when it was used last, until when it is kept awake, when it ends.
+//! What stands on a workspace besides its life: when it was used last, until when it is kept awake.
 //!
 //! In a cluster these are annotations, and whoever may patch the pod may write them: they decide nothing about who enters.
 
@@ -16,8 +16,6 @@ pub struct Notes {
     pub last_use: Option<SystemTime>,
     /// Until when it is to be kept awake, by the word of its pod.
     pub keep_until: Option<SystemTime>,
-    /// When its up-time is over.
-    pub ends: Option<SystemTime>,
 }
 
 /// A moment that somebody wrote down in RFC 3339; nothing if it is none.

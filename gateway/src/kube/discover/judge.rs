@@ -230,11 +230,7 @@ impl Shelves {
             }),
             state: State::Asleep,
             life: None,
-            notes: Notes {
-                last_use,
-                keep_until,
-                ends: None,
-            },
+            notes: Notes { last_use, keep_until },
         })
     }
 
