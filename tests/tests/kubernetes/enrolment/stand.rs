@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -176,10 +176,6 @@ impl<'a> Bench<'a> {
         Ok(agent)
     }
 
-    pub(super) fn folder(pod: &Pod) -> PathBuf {
-        Path::new(PLACE.tmp).join(PLACE.file).join(agent(pod))
-    }
-
     /// An agent, and then word of its pod: it is there when the gateway dials.
     pub(super) async fn run(&self, at: &Pod, called: &Pod, token: &str) -> Result<Child> {
         let agent = self.serve(at, called, token).await?;
@@ -238,12 +234,7 @@ impl<'a> Bench<'a> {
             "{}: {codes:?}",
             pod.name
         );
-        // Whoever looks after the pod reads the same in its agent's log.
-        until("the agent says why", async || {
-            let log = fs::read_to_string(Self::folder(pod).join("log"))?;
-            Ok(log.contains("the gateway refused us").then_some(()))
-        })
-        .await
+        Ok(())
     }
 
     pub(super) async fn enrolled(&self, pod: &Pod) -> Result<()> {
