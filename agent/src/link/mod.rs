@@ -106,18 +106,21 @@ async fn link(
         };
         Ok(why)
     };
-    let mut driver = Box::pin(driver);
-    tokio::select! {
-        outcome = Box::pin(work) => {
+    let (mut driver, mut work) = (Box::pin(driver), Box::pin(work));
+    let ended = tokio::select! {
+        outcome = &mut work => {
             mux.close();
             // Lets what was said before go out; a peer that takes nothing is left.
             let _ = tokio::time::timeout(CLOSE_WITHIN, driver).await;
-            outcome
+            return outcome;
         }
-        ended = &mut driver => match ended {
-            Ok(()) => Ok("the gateway closed it".to_owned()),
-            Err(error) => Err(chain(&error)),
-        },
+        ended = &mut driver => ended,
+    };
+    // What came with the end is read after it: a gateway that refuses says why, and closes in the same breath.
+    match (tokio::time::timeout(CLOSE_WITHIN, work).await, ended) {
+        (Ok(Err(why)), _) => Err(why),
+        (_, Ok(())) => Ok("the gateway closed it".to_owned()),
+        (_, Err(error)) => Err(chain(&error)),
     }
 }
 

@@ -125,13 +125,18 @@ pub(super) async fn establish(standing: &Standing) -> Result<Established, Handsh
     let key = PublicKey::from(KeyData::Ed25519(Ed25519PublicKey(peer.0)));
     let (mux, incoming, driver) = mux(io, Side::Gateway, MuxLimits::default());
     let mut driver: Driver = Box::pin(driver);
-    let hello = greet(standing, &mux, own, &peer.0, &key);
+    let mut hello = Box::pin(greet(standing, &mux, own, &peer.0, &key));
     let greeted = tokio::select! {
-        greeted = hello => greeted,
+        greeted = &mut hello => greeted,
         ended = &mut driver => {
-            return Err(HandshakeError::Mux(ended.err().unwrap_or(MuxError::Closed)));
+            // What came with the end is read after it: an agent that refuses says why, and closes in the same breath.
+            return match tokio::time::timeout(REFUSED_WITHIN, hello).await {
+                Ok(Err(refused @ HandshakeError::Refused(..))) => Err(refused),
+                _ => Err(HandshakeError::Mux(ended.err().unwrap_or(MuxError::Closed))),
+            };
         }
     };
+    drop(hello);
     let (control, hello, certificate) = match greeted {
         Ok(greeted) => greeted,
         Err(error) => {
@@ -343,7 +348,7 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-/// How long a refused agent has to take the refusal.
+/// How long a refusal has to be taken, by either side.
 const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const MESSAGE_WITHIN: Duration = Duration::from_secs(5);

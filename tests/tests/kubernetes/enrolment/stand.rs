@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -234,7 +234,12 @@ impl<'a> Bench<'a> {
             "{}: {codes:?}",
             pod.name
         );
-        Ok(())
+        // Whoever looks after the pod reads the same in its agent's log.
+        until("the agent says why", async || {
+            let log = fs::read_to_string(Path::new(PLACE.tmp).join(PLACE.file).join(agent(pod)).join("log"))?;
+            Ok(log.contains("the gateway refused us").then_some(()))
+        })
+        .await
     }
 
     pub(super) async fn enrolled(&self, pod: &Pod) -> Result<()> {
