@@ -38,6 +38,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+/// How long is waited before a condition is looked at again: what is waited for needs the processors as well.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(10);
 /// How long a single step of a test may take before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -294,7 +296,7 @@ pub async fn until<T>(what: &str, mut question: impl AsyncFnMut() -> Result<Opti
             if let Some(answer) = question().await? {
                 return Ok(answer);
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(BETWEEN_QUESTIONS).await;
         }
     };
     timeout(PATIENCE, asking)

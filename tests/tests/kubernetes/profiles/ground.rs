@@ -233,7 +233,6 @@ impl Ground {
         let me = format!("system:serviceaccount:doorward:{}", self.account());
         let mut seen = String::new();
         let asked = until("every right is used", async || {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             let (mut asked, mut refused) = (BTreeSet::new(), BTreeSet::new());
             let all = self.cluster.audit()?;
             for event in all
