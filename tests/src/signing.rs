@@ -39,7 +39,19 @@ pub fn settings(vault: &Vault, login: Login) -> Result<Settings> {
 /// # Errors
 /// Vault refuses.
 pub async fn set_up(vault: &Vault, settings: &Settings, login: GatewayLogin) -> Result<()> {
-    let needs = Needs {
+    let needs = needs(settings, login);
+    let (transport, token) = (Transport::new(settings)?, vault.root().token().context("a token")?);
+    let token = Secret::new(token.to_owned());
+    let admin = Admin::new(&transport, &token);
+    let plan = admin.plan(steps(&needs)).await?;
+    admin.apply(&plan).await?;
+    Ok(())
+}
+
+/// What a gateway with these settings needs of its Vault, for sessions as `node` in any workspace.
+#[must_use]
+pub fn needs(settings: &Settings, login: GatewayLogin) -> Needs {
+    Needs {
         user_mount: settings.user_mount.clone(),
         host_mount: settings.host_mount.clone(),
         session_role: settings.session_role.clone(),
@@ -53,13 +65,7 @@ pub async fn set_up(vault: &Vault, settings: &Settings, login: GatewayLogin) -> 
         login,
         agents: None,
         user_login: None,
-    };
-    let (transport, token) = (Transport::new(settings)?, vault.root().token().context("a token")?);
-    let token = Secret::new(token.to_owned());
-    let admin = Admin::new(&transport, &token);
-    let plan = admin.plan(steps(&needs)).await?;
-    admin.apply(&plan).await?;
-    Ok(())
+    }
 }
 
 /// How a signing for bob ends: `signed`, or the error's code.

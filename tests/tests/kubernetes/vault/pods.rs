@@ -12,7 +12,7 @@ use doorward_dev::parts::vault::{Api, Storage};
 use doorward_dev::parts::{Cluster, KUBERNETES, VAULT, Vault};
 use serde_json::{Value, json};
 use tests::parts::{Had, can_be_had, fresh, name_of, own_vault, shared_cluster};
-use tests::signing::settings;
+use tests::signing::{needs, settings};
 use tests::until;
 
 use super::super::PLACE;
@@ -274,21 +274,11 @@ async fn set_up(vault: &Vault, method: PodLogin, mount: &str) -> Result<()> {
             token_file: "unused".into(),
         },
     )?;
+    let gateway = GatewayLogin::AppRole {
+        mount: "approle".into(),
+        role: "doorward-gateway".into(),
+    };
     let needs = Needs {
-        user_mount: settings.user_mount.clone(),
-        host_mount: settings.host_mount.clone(),
-        session_role: settings.session_role.clone(),
-        link_role: settings.link_role.clone(),
-        host_role: settings.host_role.clone(),
-        logins: Names::These(vec!["node".to_owned()]),
-        hosts: Names::Any,
-        session_life: Duration::from_secs(120),
-        link_life: Duration::from_secs(3600),
-        host_life: Duration::from_secs(3600),
-        login: GatewayLogin::AppRole {
-            mount: "approle".into(),
-            role: "doorward-gateway".into(),
-        },
         agents: Some(AgentLogin {
             method,
             mount: mount.to_owned(),
@@ -298,7 +288,7 @@ async fn set_up(vault: &Vault, method: PodLogin, mount: &str) -> Result<()> {
             cluster: "https://unused.example".into(),
             cluster_ca: String::new(),
         }),
-        user_login: None,
+        ..needs(&settings, gateway)
     };
     let (transport, token) = (Transport::new(&settings)?, vault.root().token().context("a token")?);
     let token = Secret::new(token.to_owned());
