@@ -1,5 +1,5 @@
 //! The one client with which the gateway calls servers that the configuration names: wake and use of workspaces, sinks of
-//! events. Over TLS or on loopback, without redirects, with deadlines, and with answers that are read to a bound.
+//! events, and whatever `doctor` looks at. Over TLS or on loopback, without redirects, with deadlines, and with answers that are read to a bound.
 
 use std::{fs, path::Path, time::Duration};
 

@@ -1,14 +1,8 @@
 //! One GET to somebody else, within bounds, and what the answer's clock says.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use http::header;
-use reqwest::{Certificate, Client, redirect};
-use url::Url;
 
 use crate::refusal::chain;
 
@@ -22,31 +16,9 @@ pub(super) struct Fetched {
     pub(super) body: Vec<u8>,
 }
 
-/// A client that believes this CA alone, if one is given; that follows no redirect, and takes no proxy for loopback.
-pub(super) fn client(place: &Url, ca: Option<&Path>) -> Result<Client, String> {
-    let mut builder = Client::builder()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(WITHIN)
-        .timeout(WITHIN)
-        .user_agent(concat!("doorward-gateway/", env!("CARGO_PKG_VERSION")));
-    if place.scheme() == "http" {
-        builder = builder.no_proxy();
-    }
-    if let Some(file) = ca {
-        let unusable = |text: String| format!("the CA file {} cannot be used: {text}", file.display());
-        let pem = fs::read(file).map_err(|error| unusable(error.to_string()))?;
-        let all = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
-        if all.is_empty() {
-            return Err(unusable("it holds no certificate".to_owned()));
-        }
-        builder = builder.tls_certs_only(all);
-    }
-    builder.build().map_err(|error| chain(&error))
-}
-
 /// Sends the request and reads the answer.
 pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<Fetched, String> {
-    let mut response = request.send().await.map_err(|error| chain(&error))?;
+    let mut response = request.timeout(WITHIN).send().await.map_err(|error| chain(&error))?;
     let came = SystemTime::now();
     let date = response
         .headers()

@@ -52,7 +52,8 @@ async fn examine(issuer: &Oidc, findings: &mut Vec<Finding>) -> Result<(), (Stri
     let name = &issuer.issuer;
     let place = format!("{}/.well-known/openid-configuration", name.trim_end_matches('/'));
     let place = Url::parse(&place).map_err(|error| (error.to_string(), CORRECT))?;
-    let client = fetch::client(&place, issuer.ca.as_deref()).map_err(|text| (text, "correct `ca` in [oidc]"))?;
+    let client =
+        crate::outbound::client(&place, issuer.ca.as_deref()).map_err(|text| (text, "correct `ca` in [oidc]"))?;
     let ask = async |place: &Url| {
         let answer = fetch::send(client.get(place.clone())).await;
         let answer = answer.map_err(|text| (format!("{place} cannot be asked: {text}"), REACH))?;

@@ -67,7 +67,7 @@ async fn health(settings: &Settings) -> Vec<Finding> {
         Ok(place) => place,
         Err(error) => return broken(error.to_string(), reach),
     };
-    let answer = match fetch::client(&place, settings.ca.as_deref()) {
+    let answer = match crate::outbound::client(&place, settings.ca.as_deref()) {
         Ok(client) => fetch::send(client.get(place)).await,
         Err(text) => return broken(text, "correct `ca` in [authority.vault]"),
     };
