@@ -61,13 +61,7 @@ pub fn offline(config: &Config, who: &Supposed, name: &WorkspaceName) -> Result<
         login: login.as_ref(),
     };
     let locks = Locks::open(&config.state_directory).map_err(ExplainError::Locks)?;
-    let explanation = policy.explain(
-        person,
-        name,
-        workspaces.find(name).as_ref(),
-        true,
-        &Heard::nothing_else(),
-    );
+    let explanation = policy.explain(person, name, workspaces.find(name).as_ref(), true, &Heard::nothing());
     Ok(explanation.with_lock(locks.against(&who.user, Some(name.as_str())).as_ref()))
 }
 

@@ -61,18 +61,13 @@ impl Heard {
     }
 
     /// What is heard where nobody but the policy has a say.
-    pub(crate) fn nothing_else() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self { rbac: None }
     }
 }
 
 #[cfg(test)]
 impl Heard {
-    /// Nobody but the policy has a say.
-    pub(crate) fn nothing() -> Self {
-        Self::nothing_else()
-    }
-
     /// RBAC says this.
     pub(crate) fn rbac(require: Require, allowed: bool) -> Self {
         let act = Act {

@@ -140,7 +140,7 @@ async fn hear(
     oldest: Instant,
 ) -> Result<(Heard, bool), KubeError> {
     let (Some(rbac), Some((require, act))) = (&gateway.rbac, question(gateway, workspace)) else {
-        return Ok((Heard::nothing_else(), false));
+        return Ok((Heard::nothing(), false));
     };
     let told = rbac.may(who, &act, oldest).await?;
     let answer = told.answer;

@@ -116,7 +116,7 @@ impl Policy {
             Some(_) => weighed.terms().map_err(|refusal| refusal.text().to_owned()),
             None => Err(Refusal::denied("").text().to_owned()),
         };
-        let nothing = Heard::nothing_else();
+        let nothing = Heard::nothing();
         let mut rbac = heard.rule();
         if !all && terms.is_err() {
             // What was said of a workspace tells that it is there.

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 use doorward_certs::{RecordingMode, RemoteForward, Terms};
 
 use super::*;
-use crate::{oidc::LoginFault, refusal::RefusalCode};
+use crate::refusal::RefusalCode;
 
 const POLICY: &str = include_str!("../../testdata/policy/policy.toml");
 const MATRIX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/policy/matrix.txt");
@@ -180,41 +180,6 @@ fn missing_and_forbidden_are_one_refusal() {
             );
         }
     }
-}
-
-/// The login: a role's, else what the issuer's rule makes of the person, else the workspace's.
-#[test]
-fn a_login_has_its_precedence() {
-    let policy = policy(POLICY);
-    let place = workspace("devenv-1", Some("zoe"));
-    let login = |text: &str| Ok(Login::try_from(text).unwrap());
-    let decide = |groups: &[&str], made: Option<Result<Login, LoginFault>>| {
-        let mut person = Identity::for_test("zoe", groups);
-        if let Some(made) = made {
-            person = person.with_login(made);
-        }
-        policy
-            .decide(&person, Some(&place), RecordStore::Works, &Heard::nothing())
-            .map(|grant| grant.terms().login.to_string())
-            .map_err(|refusal| refusal.code())
-    };
-    assert_eq!(decide(&["developers"], None).unwrap(), "node");
-    assert_eq!(decide(&["developers"], Some(login("dev-zoe"))).unwrap(), "dev-zoe");
-    assert_eq!(decide(&["operators"], Some(login("dev-zoe"))).unwrap(), "operator");
-    // A rule that makes none is in the way only where its login would be used, and tells no stranger anything.
-    let none = || Some(Err(LoginFault::Unlisted));
-    assert_eq!(decide(&["developers"], none()), Err(RefusalCode::LoginRefused));
-    assert_eq!(decide(&["operators"], none()).unwrap(), "operator");
-    assert_eq!(decide(&[], none()), Err(RefusalCode::Denied));
-    let refusal = policy
-        .decide(
-            &Identity::for_test("zoe", &["developers"]).with_login(Err(LoginFault::Root)),
-            None,
-            RecordStore::Works,
-            &Heard::nothing(),
-        )
-        .unwrap_err();
-    assert_eq!(refusal.code(), RefusalCode::Denied);
 }
 
 /// What a running session loses by a newer grant, and what it does not.

@@ -1,7 +1,7 @@
-//! What others than the policy file say: the issuer by a claim, Kubernetes by RBAC.
+//! What others than the policy file say: the issuer by a claim or its rule for logins, Kubernetes by RBAC.
 
 use super::*;
-use crate::config::Require;
+use crate::{config::Require, oidc::LoginFault};
 
 /// What the issuer assigns is the person's own, unless the workspace is somebody's already.
 #[test]
@@ -82,4 +82,39 @@ fn a_role_for_whom_rbac_lets_in_gives_no_power_over_others() {
     let nobody = "[[role]]\nname = \"r\"\nrbac = false\nworkspaces = [\"*\"]\nallow = [\"exec\"]\n";
     let faults = Roles::parse(Path::new("policy.toml"), nobody).unwrap_err().to_string();
     assert!(faults.contains("needs members"), "{faults}");
+}
+
+/// The login: a role's, else what the issuer's rule makes of the person, else the workspace's.
+#[test]
+fn a_login_has_its_precedence() {
+    let policy = policy(POLICY);
+    let place = workspace("devenv-1", Some("zoe"));
+    let login = |text: &str| Ok(Login::try_from(text).unwrap());
+    let decide = |groups: &[&str], made: Option<Result<Login, LoginFault>>| {
+        let mut person = Identity::for_test("zoe", groups);
+        if let Some(made) = made {
+            person = person.with_login(made);
+        }
+        policy
+            .decide(&person, Some(&place), RecordStore::Works, &Heard::nothing())
+            .map(|grant| grant.terms().login.to_string())
+            .map_err(|refusal| refusal.code())
+    };
+    assert_eq!(decide(&["developers"], None).unwrap(), "node");
+    assert_eq!(decide(&["developers"], Some(login("dev-zoe"))).unwrap(), "dev-zoe");
+    assert_eq!(decide(&["operators"], Some(login("dev-zoe"))).unwrap(), "operator");
+    // A rule that makes none is in the way only where its login would be used, and tells no stranger anything.
+    let none = || Some(Err(LoginFault::Unlisted));
+    assert_eq!(decide(&["developers"], none()), Err(RefusalCode::LoginRefused));
+    assert_eq!(decide(&["operators"], none()).unwrap(), "operator");
+    assert_eq!(decide(&[], none()), Err(RefusalCode::Denied));
+    let refusal = policy
+        .decide(
+            &Identity::for_test("zoe", &["developers"]).with_login(Err(LoginFault::Root)),
+            None,
+            RecordStore::Works,
+            &Heard::nothing(),
+        )
+        .unwrap_err();
+    assert_eq!(refusal.code(), RefusalCode::Denied);
 }
