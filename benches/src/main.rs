@@ -3,6 +3,7 @@
 //! Every measure runs on a stock sshd and on Doorward in turn, in the same minutes on the same machine; what counts is the
 //! ratio. The table goes to stdout, JSON to `target/benches.json`.
 
+mod away;
 mod connect;
 mod day;
 mod echo;

@@ -1,5 +1,4 @@
-//! What recording costs: throughput, keystrokes while nothing is shown that is not durable, bytes in the store, and memory of
-//! the agent while there is no store.
+//! What recording costs: throughput, keystrokes while nothing is shown that is not durable, and bytes in the store.
 //!
 //! Recording cannot be switched off. What stands for "off" is the digest alone (`bulk-limit = 0`), where output is hashed and
 //! counted; the record of what is not bulk is still written.
@@ -18,7 +17,7 @@ use uuid::Uuid;
 use crate::report::{Goal, Row, quantile};
 use crate::target::Target;
 use crate::transfer::{Payload, Way};
-use crate::{Bench, day, echo, proc};
+use crate::{Bench, away, day, echo};
 
 /// Everything is recorded, and nothing but digests.
 const HOW_MUCH: &str = r#"
@@ -69,7 +68,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     rows.extend(echoes(bench, &much, &strict)?);
     rows.push(packing());
     rows.push(stored(bench, &much)?);
-    rows.extend(away(&strict)?);
+    rows.extend(away::measure(&strict.stack, &strict.targets[1])?);
     runtime.block_on(async {
         much.stack.stop().await;
         strict.stack.stop().await;
@@ -110,8 +109,9 @@ fn throughput(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>>
         ("all of it", &much.targets[0]),
         ("all of it, unacked = 0", &strict.targets[0]),
     ];
-    let mut rates: [Vec<f64>; 4] = Default::default();
+    let (mut direct, mut rates): (Vec<f64>, [Vec<f64>; 4]) = Default::default();
     for _ in 0..bench.args.rounds {
+        direct.push(payload.run(&bench.direct, Way::Down, &[])?.rate);
         for (rates, (_, target)) in rates.iter_mut().zip(ways) {
             rates.push(payload.run(target, Way::Down, &[])?.rate);
         }
@@ -122,7 +122,7 @@ fn throughput(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>>
         rows.push(Row::new(
             format!("download, recorded: {name}"),
             "MB/s",
-            &[],
+            &direct,
             &rates[index],
             None,
         ));
@@ -161,7 +161,13 @@ fn echoes(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>> {
     let share: Vec<f64> = (usual > 0.0).then_some(durable / usual).into_iter().collect();
     Ok(vec![
         Row::new("echo, p50, as usual", "ms", &medians[2], &medians[0], None),
-        Row::new("echo, p50, unacked = 0", "ms", &medians[2], &medians[1], None),
+        Row::new(
+            "echo, p50, unacked = 0",
+            "ms",
+            &medians[2],
+            &medians[1],
+            Some(Goal::AtMost(3.0)),
+        ),
         Row::new(
             "the disk alone: 64 bytes made durable, p50",
             "ms",
@@ -169,13 +175,7 @@ fn echoes(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>> {
             &medians[3],
             None,
         ),
-        Row::new(
-            "echo, p50, unacked = 0 over as usual",
-            "",
-            &[],
-            &share,
-            Some(Goal::AtMost(3.0)),
-        ),
+        Row::new("echo, p50, unacked = 0 over as usual", "", &[], &share, None),
     ])
 }
 
@@ -253,42 +253,3 @@ fn sessions(records: &Path) -> Result<Vec<PathBuf>> {
     }
     Ok(all)
 }
-
-/// The agent's memory while best-effort sessions go on without a store: it stays where it was once the bound is reached.
-fn away(strict: &Side) -> Result<Vec<Row>> {
-    let agent: Vec<u32> = strict.stack.agent_pid().into_iter().collect();
-    let mib = || proc::pss(&agent) as f64 / f64::from(1 << 20);
-    let mut open = Vec::new();
-    for _ in 0..SESSIONS {
-        open.push(day::Terminal::open(&strict.targets[1])?);
-    }
-    let mut rows = vec![Row::new(
-        format!("agent, {SESSIONS} sessions, store there"),
-        "MiB PSS",
-        &[],
-        &[mib()],
-        None,
-    )];
-    let records = strict.stack.records_dir();
-    let aside = records.with_extension("aside");
-    fs::rename(&records, &aside)?;
-    fs::write(&records, "in the way")?;
-    for printed in [20, 60] {
-        for terminal in &mut open {
-            let wanted = if printed == 20 { 20 } else { 40 };
-            terminal.command(&format!(
-                "head -c {} /dev/urandom | od -v -A n -t x1 | head -c {}",
-                wanted << 20,
-                wanted << 20
-            ))?;
-        }
-        let name = format!("agent, {SESSIONS} sessions, store away, {printed} MiB shown in each");
-        rows.push(Row::new(name, "MiB PSS", &[], &[mib()], None));
-    }
-    drop(open);
-    fs::remove_file(&records)?;
-    fs::rename(&aside, &records)?;
-    Ok(rows)
-}
-
-const SESSIONS: usize = 20;
