@@ -3,6 +3,10 @@
 //! The probes lie in `tests/clients`, and `tests/clients/install` gets what they need. What passes with sshd must pass
 //! with Doorward. A client that is not there is named, and fails the run where `CI` is set. The table is printed, and
 //! written to `docs/clients.md` when `DOORWARD_REGENERATE` is set.
+//!
+//! A client with a row that fails with Doorward alone is tried once more, against one server after the other; what works
+//! then is told as unsteady. The matrix claims what is possible with a client, whose own races are not ours to mend; that
+//! it works every time is what the other suites claim, of clients that we know.
 
 mod probe;
 mod table;
@@ -45,7 +49,7 @@ fn what_works_with_sshd_works_with_doorward() -> Result<()> {
             echo: echo.port(),
         };
         let places = [place(stock, sshd.port()), place(Server::doorward(stand), bridge.port())];
-        let (mut rows, mut absent) = (Vec::new(), Vec::new());
+        let (mut rows, mut unsteady, mut absent) = (Vec::new(), Vec::new(), Vec::new());
         let only = std::env::var("DOORWARD_CLIENT").ok();
         for probe in PROBES
             .iter()
@@ -53,9 +57,14 @@ fn what_works_with_sshd_works_with_doorward() -> Result<()> {
         {
             if probe.is_there() {
                 let (theirs, ours) = tokio::join!(probe.run(&places[0]), probe.run(&places[1]));
-                let pairs = Row::pair(probe.client, theirs?, ours?);
-                println!("{pairs:#?}");
-                rows.extend(pairs);
+                let mut tried = Row::pair(probe.client, theirs?, ours?);
+                if tried.iter().any(Row::is_worse) {
+                    let (theirs, ours) = (probe.run(&places[0]).await?, probe.run(&places[1]).await?);
+                    let both = Row::of_both_tries(tried, Row::pair(probe.client, theirs, ours));
+                    tried = both.0;
+                    unsteady.extend(both.1);
+                }
+                rows.extend(tried);
             } else {
                 absent.push(probe.client);
             }
@@ -66,11 +75,18 @@ fn what_works_with_sshd_works_with_doorward() -> Result<()> {
             let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/clients.md");
             std::fs::write(page, &table).context(page)?;
         }
-        let worse: Vec<_> = rows.iter().filter(|row| row.is_worse()).collect();
-        ensure!(worse.is_empty(), "works with sshd and not with doorward: {worse:#?}");
+        for row in &unsteady {
+            println!("unsteady: {}", table::line(row));
+        }
+        // last, and short: whoever has only the end of a log has this
+        let worse = rows.iter().filter(|row| row.is_worse()).map(table::line);
+        let not_tried = absent.iter().filter(|_| everything_is_wanted());
+        let not_tried = not_tried.map(|client| format!("{client}: not there; tests/clients/install gets it"));
+        let wrong: Vec<_> = not_tried.chain(worse).collect();
         ensure!(
-            !everything_is_wanted() || absent.is_empty(),
-            "not tried, for want of the program: {absent:?}; tests/clients/install gets them"
+            wrong.is_empty(),
+            "worse than with sshd, or not tried:\n{}",
+            wrong.join("\n")
         );
         Ok(())
     })

@@ -133,6 +133,30 @@ impl Row {
         rows
     }
 
+    /// The rows of two tries, in which only those are worse that are so both times, and which were worse once, as they
+    /// were then.
+    pub fn of_both_tries(first: Vec<Self>, mut second: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
+        let (mut rows, mut unsteady) = (Vec::new(), Vec::new());
+        for row in first {
+            let at = second.iter().position(|again| again.feature == row.feature);
+            match at.map(|at| second.remove(at)) {
+                Some(again) if row.is_worse() == again.is_worse() => rows.push(again),
+                Some(again) if again.is_worse() => {
+                    rows.push(row);
+                    unsteady.push(again);
+                }
+                again => {
+                    rows.extend(again);
+                    if row.is_worse() {
+                        unsteady.push(row);
+                    }
+                }
+            }
+        }
+        unsteady.extend(second.into_iter().filter(Self::is_worse));
+        (rows, unsteady)
+    }
+
     /// Whether Doorward fails where sshd does not.
     pub fn is_worse(&self) -> bool {
         self.sshd.is_ok() && self.doorward.is_err()
@@ -232,3 +256,50 @@ fn filled(text: &str) -> String {
 
 /// How long one client may take for all that it does.
 const LONGEST: Duration = Duration::from_secs(600);
+
+mod tries {
+    use super::*;
+
+    #[test]
+    fn worse_is_what_fails_both_times() {
+        let tried = |features: &[(&str, bool)]| {
+            let report = |works: &dyn Fn(bool) -> bool| Report {
+                version: String::new(),
+                features: features
+                    .iter()
+                    .map(|&(name, ours)| {
+                        (
+                            name.to_owned(),
+                            if works(ours) { Ok(()) } else { Err("lost".to_owned()) },
+                        )
+                    })
+                    .collect(),
+            };
+            Row::pair("client", report(&|_| true), report(&|ours| ours))
+        };
+        let names = |rows: &[Row]| rows.iter().map(|row| row.feature.clone()).collect::<Vec<_>>();
+        let first = tried(&[
+            ("always", true),
+            ("never", false),
+            ("later", false),
+            ("once", true),
+            ("the rest", false),
+        ]);
+        let second = tried(&[
+            ("always", true),
+            ("never", false),
+            ("later", true),
+            ("once", false),
+            ("more", false),
+        ]);
+        let (rows, unsteady) = Row::of_both_tries(first, second);
+        assert_eq!(names(&rows), ["always", "never", "later", "once"]);
+        let worse: Vec<_> = rows
+            .iter()
+            .filter(|row| row.is_worse())
+            .map(|row| &row.feature)
+            .collect();
+        assert_eq!(worse, ["never"]);
+        assert_eq!(names(&unsteady), ["later", "once", "the rest", "more"]);
+    }
+}

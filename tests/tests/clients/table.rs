@@ -33,6 +33,11 @@ pub fn written(rows: &[Row], absent: &[&str]) -> String {
     page
 }
 
+/// What fails with Doorward in a row: the client, the feature and the reason, in one line.
+pub fn line(row: &Row) -> String {
+    format!("{}: {}: {}", row.client, cell(&row.feature), verdict(&row.doorward))
+}
+
 fn verdict(outcome: &Result<(), String>) -> String {
     match outcome {
         Ok(()) => "yes".to_owned(),
@@ -47,6 +52,9 @@ fn cell(text: &str) -> String {
             control if control.is_control() => ' ',
             other => other,
         })
-        .take(120)
+        .take(LONGEST)
         .collect()
 }
+
+/// How many characters of a reason are shown.
+const LONGEST: usize = 300;
