@@ -214,6 +214,12 @@ events! {
     86 EnrolRefused,
     /// Somebody had a sleeping workspace woken.
     88 WorkspaceWoken,
+    /// Somebody asked that a workspace be left awake.
+    95 WorkspaceKept,
+    /// Somebody took that back.
+    96 KeepReleased,
+    /// A session's user was told that it ends soon.
+    97 EndAnnounced,
 }
 
 impl<C> Encode<C> for Stamped {

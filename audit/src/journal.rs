@@ -403,6 +403,60 @@ pub struct WorkspaceWoken {
     pub client_address: String,
 }
 
+/// Somebody who may enter a workspace asked that it be left awake for some time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct WorkspaceKept {
+    /// Who.
+    #[n(0)]
+    pub user: String,
+    /// Name of the workspace.
+    #[n(1)]
+    pub workspace: String,
+    /// Which life of it.
+    #[n(2)]
+    pub workspace_uid: String,
+    /// Until when, Unix milliseconds.
+    #[n(3)]
+    pub until: u64,
+    /// Where they came from.
+    #[n(4)]
+    pub client_address: String,
+}
+
+/// Somebody who may enter a workspace asked that it be left awake no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct KeepReleased {
+    /// Who.
+    #[n(0)]
+    pub user: String,
+    /// Name of the workspace.
+    #[n(1)]
+    pub workspace: String,
+    /// Which life of it.
+    #[n(2)]
+    pub workspace_uid: String,
+    /// Where they came from.
+    #[n(3)]
+    pub client_address: String,
+}
+
+/// The user of a session was told that it ends soon.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct EndAnnounced {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// When it ends, Unix milliseconds.
+    #[n(1)]
+    pub ends: u64,
+    /// Of what: `longest` or `up-time`.
+    #[n(2)]
+    pub why: String,
+}
+
 /// A hold was taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]

@@ -61,6 +61,24 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// List the workspaces that you may enter
     Ls(JsonArgs),
+    /// Keep a workspace awake for some time, as far as your role lets you
+    #[command(
+        override_usage = "doorward keep [--json] TIME WORKSPACE\n       \
+        doorward keep [--json] --until WHEN WORKSPACE\n       \
+        doorward keep [--json] --off WORKSPACE\n       \
+        doorward keep [--json] [WORKSPACE]",
+        after_help = "Examples:\n  \
+        doorward keep 4h devenv-0                a long job runs: do not put it to sleep for four hours\n  \
+        doorward keep --until 18:00 devenv-0     by this computer's clock; a date and RFC 3339 are taken as well\n  \
+        doorward keep --off devenv-0             no longer\n  \
+        doorward keep                            what is kept, and for how long at most you may\n\n\
+        A later wish takes the place of an earlier one. What is kept is put on record with your name. The platform is told, \
+        and may stop the workspace all the same. A workspace that sleeps cannot be kept. Inside a workspace there is no login, \
+        so ask from your own computer.\n\n\
+        Exit codes: 77 where your role does not let you (or there is no such workspace), 255 where it sleeps or somebody \
+        could not be told."
+    )]
+    Keep(KeepArgs),
     /// Print or write the ssh configuration
     #[command(after_help = "Examples:\n  \
         doorward config                    print it\n  \
@@ -169,6 +187,22 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeepArgs {
+    /// For how long (4h, 90m, 1h30m), and the workspace
+    #[arg(value_name = "TIME WORKSPACE", num_args = 0..=2)]
+    pub(crate) words: Vec<String>,
+    /// Until a time: 18:00, 2026-06-01T18:00, or RFC 3339
+    #[arg(long, value_name = "WHEN", conflicts_with = "off")]
+    pub(crate) until: Option<String>,
+    /// Keep it no longer
+    #[arg(long)]
+    pub(crate) off: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -521,6 +555,10 @@ mod tests {
             "doorward connect --no-login devenv-0",
             "doorward connect --reason=pager devenv-0",
             "doorward connect --reason= devenv-0",
+            "doorward keep",
+            "doorward keep 4h devenv-0 --json",
+            "doorward keep --until 18:00 devenv-0",
+            "doorward keep --off devenv-0",
             "doorward open devenv-0",
             "doorward open devenv-0 /workspace --editor cursor --print",
             "doorward verify --all --json",
@@ -550,6 +588,8 @@ mod tests {
             "doorward connect",
             "doorward open",
             "doorward open a /b /c",
+            "doorward keep 4h devenv-0 devenv-1",
+            "doorward keep --off --until 18:00 devenv-0",
             "doorward connect --reason=a\u{1b}b devenv-0",
             "doorward kill bob",
             "doorward lock bob",

@@ -11,6 +11,7 @@ mod error;
 mod gateway;
 mod home;
 mod http;
+mod keep;
 mod list;
 mod login;
 mod name;
@@ -92,6 +93,7 @@ async fn short(home: &Home, command: &Command) -> Result<ExitCode, Error> {
         Command::Login(args) => login::login(home, args).await?,
         Command::Logout => login::logout::logout(home).await?,
         Command::Ls(args) => list::list(home, args).await?,
+        Command::Keep(args) => keep::keep(home, args).await?,
         Command::Open(args) => open::open(home, args).await?,
         Command::Config(args) => ssh::config(home, args).await?,
         Command::Sessions(args) => match &args.command {

@@ -148,7 +148,7 @@ fn until(one: &Workspace, now: Timestamp) -> String {
 }
 
 /// A length of time in one unit, or two where the first says little.
-fn roughly(seconds: i64) -> String {
+pub(crate) fn roughly(seconds: i64) -> String {
     match seconds {
         ..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

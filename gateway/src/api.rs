@@ -4,6 +4,7 @@
 
 mod admin;
 mod holds;
+mod keep;
 mod log;
 mod myself;
 mod renew;
@@ -76,6 +77,8 @@ pub(crate) async fn answer(
             permit.with(Option::take);
             Ok(response)
         }
+        Route::Keep(name) => keep::keep(gateway, &who, &name, &body, peer).await,
+        Route::Unkeep(name) => keep::release(gateway, &who, &name, peer).await,
         Route::Sessions => sessions(gateway, &who, request.uri().query().unwrap_or_default()),
         Route::Log => log::checkpoint(gateway),
         Route::LogAnchor => log::anchor(gateway).await,
@@ -179,6 +182,9 @@ struct Listed<'a> {
     last_use: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_until: Option<String>,
+    /// For how long at once the person may have it kept awake, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_longest: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_version: Option<String>,
     capabilities: Vec<String>,
@@ -206,6 +212,7 @@ async fn workspaces(gateway: &Gateway, who: &Identity) -> Result<Response<Body>,
                 reason: workspace.state.reason(),
                 last_use: gateway.usage.last_use(workspace).map(rfc3339),
                 keep_until: gateway.usage.keep_until(workspace).map(rfc3339),
+                keep_longest: keep::longest(gateway, grant).map(|longest| longest.as_secs()),
                 agent_version,
                 capabilities: words(grant.terms()),
             }

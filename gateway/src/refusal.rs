@@ -100,6 +100,10 @@ codes! {
     Starting = "starting", CONFLICT, "workspace starting";
     /// The workspace was to be woken and did not start.
     WakeFailed = "wake-failed", SERVICE_UNAVAILABLE, "workspace not woken";
+    /// The person may enter, and may not have the workspace kept awake, or not for so long; or nobody could be told.
+    KeepRefused = "keep-refused", FORBIDDEN, "not kept awake";
+    /// The workspace was to be kept awake, and that could not be told everywhere.
+    KeepFailed = "keep-failed", SERVICE_UNAVAILABLE, "not told everywhere";
     /// Too many sessions of one person, or too many requests.
     TooMany = "too-many", TOO_MANY_REQUESTS, "too many";
     /// The gateway has no room for another session.

@@ -168,6 +168,26 @@ pub(crate) async fn may_wake(
     Ok(grant)
 }
 
+/// The grant of somebody who may enter a workspace now, and so may have it kept awake, if their roles say so.
+///
+/// # Errors
+/// The same refusals as for a session that was asked for in its place; or that it could not be put on record.
+pub(crate) async fn may_keep(gateway: &Gateway, who: &Identity, name: &WorkspaceName) -> Result<Grant, Refusal> {
+    if gateway.tasks.stopping().is_cancelled() {
+        return Err(Refusal::new(RefusalCode::Stopping, "the gateway is stopping"));
+    }
+    let grant = authorize(gateway, who, name).await?;
+    unhindered(gateway, who, &grant)?;
+    on_record(gateway)?;
+    Ok(grant)
+}
+
+/// Whether what is done is on record.
+fn on_record(gateway: &Gateway) -> Result<(), Refusal> {
+    let ready = gateway.journal.ready();
+    ready.map_err(|why| Refusal::unavailable(Dependency::Journal, why))
+}
+
 /// Whether nothing stands in the way of somebody who may enter: no lock, and no logout since the token was checked.
 fn unhindered(gateway: &Gateway, who: &Identity, grant: &Grant) -> Result<(), Refusal> {
     let place = grant.workspace().name.as_str();
@@ -179,10 +199,7 @@ fn unhindered(gateway: &Gateway, who: &Identity, grant: &Grant) -> Result<(), Re
 /// A best-effort one can do without the store, but never without the journal.
 fn ready(gateway: &Gateway, mode: RecordingMode) -> Result<(), Refusal> {
     gateway.credential_ready()?;
-    gateway
-        .journal
-        .ready()
-        .map_err(|why| Refusal::unavailable(Dependency::Journal, why))?;
+    on_record(gateway)?;
     match (mode, gateway.store.ready()) {
         (RecordingMode::Strict, Err(why)) => Err(Refusal::unavailable(Dependency::RecordStore, why)),
         _ => Ok(()),

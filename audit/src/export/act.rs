@@ -296,6 +296,24 @@ fn journal(event: &Event) -> Option<(&'static str, Value)> {
             });
             ("workspace-woken", members)
         }
+        Event::WorkspaceKept(b) => {
+            let members = json!({
+                "user": b.user, "workspace": b.workspace, "workspace-uid": b.workspace_uid,
+                "until": crate::time::format(b.until), "client-address": b.client_address,
+            });
+            ("workspace-kept", members)
+        }
+        Event::KeepReleased(b) => {
+            let members = json!({
+                "user": b.user, "workspace": b.workspace, "workspace-uid": b.workspace_uid,
+                "client-address": b.client_address,
+            });
+            ("keep-released", members)
+        }
+        Event::EndAnnounced(b) => (
+            "end-announced",
+            json!({"session": b.session, "ends": crate::time::format(b.ends), "why": b.why}),
+        ),
         Event::Anchored(b) => (
             "anchored",
             json!({"log": b.log, "size": b.size, "sha256": hex(&b.sha256), "bytes": b.bytes}),

@@ -152,6 +152,8 @@ fn judge(event: &Event) -> What {
         Event::Locked(b) => What::of(&["iam"], &["change", "admin"]).outcome(true).reason(&b.reason),
         Event::Unlocked(_) => What::of(&["iam"], &["change", "admin"]).outcome(true),
         Event::WorkspaceWoken(_) => What::of(&["host"], &["start"]).outcome(true),
+        Event::WorkspaceKept(_) | Event::KeepReleased(_) => What::of(&["host"], &["change"]).outcome(true),
+        Event::EndAnnounced(b) => What::of(&["session"], &["info"]).reason(&b.why),
         Event::Enrolled(_) => What::of(&["host", "iam"], &["creation"]).outcome(true),
         Event::EnrolRefused(b) => What::of(&["host", "iam"], &["creation"])
             .outcome(false)

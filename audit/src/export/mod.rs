@@ -189,6 +189,7 @@ fn session_of(event: &Event) -> Option<Uuid> {
         Event::RecordingDeleted(body) => body.session,
         Event::HoldPlaced(body) => body.session,
         Event::HoldReleased(body) => body.session,
+        Event::EndAnnounced(body) => body.session,
         _ => return None,
     })
 }
@@ -208,6 +209,8 @@ fn user_of(entry: &Entry<'_>) -> Option<String> {
         Event::LoggedOut(body) => body.subject.as_deref(),
         Event::BreakGlass(body) => Some(body.user.as_str()),
         Event::WorkspaceWoken(body) => Some(body.user.as_str()),
+        Event::WorkspaceKept(body) => Some(body.user.as_str()),
+        Event::KeepReleased(body) => Some(body.user.as_str()),
         _ => entry.about.map(|about| about.user.as_str()),
     };
     named.map(shown)
@@ -225,6 +228,8 @@ fn workspace_of(entry: &Entry<'_>) -> Option<String> {
         Event::EnrolRefused(body) => Some(body.workspace.as_str()),
         Event::BreakGlass(body) => Some(body.workspace.as_str()),
         Event::WorkspaceWoken(body) => Some(body.workspace.as_str()),
+        Event::WorkspaceKept(body) => Some(body.workspace.as_str()),
+        Event::KeepReleased(body) => Some(body.workspace.as_str()),
         _ => entry.about.map(|about| about.workspace.as_str()),
     };
     named.map(shown)
@@ -236,6 +241,8 @@ fn client_of<'a>(entry: &'a Entry<'_>) -> Option<&'a str> {
         Event::Denied(body) => Some(body.client_address.as_str()),
         Event::SessionOpened(body) => Some(body.client_address.as_str()),
         Event::WorkspaceWoken(body) => Some(body.client_address.as_str()),
+        Event::WorkspaceKept(body) => Some(body.client_address.as_str()),
+        Event::KeepReleased(body) => Some(body.client_address.as_str()),
         _ => entry.about.map(|about| about.client_address.as_str()),
     };
     named.filter(|text| !text.is_empty())

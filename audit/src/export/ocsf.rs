@@ -259,6 +259,13 @@ fn judge(entry: &Entry<'_>) -> What {
             .good()
             .with("entity", json!({"type": "workspace", "name": shown(&b.workspace)}))
             .with("comment", shown(&b.how)),
+        Event::WorkspaceKept(b) => What::of(ENTITY, 3, "Update")
+            .good()
+            .with("entity", workspace(&b.workspace, &b.workspace_uid))
+            .with("comment", format!("kept until {}", crate::time::format(b.until))),
+        Event::KeepReleased(b) => What::of(ENTITY, 3, "Update")
+            .good()
+            .with("entity", workspace(&b.workspace, &b.workspace_uid)),
         Event::Enrolled(b) => What::of(ENTITY, 1, "Create").good().with(
             "entity",
             json!({"type": "workspace", "name": shown(&b.workspace), "uid": shown(&b.uid)}),
@@ -281,6 +288,10 @@ fn judge(entry: &Entry<'_>) -> What {
         Event::RecheckSuspended(b) => What::of(BASE, 99, "Other").severe(3).failed(&b.why),
         event => in_session(entry, event),
     }
+}
+
+fn workspace(name: &str, uid: &str) -> Value {
+    json!({"type": "workspace", "name": shown(name), "uid": shown(uid)})
 }
 
 fn lifecycle(activity: u32, name: &'static str, version: &str) -> What {

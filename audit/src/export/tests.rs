@@ -358,6 +358,27 @@ fn all(text: &str) -> Vec<(bool, Event)> {
             client_address: t(),
         }
         .into(),
+        WorkspaceKept {
+            user: t(),
+            workspace: t(),
+            workspace_uid: t(),
+            until: 1_767_225_599_123,
+            client_address: t(),
+        }
+        .into(),
+        KeepReleased {
+            user: t(),
+            workspace: t(),
+            workspace_uid: t(),
+            client_address: t(),
+        }
+        .into(),
+        EndAnnounced {
+            session,
+            ends: 1_767_225_599_123,
+            why: t(),
+        }
+        .into(),
         BreakGlass {
             session,
             user: t(),

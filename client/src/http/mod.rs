@@ -122,17 +122,28 @@ impl Web {
         pass: &Pass,
         body: Option<&serde_json::Value>,
     ) -> Result<(), Error> {
+        let answer = self.change_for(method, url, pass, body).await?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        Err(Error::Refused(Problem::parse(answer.status, &answer.body)))
+    }
+
+    /// The same with the whole answer, good or not.
+    pub(crate) async fn change_for(
+        &self,
+        method: Method,
+        url: &Url,
+        pass: &Pass,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Answer, Error> {
         let bytes = body.map(ToString::to_string).unwrap_or_default();
         let mut request = request(method, url, Some(pass), bytes.into())?;
         if body.is_some() {
             let json = HeaderValue::from_static("application/json");
             request.headers_mut().insert(header::CONTENT_TYPE, json);
         }
-        let answer = self.ask(url, request).await?;
-        if answer.status.is_success() {
-            return Ok(());
-        }
-        Err(Error::Refused(Problem::parse(answer.status, &answer.body)))
+        self.ask(url, request).await
     }
 
     async fn ask(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<Answer, Error> {

@@ -140,6 +140,7 @@ mod tests {
             reason: None,
             last_use: None,
             keep_until: None,
+            keep_longest: None,
             agent_version: None,
             capabilities: vec![],
         }

@@ -106,11 +106,12 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
     let mut usage = std::collections::BTreeMap::new();
     for (rule, publication) in section.sections("usage", |one| super::usage::read(one, base)) {
         let name = rule.escape_debug().to_string();
-        if !workspaces.iter().any(|one| one.name == rule) {
-            section.fault_at(
+        match workspaces.iter_mut().find(|one| one.name == rule) {
+            Some(rule) => publication.keys(&mut rule.kept),
+            None => section.fault_at(
                 "usage",
                 format!("there is no rule `{name}` in [[kubernetes.workspaces]]"),
-            );
+            ),
         }
         if usage.insert(rule, publication).is_some() {
             section.fault_at("usage", format!("the use of the rule `{name}` is there more than once"));

@@ -26,6 +26,10 @@ pub(crate) enum Route {
     Trust,
     /// `GET /v1/workspaces`
     Workspaces,
+    /// `PUT /v1/workspaces/{name}/keep`
+    Keep(WorkspaceName),
+    /// `DELETE /v1/workspaces/{name}/keep`
+    Unkeep(WorkspaceName),
     /// `POST /v1/workspaces/{name}/wake`
     Wake(WorkspaceName),
     /// `GET /v1/me`
@@ -83,6 +87,7 @@ impl Route {
             Self::Trust => "trust",
             Self::Workspaces => "workspaces",
             Self::Wake(_) => "wake",
+            Self::Keep(_) | Self::Unkeep(_) => "keep",
             Self::Sessions => "sessions",
             Self::Session(_) => "session",
             Self::File(..) => "file",
@@ -110,7 +115,7 @@ impl Route {
     /// What body the route takes: its type and the most bytes. None but where it says so.
     pub(super) fn body(&self) -> Option<(&'static str, usize)> {
         match self {
-            Self::Kill(_) | Self::Lock | Self::Hold => Some(("application/json", LARGEST_JSON)),
+            Self::Kill(_) | Self::Lock | Self::Hold | Self::Keep(_) => Some(("application/json", LARGEST_JSON)),
             Self::Logout => Some(("application/x-www-form-urlencoded", LARGEST_FORM)),
             // Its body is empty; a client may say so.
             Self::Renew(_) | Self::Wake(_) => Some(("application/json", 0)),
@@ -152,10 +157,10 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Route, Refusal> {
     if !headers.contains_key(header::HOST) {
         return Err(bad("the field host is missing"));
     }
-    if ![Method::GET, Method::POST, Method::DELETE].contains(request.method()) {
+    if ![Method::GET, Method::POST, Method::PUT, Method::DELETE].contains(request.method()) {
         return Err(
             Refusal::new(RefusalCode::MethodNotAllowed, "no such method is served here")
-                .with_allow("GET, POST, DELETE"),
+                .with_allow("GET, POST, PUT, DELETE"),
         );
     }
     if headers.contains_key(header::ORIGIN) {
@@ -222,6 +227,7 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refu
         }
         ["v1", "locks" | "holds"] => "GET, POST",
         ["v1", "locks", _, _] | ["v1", "holds", _] => "DELETE",
+        ["v1", "workspaces", _, "keep"] => "PUT, DELETE",
         _ => "GET",
     };
     if !allow.split(", ").any(|one| one == method.as_str()) {
@@ -246,9 +252,9 @@ fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Refu
         ["v1", "holds"] => Route::Holds,
         ["v1", "holds", id] => Route::Release(session(id)?),
         ["v1", "backchannel-logout"] => Route::Logout,
-        ["v1", "workspaces", name, "wake"] => {
-            Route::Wake(WorkspaceName::try_from(*name).map_err(|_| bad("that is no workspace name"))?)
-        }
+        ["v1", "workspaces", name, "wake"] => Route::Wake(workspace(name)?),
+        ["v1", "workspaces", name, "keep"] if *method == Method::PUT => Route::Keep(workspace(name)?),
+        ["v1", "workspaces", name, "keep"] => Route::Unkeep(workspace(name)?),
         ["v1", "sessions", id, "log"] => Route::SessionLog(session(id)?),
         ["v1", "log"] => Route::Log,
         ["v1", "log", "anchor"] => Route::LogAnchor,
@@ -297,13 +303,10 @@ fn read(path: &str, headers: &HeaderMap) -> Result<Route, Refusal> {
         (Some("v1"), Some("sessions"), Some(id), Some("files"), Some(name), None) => {
             Route::File(session(id)?, name.to_owned())
         }
-        (Some("v1"), Some("connect"), Some(workspace), None, ..) => {
-            let workspace = WorkspaceName::try_from(workspace).map_err(|_| bad("that is no workspace name"))?;
-            Route::Connect {
-                workspace,
-                accept_key: upgrade(headers)?,
-            }
-        }
+        (Some("v1"), Some("connect"), Some(workspace), None, ..) => Route::Connect {
+            workspace: self::workspace(workspace)?,
+            accept_key: upgrade(headers)?,
+        },
         _ => return Err(not_found()),
     };
     Ok(route)
@@ -323,6 +326,10 @@ fn session(text: &str) -> Result<Uuid, Refusal> {
         Ok(id) if id.as_hyphenated().to_string() == text => Ok(id),
         _ => Err(not_found()),
     }
+}
+
+fn workspace(text: &str) -> Result<WorkspaceName, Refusal> {
+    WorkspaceName::try_from(text).map_err(|_| bad("that is no workspace name"))
 }
 
 /// Checks the upgrade (RFC 6455, section 4.2.1) and computes its accept key.

@@ -1,5 +1,5 @@
-//! Notes on objects: when a workspace was used last, as an annotation of its pod and, where that is configured, of what the pod
-//! belongs to.
+//! Notes on objects: when a workspace was used last and until when it is to be left awake, as annotations of its pod and, where
+//! that is configured, of what the pod belongs to.
 //!
 //! It asks for `get` and `patch` on what it notes. Several gateways may note one workspace: an older time is never set over a
 //! newer one, because each patch names the version that it was made from.
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::{Cluster, KubeError};
 use crate::{
     locks::rfc3339,
-    workspace::{LAST_USE, Workspace, moment},
+    workspace::{KEEP_UNTIL, LAST_USE, Workspace, moment},
 };
 
 /// What is to stand on an object.
@@ -27,6 +27,17 @@ use crate::{
 pub(crate) struct Note {
     /// When it was used last, unless something newer stands there.
     pub(crate) last_use: Option<SystemTime>,
+    /// Until when it is kept awake, if that is to change.
+    pub(crate) keep: Option<Keep>,
+}
+
+/// What becomes of the time until which a workspace is kept awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// It is kept until then, and no later time counts.
+    Until(SystemTime),
+    /// It is not kept.
+    Released,
 }
 
 impl Note {
@@ -34,6 +45,19 @@ impl Note {
     fn changes(&self, there: &BTreeMap<String, String>, now: SystemTime) -> Map<String, Value> {
         let mut changes = Map::new();
         let stands = |key| there.get(key).map(String::as_str);
+        match self.keep {
+            Some(Keep::Until(at)) => {
+                let text = rfc3339(at);
+                if stands(KEEP_UNTIL) != Some(&text) {
+                    changes.insert(KEEP_UNTIL.to_owned(), text.into());
+                }
+            }
+            // In a merge patch null takes a member away (RFC 7396).
+            Some(Keep::Released) if stands(KEEP_UNTIL).is_some() => {
+                changes.insert(KEEP_UNTIL.to_owned(), Value::Null);
+            }
+            Some(Keep::Released) | None => {}
+        }
         if let Some(at) = self.last_use {
             let to_come = |at: &SystemTime| at.duration_since(now).is_ok_and(|ahead| ahead > SKEW);
             // What lies in the future was written by nobody who knows.
@@ -132,6 +156,7 @@ mod tests {
         let now = moment("2026-06-01T12:00:00Z").unwrap();
         let note = Note {
             last_use: moment("2026-06-01T11:00:00.2Z"),
+            keep: None,
         };
         for (there, changed) in [
             (None, true),
@@ -148,5 +173,25 @@ mod tests {
                 .collect();
             assert_eq!(!note.changes(&there, now).is_empty(), changed, "{there:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_asked_last_and_a_release_takes_it_away() {
+        let now = moment("2026-06-01T12:00:00Z").unwrap();
+        let changes = |keep, there: Option<&str>| {
+            let there = there.map(|text| (KEEP_UNTIL.to_owned(), text.to_owned()));
+            let note = Note {
+                keep: Some(keep),
+                ..Note::default()
+            };
+            note.changes(&there.into_iter().collect(), now).get(KEEP_UNTIL).cloned()
+        };
+        let until = Keep::Until(moment("2026-06-01T16:00:00Z").unwrap());
+        let text = Value::from("2026-06-01T16:00:00Z");
+        assert_eq!(changes(until, None), Some(text.clone()));
+        assert_eq!(changes(until, Some("2026-06-01T20:00:00Z")), Some(text));
+        assert_eq!(changes(until, Some("2026-06-01T16:00:00Z")), None);
+        assert_eq!(changes(Keep::Released, Some("x")), Some(Value::Null));
+        assert_eq!(changes(Keep::Released, None), None);
     }
 }

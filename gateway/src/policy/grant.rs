@@ -16,6 +16,7 @@ pub struct Grant {
     pub(super) roles: Vec<String>,
     pub(super) break_glass: bool,
     pub(super) keep: Option<std::time::Duration>,
+    pub(super) keep_awake: std::time::Duration,
     pub(super) heard: Heard,
 }
 
@@ -43,6 +44,12 @@ impl Grant {
     #[must_use]
     pub fn keep(&self) -> Option<std::time::Duration> {
         self.keep
+    }
+
+    /// For how long at once the person may have the workspace kept awake; zero if not at all. The agent need not know it.
+    #[must_use]
+    pub fn keep_awake(&self) -> std::time::Duration {
+        self.keep_awake
     }
 
     /// The names of the roles that the terms were made of, in the order of the policy file.

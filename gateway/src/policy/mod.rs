@@ -120,6 +120,7 @@ impl Policy {
             break_glass: weighed.glass,
             heard: heard.clone(),
             keep: weighed.keep(),
+            keep_awake: weighed.keep_awake(),
             roles: weighed.applying().map(|role| role.name.clone()).collect(),
         })
     }

@@ -35,6 +35,8 @@ pub(super) struct Role {
     pub(super) recording: Recording,
     /// How long recordings are kept after their end; for ever if it is not said.
     pub(super) keep: Option<Duration>,
+    /// For how long at most people may have a workspace kept awake; zero if not at all.
+    pub(super) keep_awake: Duration,
     pub(super) recordings: RecordingsRight,
     /// It applies only while the record store is down.
     pub(super) break_glass: bool,
@@ -207,6 +209,7 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
         USUAL_LONGEST,
         duration(Duration::from_secs(1), LONGEST_OF_ALL),
     );
+    let keep_awake = section.or("keep", Duration::ZERO, duration(Duration::ZERO, LONGEST_OF_ALL));
     let recordings = section.or("recordings", RecordingsRight::Own, |value| {
         match text(value)?.as_str() {
             "none" => Ok(RecordingsRight::None),
@@ -232,7 +235,7 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
     }
     let break_glass = section.or("break-glass", false, flag);
     if break_glass {
-        for key in ["may", "recordings"] {
+        for key in ["may", "recordings", "keep"] {
             if section.has(key) {
                 section.fault_at(
                     key,
@@ -262,6 +265,7 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
         longest,
         recording,
         keep,
+        keep_awake,
         recordings,
         break_glass,
         may: may.into_iter().collect(),

@@ -154,6 +154,11 @@ impl<'r> Weighed<'r> {
         all.and_then(|all| all.into_iter().max())
     }
 
+    /// For how long the workspace may be kept awake, the longest of all roles; zero if not at all.
+    pub(super) fn keep_awake(&self) -> Duration {
+        self.applying().map(|role| role.keep_awake).max().unwrap_or_default()
+    }
+
     /// What the applying roles allow together.
     pub(super) fn terms(&self) -> Result<Terms, Refusal> {
         let denied = |why: &str| match self.heard.said() {

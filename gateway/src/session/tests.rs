@@ -1,5 +1,6 @@
 mod dismissed;
 mod glass;
+mod kept;
 mod rbac;
 mod replaced;
 mod woken;

@@ -3,6 +3,7 @@
 //! What counts as use is decided in the workspace, by its agent, which alone reads the session: the gateway hears a moment over
 //! the link. An agent that tells nothing makes a workspace whose last use is not known, never one that is used now.
 
+mod keep;
 mod publish;
 mod turns;
 
@@ -14,9 +15,10 @@ use std::{
 
 use doorward_certs::{WorkspaceName, WorkspaceUid};
 
+pub(crate) use keep::KeepError;
 pub(crate) use publish::run;
 pub use publish::{Owner, Publication};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{guarded::Guarded, workspace::Workspace};
 
@@ -24,7 +26,7 @@ use crate::{guarded::Guarded, workspace::Workspace};
 #[derive(Debug, Clone, Default)]
 pub struct Usage(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     told: Guarded<BTreeMap<WorkspaceName, Told>>,
     /// Where use is published, by rule.
@@ -32,6 +34,20 @@ struct Inner {
     /// Of whom something is told that nobody has published yet.
     fresh: Guarded<BTreeSet<WorkspaceName>>,
     changed: Notify,
+    /// Places for those who have a workspace kept awake.
+    keeping: Semaphore,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            told: Guarded::default(),
+            publications: BTreeMap::new(),
+            fresh: Guarded::default(),
+            changed: Notify::new(),
+            keeping: Semaphore::new(keep::AT_ONCE),
+        }
+    }
 }
 
 /// What an agent has told of the life that it serves.

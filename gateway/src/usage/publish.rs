@@ -13,13 +13,17 @@ use doorward_certs::WorkspaceName;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::turns::{Outcome, Turns};
+use super::{
+    keep::of_owner,
+    turns::{Outcome, Turns},
+};
 use crate::{
     Gateway,
     guarded::Guarded,
     kube::{
         KubeError,
-        note::{self, Note},
+        discover::rule::Kept,
+        note::{self, Keep, Note},
     },
     locks::rfc3339,
     wake::{Call, Facts},
@@ -44,6 +48,13 @@ pub struct Publication {
 pub struct Owner {
     /// What the API server calls objects of that kind in addresses, where it is not the plural that one would guess.
     pub plural: Option<String>,
+}
+
+impl Publication {
+    /// Adds the keys of the labels and annotations that its texts ask for.
+    pub fn keys(&self, into: &mut Kept) {
+        self.hook.iter().for_each(|call| call.keys(into));
+    }
 }
 
 /// Publishes until the gateway closes, and what is left then.
@@ -112,7 +123,10 @@ async fn one(
     };
     // The latest that is known, of this life.
     let at = gateway.usage.told(&workspace).map_or(at, |latest| latest.max(at));
-    let note = Note { last_use: Some(at) };
+    let note = Note {
+        last_use: Some(at),
+        keep: None,
+    };
     let told = timeout(WITHIN, tell(gateway, &publication, &workspace, &note)).await;
     let outcome = match told.unwrap_or_else(|_| Err(Trouble::away(format!("no end within {WITHIN:?}")))) {
         Ok(()) => {
@@ -135,19 +149,29 @@ pub(super) async fn tell(
     note: &Note,
 ) -> Result<(), Trouble> {
     let mut told = Ok(());
+    let judge = |error: KubeError| match error {
+        // Gone meanwhile: whoever asks when it was used looks elsewhere. Who has it kept is told.
+        KubeError::NotFound(_) if note.keep.is_none() => Ok(()),
+        error => Err(Trouble::of_kube(&error)),
+    };
     if let Some(cluster) = &gateway.kube {
         if publication.pod {
-            told = told.and(note::on_pod(cluster, workspace, note).await.or_else(Trouble::of_kube));
+            told = told.and(note::on_pod(cluster, workspace, note).await.or_else(judge));
         }
         if let Some(owner) = &publication.owner {
-            let noted = note::on_owner(cluster, workspace, owner.plural.as_deref(), note).await;
-            told = told.and(noted.or_else(Trouble::of_kube));
+            let note = of_owner(gateway, publication, workspace, note);
+            let noted = note::on_owner(cluster, workspace, owner.plural.as_deref(), &note).await;
+            told = told.and(noted.or_else(judge));
         }
     }
     if let Some(call) = &publication.hook {
         let text = |at: Option<SystemTime>| at.map(rfc3339).unwrap_or_default();
         let used = text(note.last_use.or_else(|| gateway.usage.last_use(workspace)));
-        let keep = text(gateway.usage.keep_until(workspace));
+        let keep = text(match note.keep {
+            Some(Keep::Until(at)) => Some(at),
+            Some(Keep::Released) => None,
+            None => gateway.usage.keep_until(workspace),
+        });
         let facts = Facts {
             workspace,
             user: "",
@@ -177,15 +201,13 @@ impl Trouble {
         }
     }
 
-    fn of_kube(error: KubeError) -> Result<(), Self> {
-        match &error {
-            // Gone meanwhile: whoever asks about it looks elsewhere.
-            KubeError::NotFound(_) => Ok(()),
-            error if error.is_outage() => Err(Self::away(error.to_string())),
-            error => Err(Self {
+    fn of_kube(error: &KubeError) -> Self {
+        match error.is_outage() {
+            true => Self::away(error.to_string()),
+            false => Self {
                 text: error.to_string(),
                 outcome: Outcome::Failed,
-            }),
+            },
         }
     }
 }

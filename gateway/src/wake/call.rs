@@ -9,7 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::template::{Address, Facts, Json};
-use crate::{oidc::BearerToken, outbound, refusal::chain, workspace::line};
+use crate::{kube::discover::rule::Kept, oidc::BearerToken, outbound, refusal::chain, workspace::line};
 
 /// A call.
 #[derive(Debug, Clone)]
@@ -56,6 +56,12 @@ pub(crate) struct Failed {
 }
 
 impl Call {
+    /// Adds the keys of the labels and annotations that its texts ask for.
+    pub(crate) fn keys(&self, into: &mut Kept) {
+        self.url.keys(into);
+        self.body.iter().for_each(|body| body.keys(into));
+    }
+
     /// Makes the call. `token` is that of the person who asks, if it may be shown to others at all.
     pub(crate) async fn make(&self, facts: &Facts<'_>, token: Option<&BearerToken>) -> Result<(), Failed> {
         let place = self.url.origin().origin().ascii_serialization();

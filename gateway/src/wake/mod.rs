@@ -46,12 +46,7 @@ impl Way {
         match &self.act {
             Act::Scale => {}
             Act::Annotate(order) => order.set.values().for_each(|text| text.keys(into)),
-            Act::Call(call) => {
-                call.url.keys(into);
-                if let Some(body) = &call.body {
-                    body.keys(into);
-                }
-            }
+            Act::Call(call) => call.keys(into),
         }
     }
 }
