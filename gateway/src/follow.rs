@@ -19,6 +19,7 @@ pub(crate) fn begin(gateway: &Gateway) -> watch::Receiver<u64> {
 /// Follows until the gateway closes.
 pub(crate) async fn run(gateway: Arc<Gateway>, mut changes: watch::Receiver<u64>) {
     let closing = gateway.tasks.closing().clone();
+    let mut linked = None;
     loop {
         tokio::select! {
             () = closing.cancelled() => return,
@@ -27,7 +28,11 @@ pub(crate) async fn run(gateway: Arc<Gateway>, mut changes: watch::Receiver<u64>
             },
         }
         sessions(&gateway);
-        links(&gateway);
+        // Read before the list is: a life that is new by then is told of once more.
+        let lives = gateway.workspaces.lives();
+        if linked.replace(lives) != Some(lives) {
+            links(&gateway);
+        }
     }
 }
 

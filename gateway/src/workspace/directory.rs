@@ -1,4 +1,5 @@
-//! All workspaces by name, from every source, exchanged as a whole when something that matters has changed.
+//! All workspaces by name, from every source, exchanged as a whole when something that matters has changed, or one by one where
+//! only they can be meant.
 //!
 //! It refuses what would make a name ambiguous. The configuration's word stands before the cluster's; within one source two
 //! workspaces of one name, or of one uid, are both held back, because whoever can make a pod could otherwise take a name over.
@@ -6,14 +7,17 @@
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 use doorward_certs::{WorkspaceName, WorkspaceUid};
 use tokio::sync::watch;
 
-use super::{State, Workspace};
+use super::{Life, State, Workspace};
 use crate::guarded::Guarded;
 
 /// Where workspaces come from, in the order in which they are believed.
@@ -42,10 +46,35 @@ type All = BTreeMap<WorkspaceName, Arc<Workspace>>;
 
 #[derive(Default)]
 struct Inner {
-    all: ArcSwap<All>,
-    told: Guarded<BTreeMap<Source, Vec<Workspace>>>,
+    all: Guarded<All>,
+    told: Guarded<BTreeMap<Source, Told>>,
     clashes: ArcSwap<Vec<Clash>>,
     changes: watch::Sender<u64>,
+    lives: AtomicU64,
+}
+
+/// What a source has told.
+#[derive(Default)]
+struct Told {
+    workspaces: Vec<Workspace>,
+    /// Where the last of each name is among them.
+    places: HashMap<WorkspaceName, usize>,
+}
+
+impl Told {
+    fn last(&mut self, name: &WorkspaceName) -> Option<&mut Workspace> {
+        self.workspaces.get_mut(*self.places.get(name)?)
+    }
+}
+
+impl From<Vec<Workspace>> for Told {
+    fn from(workspaces: Vec<Workspace>) -> Self {
+        let named = workspaces.iter().enumerate();
+        Self {
+            places: named.map(|(place, one)| (one.name.clone(), place)).collect(),
+            workspaces,
+        }
+    }
 }
 
 impl Directory {
@@ -60,22 +89,62 @@ impl Directory {
     /// The workspace of this name.
     #[must_use]
     pub fn find(&self, name: &WorkspaceName) -> Option<Arc<Workspace>> {
-        self.0.all.load().get(name).map(Arc::clone)
+        self.0.all.with(|all| all.get(name).map(Arc::clone))
     }
 
     /// Every workspace, in the order of their names.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Workspace>> {
-        self.0.all.load().values().map(Arc::clone).collect()
+        self.0.all.with(|all| all.values().map(Arc::clone).collect())
     }
 
     /// Takes these as all the workspaces of a source. Those that are as they were stay the same values; if all are, nobody
     /// is told of a change.
     pub fn replace(&self, source: Source, workspaces: Vec<Workspace>) {
         self.0.told.with(|told| {
-            told.insert(source, workspaces);
-            let (mut all, clashes) = merge(told);
-            let before = self.0.all.load();
+            told.insert(source, workspaces.into());
+            self.merge(told);
+        });
+    }
+
+    /// Takes these for those of their names that a source has told of before, and looks at no others where no other can be
+    /// concerned: those that are as they were told, and keep their uid. A name that the source has not told of stays unknown.
+    pub(crate) fn amend(&self, source: Source, workspaces: Vec<Workspace>) {
+        self.0.told.with(|all_told| {
+            let (mut plain, mut applied, mut moved) = (true, false, false);
+            for workspace in workspaces {
+                let Some(told) = all_told.get_mut(&source).and_then(|told| told.last(&workspace.name)) else {
+                    continue;
+                };
+                if *told == workspace {
+                    continue;
+                }
+                let uid = |one: &Workspace| one.life.as_ref().map(|life| life.uid.clone());
+                let served = self.0.all.with(|all| {
+                    let served = all.get_mut(&workspace.name);
+                    let served = served.filter(|served| ***served == *told && uid(told) == uid(&workspace));
+                    served.map(|served| *served = Arc::new(workspace.clone())).is_some()
+                });
+                plain &= served;
+                applied |= served;
+                moved |= served && told.life != workspace.life;
+                *told = workspace;
+            }
+            if applied {
+                self.tell(moved);
+            }
+            if !plain {
+                self.merge(all_told);
+            }
+        });
+    }
+
+    fn merge(&self, told: &BTreeMap<Source, Told>) {
+        let (mut all, clashes) = merge(told);
+        if **self.0.clashes.load() != clashes {
+            self.0.clashes.store(Arc::new(clashes));
+        }
+        let moved = self.0.all.with(|before| {
             for (name, workspace) in &mut all {
                 if let Some(old) = before.get(name)
                     && old == workspace
@@ -83,20 +152,32 @@ impl Directory {
                     *workspace = Arc::clone(old);
                 }
             }
-            if **self.0.clashes.load() != clashes {
-                self.0.clashes.store(Arc::new(clashes));
-            }
-            if **before != all {
-                self.0.all.store(Arc::new(all));
-                self.0.changes.send_modify(|count| *count += 1);
-            }
+            let changed = *before != all;
+            let moved = changed && !lives(before).eq(lives(&all));
+            *before = all;
+            changed.then_some(moved)
         });
+        if let Some(moved) = moved {
+            self.tell(moved);
+        }
+    }
+
+    fn tell(&self, moved: bool) {
+        if moved {
+            self.0.lives.fetch_add(1, Ordering::Release);
+        }
+        self.0.changes.send_modify(|count| *count += 1);
     }
 
     /// Tells when any workspace has changed.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// A number that is another one whenever any workspace has another life than it had.
+    pub(crate) fn lives(&self) -> u64 {
+        self.0.lives.load(Ordering::Acquire)
     }
 
     /// What is not served as it was told, and why; for operators.
@@ -108,14 +189,19 @@ impl Directory {
 
 impl fmt::Debug for Directory {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Directory({})", self.0.all.load().len())
+        write!(formatter, "Directory({})", self.0.all.with(|all| all.len()))
     }
 }
 
-fn merge(told: &BTreeMap<Source, Vec<Workspace>>) -> (All, Vec<Clash>) {
+fn lives(all: &All) -> impl Iterator<Item = (&WorkspaceName, &Life)> {
+    all.iter()
+        .filter_map(|(name, workspace)| Some((name, workspace.life.as_ref()?)))
+}
+
+fn merge(told: &BTreeMap<Source, Told>) -> (All, Vec<Clash>) {
     let (mut all, mut uids, mut clashes) = (All::new(), HashMap::new(), Vec::new());
-    for (source, workspaces) in told {
-        let (own, doubtful) = unambiguous(workspaces, &mut clashes);
+    for (source, told) in told {
+        let (own, doubtful) = unambiguous(&told.workspaces, &mut clashes);
         for (name, workspace) in own {
             let Entry::Vacant(place) = all.entry(name) else {
                 clashes.push(Clash {

@@ -12,11 +12,12 @@ use std::{
 use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
 
 use super::{
+    known::{Outcome, Ruled, Stand},
     rule::{AssignedBy, Kind, Namespaces, OUR_DOMAIN, PORT_ANNOTATION, Port, Rule},
     seen::{Meta, Object},
     state,
     template::{Template, Values},
-    watch::Shelf,
+    watch::{Fresh, Key, Shelf},
 };
 use crate::{
     oidc::is_hidden,
@@ -49,6 +50,10 @@ pub struct Problem {
 pub(super) struct Judged {
     pub(super) workspaces: Vec<Workspace>,
     pub(super) problems: BTreeSet<Problem>,
+    /// How it came to that.
+    pub(super) ruled: Ruled,
+    /// Names of pods that gave way to another of their controller.
+    pub(super) shared: HashSet<WorkspaceName>,
 }
 
 impl Shelves {
@@ -74,31 +79,44 @@ impl Shelves {
             let namespace = &object.metadata.namespace;
             namespaces.as_ref().is_none_or(|all| all.contains(namespace))
         };
-        let of = |shelves: &[Arc<Shelf>]| {
-            let all = shelves.iter().flat_map(|shelf| shelf.objects());
-            let mut all: Vec<_> = all.filter(|object| inside(object)).collect();
+        let sorted = |shelves: &[Arc<Shelf>]| {
+            let mut all: Vec<_> = shelves.iter().flat_map(|shelf| shelf.objects()).collect();
             all.sort_by(|one, other| key(one).cmp(&key(other)));
+            all
+        };
+        let of = |shelves: &[Arc<Shelf>]| {
+            let mut all = sorted(shelves);
+            all.retain(|object| inside(object));
             all
         };
         let people = self.people(&of(&self.assigned), &of(&self.owners));
         let mut there = HashSet::new();
         let mut by_owner: HashMap<(WorkspaceName, String), usize> = HashMap::new();
-        for pod in of(&self.pods) {
-            if taken.contains(&pod.metadata.uid) {
-                continue;
-            }
-            let Some(owner) = self.owner_of(&pod) else { continue };
-            there.insert((pod.metadata.namespace.clone(), pod.metadata.name.clone()));
-            taken.insert(pod.metadata.uid.clone());
-            let owner_uid = owner.as_ref().map(|(_, uid)| uid.clone());
-            let owner = owner.map(|(object, _)| object);
-            match self.of_pod(&pod, owner, &people) {
-                Ok(workspace) => {
-                    let key = owner_uid.map(|uid| (workspace.name.clone(), uid));
-                    judged.replace_older(workspace, key, &mut by_owner);
+        for pod in sorted(&self.pods) {
+            let own = (inside(&pod) && !taken.contains(&pod.metadata.uid)).then(|| self.owner_of(&pod));
+            let outcome = match own.flatten() {
+                None => Outcome::Elsewhere,
+                Some(owner) => {
+                    there.insert((pod.metadata.namespace.clone(), pod.metadata.name.clone()));
+                    taken.insert(pod.metadata.uid.clone());
+                    let (owner, owner_uid) = owner.unzip();
+                    match self.of_pod(&pod, owner, &people) {
+                        Ok(workspace) => {
+                            let name = workspace.name.clone();
+                            let key = owner_uid.map(|uid| (name.clone(), uid));
+                            judged.replace_older(workspace, key, &mut by_owner);
+                            Outcome::Named(name)
+                        }
+                        Err(why) => {
+                            judged.problem(&pod.metadata, why.clone());
+                            Outcome::Unfit(why)
+                        }
+                    }
                 }
-                Err(why) => judged.problem(&pod.metadata, why),
-            }
+            };
+            let (namespace, name) = key(&pod);
+            let key = (namespace.to_owned(), name.to_owned());
+            judged.ruled.pods.insert(key, Stand { pod, outcome });
         }
         let mut names: HashSet<WorkspaceName> = judged.workspaces.iter().map(|one| one.name.clone()).collect();
         for owner in of(&self.owners) {
@@ -112,7 +130,32 @@ impl Shelves {
                 Err(why) => judged.problem(&claim.metadata, why),
             }
         }
+        judged.ruled.people = people;
         judged
+    }
+
+    /// Which pods have changed since the last time; nothing if anything else has, or so many that there is no telling.
+    pub(super) fn changed_pods(&self) -> Option<Vec<Key>> {
+        let mut pods = Some(Vec::new());
+        // Each is asked, whatever the others say: what is taken here is new to nobody any more.
+        for shelf in self.all() {
+            match (shelf.fresh(), &mut pods) {
+                (Fresh::These(keys), _) if keys.is_empty() => {}
+                (Fresh::These(keys), Some(pods)) if shelf.place.kind == Kind::Pod => pods.extend(keys),
+                _ => pods = None,
+            }
+        }
+        pods
+    }
+
+    pub(super) fn pod(&self, (namespace, name): &Key) -> Option<Arc<Object>> {
+        self.pods.iter().find_map(|shelf| shelf.find(namespace, name))
+    }
+
+    /// What is made of a pod that was found to be the rule's.
+    pub(super) fn of_known_pod(&self, pod: &Object, people: &People) -> Result<Workspace, String> {
+        let owner = self.owner_of(pod).ok_or("it is the rule's no more")?;
+        self.of_pod(pod, owner.map(|(object, _)| object), people)
     }
 
     /// The object that a pod belongs to, with its uid; nothing if it is not the rule's.
@@ -338,7 +381,7 @@ fn key(object: &Object) -> (&str, &str) {
 }
 
 /// Pods, by namespace and name, to people.
-type People = BTreeMap<(String, String), String>;
+pub(super) type People = BTreeMap<(String, String), String>;
 
 impl Judged {
     /// Takes a workspace. Of two pods that one controller has made for one name, the one that goes gives way to the other.
@@ -350,6 +393,7 @@ impl Judged {
     ) {
         let place = key.as_ref().and_then(|key| by_owner.get(key).copied());
         if let Some(other) = place.and_then(|place| self.workspaces.get_mut(place)) {
+            self.shared.insert(workspace.name.clone());
             match (is_over(other), is_over(&workspace)) {
                 (true, false) => {
                     *other = workspace;

@@ -1,10 +1,11 @@
 //! Which pods are workspaces: rules, what was seen of the cluster, and the directory that follows it.
 //!
-//! Everything that the rules depend on is watched by one task. Changes are gathered for less than 100 ms and judged at once;
-//! what matters to nobody (heartbeats, versions) is not read. While the API server is away the last known state serves, for
+//! Everything that the rules depend on is watched by one task. Changes are gathered for less than 100 ms and judged at once,
+//! alone where nobody else can be concerned; what matters to nobody (heartbeats, versions) is not read. While the API server is away the last known state serves, for
 //! `max-age`; after that nobody enters any more, and those who are inside stay.
 
 mod judge;
+mod known;
 pub mod rule;
 mod seen;
 mod state;
@@ -30,6 +31,7 @@ pub use rule::Rule;
 
 use self::{
     judge::{Shelves, is_everywhere},
+    known::Known,
     rule::{AssignedBy, Kind, Namespaces},
     seen::Wanted,
     watch::{Behind, Place, Shelf},
@@ -120,6 +122,14 @@ impl Discovery {
     /// # Errors
     /// What, since when and why, for the operator.
     pub fn current(&self) -> Result<(), String> {
+        self.up_to_date()?;
+        match self.0.problems.with(|problems| problems.len()) {
+            0 => Ok(()),
+            count => Err(format!("{count} objects are no workspaces; `doctor` says why")),
+        }
+    }
+
+    fn up_to_date(&self) -> Result<(), String> {
         if let Some(behind) = self.0.server.with(|server| server.clone()) {
             return Err(told(&behind));
         }
@@ -128,10 +138,7 @@ impl Discovery {
                 return Err(format!("{shelf}: {}", told(&behind)));
             }
         }
-        match self.0.problems.with(|problems| problems.len()) {
-            0 => Ok(()),
-            count => Err(format!("{count} objects are no workspaces; `doctor` says why")),
-        }
+        Ok(())
     }
 
     /// Looks once, without following.
@@ -170,8 +177,9 @@ impl Discovery {
 
     /// Brings the directory up to date whenever something has changed, or has become too old.
     async fn publish(&self, directory: &Directory) {
+        let mut known = None;
         loop {
-            let oldest = self.judge(directory);
+            let oldest = self.judge(directory, &mut known);
             let next = async {
                 match oldest.and_then(|since| self.0.max_age.checked_sub(since)) {
                     Some(left) => tokio::time::sleep(left + MOMENT).await,
@@ -185,23 +193,40 @@ impl Discovery {
         }
     }
 
-    /// Judges everything; how long ago the oldest thing was known that is not too old yet.
-    fn judge(&self, directory: &Directory) -> Option<Duration> {
+    /// Judges what has changed, or everything; how long ago the oldest thing was known that is not too old yet.
+    fn judge(&self, directory: &Directory, known: &mut Option<Known>) -> Option<Duration> {
+        let inner = &self.0;
+        let changed: Vec<_> = inner.rules.iter().map(Shelves::changed_pods).collect();
+        let changed: Option<Vec<_>> = changed.into_iter().collect();
+        // What is known of old stands under its age, which is everybody's.
+        if let (Some(last), Some(changed), Ok(())) = (known.as_mut(), changed, self.up_to_date())
+            && let Some(amended) = last.amend(&inner.rules, &changed)
+        {
+            directory.amend(Source::Kubernetes, amended);
+            return None;
+        }
+        self.judge_all(directory, known)
+    }
+
+    fn judge_all(&self, directory: &Directory, known: &mut Option<Known>) -> Option<Duration> {
         let inner = &self.0;
         let server = inner
             .server
             .with(|server| server.as_ref().map(|behind| behind.since.elapsed()));
         let (mut all, mut problems) = (Vec::new(), BTreeSet::new());
         let (mut taken, mut oldest) = (HashSet::new(), None::<Duration>);
+        let (mut latest, mut current) = (Known::default(), true);
         for shelves in &inner.rules {
             // What was never seen whole is not judged: an owner could be missing, or a person.
             if shelves.all().any(|shelf| !shelf.standing().listed) {
+                latest.rules.push(None);
                 continue;
             }
             let ages = shelves
                 .all()
                 .filter_map(|shelf| Some(shelf.standing().behind?.since.elapsed()));
             let age = ages.chain(server).max();
+            current &= age.is_none();
             let mut judged = shelves.judge(&mut taken);
             match age {
                 Some(age) if age >= inner.max_age => judged.workspaces.iter_mut().for_each(|one| self.too_old(one)),
@@ -210,7 +235,13 @@ impl Discovery {
             }
             all.append(&mut judged.workspaces);
             problems.append(&mut judged.problems);
+            latest.rules.push(Some(judged.ruled));
+            latest.shared.extend(judged.shared);
         }
+        let mut names = HashSet::new();
+        let twice = all.iter().filter(|one| !names.insert(&one.name));
+        latest.shared.extend(twice.map(|one| one.name.clone()));
+        *known = current.then_some(latest);
         inner.problems.with(|known| {
             for new in problems.difference(known) {
                 tracing::warn!(object = new.object, why = new.why, "no workspace is made of this");

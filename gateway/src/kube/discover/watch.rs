@@ -4,7 +4,7 @@
 //! forgotten that (410), everything is listed anew, and what vanished meanwhile is noticed.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -45,9 +45,41 @@ pub(super) type Key = (String, String);
 pub(super) struct Shelf {
     pub(super) place: Place,
     wanted: Wanted,
-    objects: Guarded<HashMap<Key, Arc<Object>>>,
+    objects: Guarded<Objects>,
     standing: Guarded<Standing>,
     changed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Objects {
+    all: HashMap<Key, Arc<Object>>,
+    fresh: Fresh,
+}
+
+/// What has changed on a shelf since somebody asked.
+#[derive(Debug)]
+pub(super) enum Fresh {
+    /// These, which are there or no longer.
+    These(HashSet<Key>),
+    /// Anything.
+    Whole,
+}
+
+impl Default for Fresh {
+    fn default() -> Self {
+        Self::These(HashSet::new())
+    }
+}
+
+impl Fresh {
+    fn add(&mut self, key: Key) {
+        if let Self::These(keys) = self {
+            keys.insert(key);
+            if keys.len() > MOST_FRESH {
+                *self = Self::Whole;
+            }
+        }
+    }
 }
 
 /// How well a place is known.
@@ -95,18 +127,29 @@ impl Shelf {
             self.wanted.trim(&mut object);
             (key(&object), Arc::new(object))
         });
-        self.objects.with(|own| *own = trimmed.collect());
+        self.objects.with(|own| {
+            *own = Objects {
+                all: trimmed.collect(),
+                fresh: Fresh::Whole,
+            }
+        });
         self.standing.with(|standing| standing.listed = true);
     }
 
     /// Everything that is there, in no order.
     pub(super) fn objects(&self) -> Vec<Arc<Object>> {
-        self.objects.with(|objects| objects.values().map(Arc::clone).collect())
+        self.objects
+            .with(|objects| objects.all.values().map(Arc::clone).collect())
+    }
+
+    /// What has changed since this was asked last.
+    pub(super) fn fresh(&self) -> Fresh {
+        self.objects.with(|objects| std::mem::take(&mut objects.fresh))
     }
 
     pub(super) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let key = (namespace.to_owned(), name.to_owned());
-        self.objects.with(|objects| objects.get(&key).map(Arc::clone))
+        self.objects.with(|objects| objects.all.get(&key).map(Arc::clone))
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -157,11 +200,14 @@ impl Shelf {
             let version = version.ok_or_else(|| KubeError::Garbage("a list without a version".to_owned()))?;
             self.objects.with(|own| {
                 for (key, object) in &mut objects {
-                    if let Some(old) = own.get(key).filter(|old| *old == object) {
+                    if let Some(old) = own.all.get(key).filter(|old| *old == object) {
                         *object = Arc::clone(old);
                     }
                 }
-                *own = objects;
+                *own = Objects {
+                    all: objects,
+                    fresh: Fresh::Whole,
+                };
             });
             self.heard();
             self.changed.notify_one();
@@ -219,14 +265,15 @@ impl Shelf {
         }
     }
 
-    fn put(&self, mut object: Object, version: &mut String) {
+    pub(super) fn put(&self, mut object: Object, version: &mut String) {
         *version = self.wanted.trim(&mut object);
         let changed = self.objects.with(|objects| {
             let key = key(&object);
-            let full = objects.len() >= MOST && !objects.contains_key(&key);
-            let same = objects.get(&key).is_some_and(|old| **old == object);
+            let full = objects.all.len() >= MOST && !objects.all.contains_key(&key);
+            let same = objects.all.get(&key).is_some_and(|old| **old == object);
             if !same && !full {
-                objects.insert(key, Arc::new(object));
+                objects.fresh.add(key.clone());
+                objects.all.insert(key, Arc::new(object));
             }
             !same
         });
@@ -235,11 +282,14 @@ impl Shelf {
         }
     }
 
-    fn remove(&self, mut object: Object, version: &mut String) {
+    pub(super) fn remove(&self, mut object: Object, version: &mut String) {
         *version = self.wanted.trim(&mut object);
         let key = key(&object);
-        let removed = self.objects.with(|objects| match objects.get(&key) {
-            Some(old) if old.metadata.uid == object.metadata.uid => objects.remove(&key),
+        let removed = self.objects.with(|objects| match objects.all.get(&key) {
+            Some(old) if old.metadata.uid == object.metadata.uid => {
+                objects.fresh.add(key.clone());
+                objects.all.remove(&key)
+            }
             _ => None,
         });
         if removed.is_some() {
@@ -343,6 +393,8 @@ impl Pauses {
 const PAGE: u32 = 500;
 /// More objects than any gateway has workspaces: what exceeds it is a mistake in a selector.
 const MOST: usize = 50_000;
+/// More changes than anybody would look at one by one.
+const MOST_FRESH: usize = 1_000;
 /// How long the server keeps a watch open; a connection that died in silence is noticed a little later.
 const WATCH_SECONDS: u32 = 60;
 const WATCH_SILENCE: Duration = Duration::from_secs(65);

@@ -1,5 +1,6 @@
 //! What is made of a cluster's objects, and what is not; and a server that misbehaves.
 
+mod changes;
 mod faults;
 mod states;
 
