@@ -1,10 +1,6 @@
 //! What the workspace listens on for the user: ports, sockets, the user's SSH agent and X server.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "what the client takes is served by a task of the test"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod rig;
 
@@ -15,129 +11,21 @@ use std::time::Duration;
 use doorward_audit::{Event, ListenerClosed, ListenerOpened};
 use doorward_certs::{RemoteForward, Terms};
 use rig::client::{leave, rest};
+use rig::echoing::{Echoing, REJECTED, said};
 use rig::{Rig, everything};
-use russh::client::{self, ChannelOpenHandle, Handle, Msg, Session};
-use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelMsg, ChannelOpenFailure};
+use russh::client::{self, Handle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 const WITHIN: Duration = Duration::from_secs(20);
-/// An address for which the client wants no connections.
-const REJECTED: &str = "127.0.0.9";
-
-/// A client that answers whatever comes in: `kind asked: ` and what was said, upside down. What comes for the address
-/// `127.0.0.9` it does not take.
-struct Echoing;
-
-impl client::Handler for Echoing {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(true)
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        channel: Channel<Msg>,
-        address: &str,
-        port: u32,
-        from: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        assert!(from.parse::<std::net::IpAddr>().unwrap().is_loopback());
-        if address == REJECTED {
-            reply.reject(ChannelOpenFailure::ConnectFailed).await;
-            return Ok(());
-        }
-        reply.accept().await;
-        tokio::task::spawn(answer(channel, format!("{address}:{port}")));
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        channel: Channel<Msg>,
-        path: &str,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reply.accept().await;
-        tokio::task::spawn(answer(channel, path.to_owned()));
-        Ok(())
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        channel: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reply.accept().await;
-        tokio::task::spawn(answer(channel, "agent".to_owned()));
-        Ok(())
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        channel: Channel<Msg>,
-        _: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), russh::Error> {
-        reply.accept().await;
-        tokio::task::spawn(answer(channel, "x11".to_owned()));
-        Ok(())
-    }
-}
-
-async fn answer(mut channel: Channel<Msg>, what: String) {
-    let mut said = Vec::new();
-    loop {
-        match channel.wait().await {
-            Some(ChannelMsg::Data { data }) => said.extend_from_slice(&data),
-            Some(ChannelMsg::Eof) | None => break,
-            Some(_) => {}
-        }
-    }
-    said.reverse();
-    let _ = channel
-        .data_bytes([format!("{what}: ").into_bytes(), said].concat())
-        .await;
-    let _ = channel.eof().await;
-    let _ = channel.close().await;
-}
-
 async fn logged_in(stream: DuplexStream) -> Handle<Echoing> {
-    let config = Arc::new(client::Config {
-        inactivity_timeout: None,
-        ..client::Config::default()
-    });
-    let mut client = client::connect_stream(config, stream, Echoing).await.unwrap();
-    let answer = client.authenticate_none(rig::my_login().as_str()).await.unwrap();
-    assert!(answer.success());
-    client
+    rig::echoing::logged_in(stream, rig::my_login().as_str()).await
 }
 
 fn listening(reach: RemoteForward) -> Terms {
     let mut terms = everything();
     terms.capabilities.remote_forward = reach;
     terms
-}
-
-/// Says something into a connection and gives what comes back.
-async fn said<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(mut stream: S, text: &str) -> String {
-    let talk = async {
-        stream.write_all(text.as_bytes()).await.unwrap();
-        stream.shutdown().await.unwrap();
-        let mut back = String::new();
-        stream.read_to_string(&mut back).await.unwrap();
-        back
-    };
-    tokio::time::timeout(WITHIN, talk).await.expect("nobody answers")
 }
 
 fn events<T>(rig: &Rig, session: uuid::Uuid, wanted: impl Fn(Event) -> Option<T>) -> Vec<T> {
@@ -420,7 +308,6 @@ async fn an_x_server_is_lent_to_one_channel_or_refused_with_the_reason() {
     terms.capabilities.x11_forwarding = true;
     let (session, stream) = rig.open(terms).await;
     let client = logged_in(stream).await;
-    let there = std::path::Path::new("/usr/bin/xauth").exists();
     let cookie = "00112233445566778899aabbccddeeff";
     let mut channel = client.channel_open_session().await.unwrap();
     channel
@@ -428,15 +315,13 @@ async fn an_x_server_is_lent_to_one_channel_or_refused_with_the_reason() {
         .await
         .unwrap();
     channel
-        .exec(true, "echo \"$DISPLAY $XAUTHORITY\"; xauth list; cat")
+        .exec(
+            true,
+            "echo \"$DISPLAY $XAUTHORITY\"; od -An -tx1 $XAUTHORITY | tr -d ' \\n'; echo; cat",
+        )
         .await
         .unwrap();
     let heard = rig::client::until(&mut channel, |heard| heard.out.ends_with(b"\n")).await;
-    if !there {
-        assert_eq!(heard.order[0], "failure");
-        assert!(events(&rig, session, refused)[0].1.contains("no xauth"));
-        return;
-    }
     let heard = if String::from_utf8_lossy(&heard.out).contains(cookie) {
         heard
     } else {

@@ -3,21 +3,17 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use russh::server::Handle;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::Purpose;
 use super::listen::{Bound, Door, Reason, bounded, keep};
-use super::{bind, dial, folder};
-use crate::process::{Account, with_rights_of};
+use super::{bind, cookie, dial, folder};
+use crate::process::with_rights_of;
 use crate::session::Session;
 use crate::ssh::Why;
 
@@ -26,12 +22,12 @@ use crate::ssh::Why;
 pub(crate) struct Display {
     single: bool,
     protocol: String,
-    cookie: String,
+    cookie: Vec<u8>,
     screen: u32,
 }
 
 impl Display {
-    /// Takes what a client wrote, if it can be given to `xauth`.
+    /// Takes what a client wrote, if it can be given to X clients.
     pub(crate) fn new(single: bool, protocol: &str, cookie: &str, screen: u32) -> Result<Self, Why> {
         let word =
             |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -41,13 +37,10 @@ impl Display {
         if !word(protocol) || !hex || screen > 255 {
             return Err("the request for X11 is malformed");
         }
-        if xauth().is_none() {
-            return Err("there is no xauth in the workspace");
-        }
         Ok(Self {
             single,
             protocol: protocol.to_owned(),
-            cookie: cookie.to_owned(),
+            cookie: cookie::bytes(cookie).ok_or("the request for X11 is malformed")?,
             screen,
         })
     }
@@ -134,25 +127,23 @@ async fn show(
     handle: Handle,
     channel: &CancellationToken,
 ) -> Result<(String, PathBuf), Reason> {
-    if session.account().root.is_some() {
-        return Err("X11 is not forwarded into another container than the agent's".into());
-    }
     let place = session.forwards().listeners.place()?;
-    let key = private(session).await?.join("xauthority");
+    let folder = private(session).await?;
     let bound = bounded(with_rights_of(session.account(), free_display)).await?;
     let mut listeners = bound.into_iter().map(TcpListener::from_std);
     let broken = |error: io::Error| Reason::from(dial::plain(&error));
     let first = listeners.next().ok_or("no display is free")?.map_err(broken)?;
     let second = listeners.next().transpose().map_err(broken)?;
     let port = first.local_addr().map_err(broken)?.port();
-    let name = format!("{}.{}", port - FIRST_PORT, display.screen);
-    let line = format!("add unix:{name} {} {}\n", display.protocol, display.cookie);
-    let added = add_key(session.account(), &key, &line);
-    match timeout(XAUTH_WITHIN, added).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(format!("xauth failed: {}", dial::plain(&error)).into()),
-        Err(_) => return Err("xauth does not end".into()),
-    }
+    let number = port - FIRST_PORT;
+    let name = format!("{number}.{}", display.screen);
+    // Each display has its own: another channel's may live on.
+    let key = folder.join(format!("xauthority-{number}"));
+    let (at, protocol, cookie) = (key.clone(), display.protocol.clone(), display.cookie.clone());
+    bounded(with_rights_of(session.account(), move || {
+        cookie::write(&at, number, &protocol, &cookie)
+    }))
+    .await?;
     let bound = Bound {
         purpose: Purpose::Display { single: display.single },
         asked: String::new(),
@@ -178,29 +169,6 @@ fn free_display() -> io::Result<Vec<std::net::TcpListener>> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-/// Has `xauth` write the cookie as the account. It hears of it on its input: arguments can be seen by everybody.
-async fn add_key(account: &Account, file: &std::path::Path, line: &str) -> io::Result<()> {
-    let mut command = std::process::Command::new(xauth().ok_or(io::ErrorKind::NotFound)?);
-    command.arg("-q").arg("-f").arg(file).arg("-");
-    command.current_dir("/").env_clear().env("HOME", &account.home);
-    if account.switch {
-        use std::os::unix::process::CommandExt;
-        command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
-    }
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(line.as_bytes()).await?;
-    }
-    match child.wait().await?.success() {
-        true => Ok(()),
-        false => Err(io::Error::other("it says no")),
-    }
-}
-
 /// The session's folder, made when it is first needed and removed at the session's end.
 async fn private(session: &Arc<Session>) -> Result<PathBuf, Reason> {
     let made = session.forwards().folder.get_or_try_init(|| async {
@@ -215,28 +183,18 @@ async fn private(session: &Arc<Session>) -> Result<PathBuf, Reason> {
     made.await.cloned()
 }
 
-fn xauth() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/bin", "/usr/local/bin", "/usr/bin/X11", "/opt/X11/bin"].map(PathBuf::from);
-    let mut folders = std::env::split_paths(&path)
-        .filter(|folder| folder.is_absolute())
-        .chain(usual);
-    folders.find_map(|folder| Some(folder.join("xauth")).filter(|program| program.is_file()))
-}
-
 /// Displays 0 to 9 are for servers of the workspace's own.
 const FIRST_DISPLAY: u16 = 10;
 const DISPLAYS: u16 = 1000;
 /// The port of display 0.
 const FIRST_PORT: u16 = 6000;
-const XAUTH_WITHIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_a_cookie_reaches_xauth() {
+    fn nothing_but_a_cookie_is_taken() {
         let cookie = "00112233445566778899aabbccddeeff";
         let display = |protocol: &str, cookie: &str, screen| Display::new(false, protocol, cookie, screen);
         for (protocol, cookie, screen) in [
@@ -252,13 +210,6 @@ mod tests {
             let refused = display(protocol, cookie, screen).unwrap_err();
             assert!(refused.contains("malformed"), "{protocol} {cookie}");
         }
-        match xauth() {
-            Some(_) => assert!(display("MIT-MAGIC-COOKIE-1", cookie, 0).is_ok()),
-            None => assert!(
-                display("MIT-MAGIC-COOKIE-1", cookie, 0)
-                    .unwrap_err()
-                    .contains("no xauth")
-            ),
-        }
+        assert!(display("MIT-MAGIC-COOKIE-1", cookie, 0).is_ok());
     }
 }

@@ -84,8 +84,8 @@ fn bases() -> [PathBuf; 2] {
 }
 
 const PREFIX: &str = "doorward-";
-/// A folder of ours holds three files at most.
-const ENTRIES: usize = 16;
+/// More than a folder of ours can hold: a socket, and a key for each display there can be.
+const ENTRIES: usize = 1024;
 
 #[cfg(test)]
 mod tests {

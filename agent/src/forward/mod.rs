@@ -6,6 +6,7 @@
 
 mod bind;
 mod carry;
+mod cookie;
 mod dial;
 mod direct;
 mod extras;

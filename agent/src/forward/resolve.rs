@@ -1,7 +1,7 @@
 //! Names to addresses, once per connection.
 
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
 
 use tokio::sync::Semaphore;
 
@@ -15,7 +15,13 @@ pub(super) async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     let host = host.to_owned();
     let task = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let found = (host.as_str(), 0).to_socket_addrs()?;
+        let found = match (host.as_str(), 0).to_socket_addrs() {
+            Ok(found) => found,
+            Err(_) if host.eq_ignore_ascii_case(LOCALHOST) => {
+                return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+            }
+            Err(error) => return Err(error),
+        };
         let mut addresses = Vec::new();
         for address in found.map(|found| found.ip()).take(ADDRESSES) {
             if !addresses.contains(&address) {
@@ -27,6 +33,8 @@ pub(super) async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     task.await.map_err(|_| io::Error::from(io::ErrorKind::Interrupted))?
 }
 
+/// Whatever the system's resolver knows (RFC 6761, 6.3): without `/etc/hosts` that of a static program knows no name.
+const LOCALHOST: &str = "localhost";
 /// Look-ups at once, of all sessions.
 static RESOLVING: Semaphore = Semaphore::const_new(32);
 /// Addresses of an answer that are looked at.

@@ -105,7 +105,7 @@ pub fn says(heard: &Heard, text: &str) -> bool {
 }
 
 /// Leaves as a client does that closes its connection.
-pub async fn leave(client: Client) {
+pub async fn leave<H: client::Handler>(client: Handle<H>) {
     client
         .disconnect(russh::Disconnect::ByApplication, "", "")
         .await

@@ -14,6 +14,7 @@
 )]
 
 pub mod client;
+pub mod echoing;
 pub mod files;
 pub mod packets;
 
