@@ -167,7 +167,8 @@ async fn start(
     let account = Arc::clone(session.account());
     let origin = session.origin().clone();
     let root = account.root.clone();
-    let work = move || {
+    let run = program.clone();
+    let there = move || {
         if let Some(text) = process::closed(&account) {
             return Err(StartError::Closed(text));
         }
@@ -183,31 +184,25 @@ async fn start(
         let mut environment: Vec<(OsString, OsString)> = environment(&account, &origin, on, &setup.variables);
         environment.extend(lent);
         environment.extend(mark.variables());
-        match opened {
-            Some((terminal, slave)) => {
-                let motd = if program == Program::Shell {
-                    motd(&account)
-                } else {
-                    None
-                };
-                let launched = launch(&account, &program, environment, Some((&terminal, slave)))?;
-                Ok(Started {
-                    launched,
-                    terminal: Some(terminal),
-                    motd,
-                })
-            }
-            None => {
-                let launched = launch(&account, &program, environment, None)?;
-                Ok(Started {
-                    launched,
-                    terminal: None,
-                    motd: None,
-                })
-            }
-        }
+        let shown = opened.is_some() && program == Program::Shell;
+        let motd = shown.then(|| motd(&account)).flatten();
+        Ok((opened, environment, motd))
     };
-    process::inside(root, || Ok(work()))
+    let (opened, environment, motd) = process::inside(root, || Ok(there()))
+        .await
+        .map_err(StartError::Interrupted)??;
+    let account = Arc::clone(session.account());
+    // A process that is started from within the container would not be ours to wait for: it enters by itself.
+    let here = move || {
+        let (terminal, slave) = opened.unzip();
+        let launched = launch(&account, &run, environment, terminal.as_ref().zip(slave))?;
+        Ok(Started {
+            launched,
+            terminal,
+            motd,
+        })
+    };
+    process::inside(None, || Ok(here()))
         .await
         .map_err(StartError::Interrupted)?
 }

@@ -86,7 +86,7 @@ pub(crate) enum LaunchError {
     Nul,
 }
 
-/// Starts the program. Blocks until the new process runs or has failed: call it where that is allowed.
+/// Starts the program, in the account's container. Blocks until the new process runs or has failed: call it where that is allowed.
 pub(crate) fn launch(
     account: &Account,
     program: &Program,
@@ -164,6 +164,7 @@ fn preparation(account: &Account, terminal: bool) -> Result<Preparation, LaunchE
         groups: account.groups.clone(),
     });
     Ok(Preparation {
+        root: account.root.clone(),
         identity,
         terminal,
         home,

@@ -3,6 +3,7 @@
 //! This module starts what it is told to start; who may start what is decided elsewhere.
 
 mod account;
+mod bounds;
 mod ending;
 mod environment;
 mod family;
@@ -17,6 +18,7 @@ mod rights;
 mod root;
 mod syscall;
 mod terminal;
+mod visit;
 
 pub(crate) use account::{Account, Overrides};
 pub use ending::Ending;

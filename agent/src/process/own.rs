@@ -18,6 +18,7 @@ pub(crate) fn launch_own(program: &Path, name: &str, arguments: Vec<OsString>) -
         command.env("TZ", zone);
     }
     let preparation = Preparation {
+        root: None,
         identity: None,
         terminal: false,
         home: c"/".to_owned(),

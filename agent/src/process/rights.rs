@@ -1,8 +1,8 @@
 //! Doing something in the file system or with sockets as the account would: with its rights, and no others.
 //!
-//! A root agent takes the account's effective identity on a thread made for the purpose, which ends with it; no
-//! other thread ever has it. The real identity stays root, so that processes of the account can neither signal nor
-//! trace that thread, while every check of the kernel, and every peer that asks who is there, sees the account.
+//! A root agent takes the account's effective identity on a thread or task made for the purpose, which ends with it; no
+//! other ever has it. The real identity stays root, so that processes of the account can neither signal nor
+//! trace it, while every check of the kernel, and every peer that asks who is there, sees the account.
 
 use std::io;
 
@@ -17,21 +17,24 @@ where
     F: FnOnce() -> io::Result<T> + Send + 'static,
 {
     if !account.switch || account.uid.is_root() {
-        return inside(account.root.clone(), act).await;
+        let root = account.root.clone();
+        return inside(account.root.clone(), move || {
+            // Root of that container may lack what the agent has.
+            root.map_or(Ok(()), |root| root.bounds.keep_to())?;
+            act()
+        })
+        .await;
     }
     let identity = Identity {
         uid: account.uid,
         gid: account.gid,
         groups: account.groups.clone(),
     };
-    let root = account.root.clone();
-    on_own_thread(move || {
-        if let Some(root) = root {
-            root.enter()?;
-        }
-        syscall::take_rights(&identity).and_then(|()| act())
-    })
-    .await
+    let act = move || syscall::take_rights(&identity).and_then(|()| act());
+    match account.root.clone() {
+        Some(root) => inside(Some(root), act).await,
+        None => on_own_thread(act).await,
+    }
 }
 
 #[cfg(test)]

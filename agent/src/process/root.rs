@@ -1,8 +1,8 @@
 //! The file system of another container of the pod: who enters it sees its files, its devices and its accounts, and none of
 //! ours.
 //!
-//! It is entered by one thread or one process at a time, by a handle on the root of the container's first process; the rest
-//! of the agent stays where it is. Where the right is there the thread joins the mount namespace as well, so that tools which list
+//! It is entered by one task or one process at a time, by a handle on the root of the container's first process; the rest
+//! of the agent stays where it is. Where the right is there the mount namespace is joined as well, so that tools which list
 //! mounts are right; without it a change of root is enough to reach every file.
 
 use std::ffi::{OsStr, OsString};
@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 use tokio::sync::oneshot;
 
-use super::syscall;
+use super::bounds::Bounds;
+use super::syscall::{self, Identity, become_identity};
+use super::visit::visit;
 
 /// The root of a container, for as long as its first process lives.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub(crate) struct Root {
     started: u64,
     root: OwnedFd,
     mounts: Option<OwnedFd>,
+    pub(crate) bounds: Bounds,
     /// The environment that the container's first process was started with.
     pub(crate) environment: Vec<(OsString, OsString)>,
 }
@@ -44,12 +48,19 @@ impl Root {
         let at = |name: &str| format!("/proc/{pid}/{name}");
         let root = fcntl::open(at("root").as_str(), flags, Mode::empty())?;
         let mounts = File::open(at("ns/mnt")).ok().map(OwnedFd::from);
-        let read = || -> io::Result<Vec<u8>> {
-            let mut text = Vec::new();
-            File::open(at("environ"))?
-                .take(LARGEST_ENVIRONMENT)
-                .read_to_end(&mut text)?;
-            Ok(text)
+        let read = || match environment_of(pid) {
+            // Its owner's file, whoever may trace that process: not even root reads it without the right to read any file.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let owner = std::fs::metadata(format!("/proc/{pid}"))?;
+                let owner = Identity {
+                    uid: owner.uid().into(),
+                    gid: owner.gid().into(),
+                    groups: Vec::new(),
+                };
+                // Who may not become the owner is told of what is missing to begin with.
+                visit(|| syscall::take_rights(&owner).and_then(|()| environment_of(pid))).map_err(|_| error)
+            }
+            read => read,
         };
         let mut text = read()?;
         // While a program takes another's place the kernel shows none, and what is not seen is not masked.
@@ -65,6 +76,7 @@ impl Root {
             started,
             root,
             mounts,
+            bounds: Bounds::of(&pid.to_string())?,
             environment: variables(&text),
         };
         // What was opened is of that process, unless its number was given away meanwhile.
@@ -83,26 +95,37 @@ impl Root {
         format!("{}:{}", self.pid, self.started)
     }
 
-    /// Has the calling thread enter, for good.
+    /// Has the calling task enter, for good. It must share its root folder with no other.
     pub(crate) fn enter(&self) -> io::Result<()> {
         self.lives()?;
-        syscall::own_root().map_err(|error| {
-            said(&error, "unshare(2) is not allowed to it: its seccomp profile forbids that, as RuntimeDefault does without CAP_SYS_ADMIN")
-        })?;
-        if let Some(mounts) = &self.mounts
-            && let Err(error) = syscall::join_mounts(mounts)
-        {
-            // Without CAP_SYS_ADMIN. Its files are reached all the same.
-            tracing::debug!(%error, "the mount namespace of the container is not joined");
-        }
-        unistd::fchdir(self.root.as_fd())?;
-        match unistd::chroot(".") {
-            Err(Errno::EPERM) => Err(said(
-                &Errno::EPERM.into(),
-                "it lacks CAP_SYS_CHROOT, which only root has in a pod",
-            )),
+        match self.cross() {
+            Err(Errno::EPERM) => {
+                let why =
+                    "the agent may not enter the main container: it lacks CAP_SYS_CHROOT, which only root has in a pod";
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+            }
             other => other.map_err(io::Error::from),
         }
+    }
+
+    /// The same without a look and without words: only system calls.
+    pub(super) fn cross(&self) -> nix::Result<()> {
+        if let Some(mounts) = &self.mounts {
+            // Not without CAP_SYS_ADMIN. Its files are reached all the same.
+            let _ = syscall::join_mounts(mounts);
+        }
+        unistd::fchdir(self.root.as_fd())?;
+        unistd::chroot(".")
+    }
+
+    /// Has the calling process enter for good and become this, no stronger than the container's own.
+    pub(crate) fn enter_as(&self, identity: Option<&Identity>) -> io::Result<()> {
+        self.enter()?;
+        let lowered = self.bounds.lower();
+        if let Some(identity) = identity {
+            become_identity(identity)?;
+        }
+        self.bounds.settle(&lowered)
     }
 
     fn lives(&self) -> io::Result<()> {
@@ -135,17 +158,17 @@ impl Begun {
     }
 }
 
-/// Does this where blocking is allowed, in the container if there is one.
+/// Does this where blocking is allowed, in the container if there is one. It may start no program there.
 pub(crate) async fn inside<T, F>(root: Option<Arc<Root>>, act: F) -> io::Result<T>
 where
     T: Send + 'static,
     F: FnOnce() -> io::Result<T> + Send + 'static,
 {
-    let Some(root) = root else {
-        let task = tokio::task::spawn_blocking(act);
-        return task.await.map_err(|_| io::Error::from(io::ErrorKind::Interrupted))?;
-    };
-    on_own_thread(move || root.enter().and_then(|()| act())).await
+    let task = tokio::task::spawn_blocking(move || match root {
+        Some(root) => visit(|| root.enter().and_then(|()| act())),
+        None => act(),
+    });
+    task.await.map_err(|_| io::Error::from(io::ErrorKind::Interrupted))?
 }
 
 /// Does this on a thread that ends with it.
@@ -168,11 +191,12 @@ where
     outcome.await.map_err(|_| io::Error::from(io::ErrorKind::Interrupted))?
 }
 
-fn said(error: &io::Error, why: &str) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("the agent may not enter the main container: {why}"),
-    )
+fn environment_of(pid: i32) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(format!("/proc/{pid}/environ"))?
+        .take(LARGEST_ENVIRONMENT)
+        .read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn variables(text: &[u8]) -> Vec<(OsString, OsString)> {

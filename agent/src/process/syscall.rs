@@ -1,5 +1,5 @@
-//! The only unsafe code of the agent: what a child does between fork and exec, one thread's identity, and the terminal's
-//! size.
+//! Unsafe code: what a child does between fork and exec, one thread's identity and rights, and the terminal's size. The agent has no
+//! other but that of `visit`.
 //!
 //! The child's part calls nothing but system calls that are safe after a fork (signal-safety(7)): no allocation, no
 //! lock, no name look-up. Everything that it needs is prepared by the parent.
@@ -14,10 +14,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 
 use nix::libc;
 use nix::sys::stat::{self, Mode};
 use nix::unistd::{self, Gid, Uid};
+
+use super::root::Root;
 
 /// Who a child becomes.
 pub(crate) struct Identity {
@@ -28,6 +31,8 @@ pub(crate) struct Identity {
 
 /// What a child does before it runs its program.
 pub(super) struct Preparation {
+    /// The container to enter, and to be no stronger than.
+    pub(super) root: Option<Arc<Root>>,
     /// Switch to this identity; `None` stays who we are.
     pub(super) identity: Option<Identity>,
     /// Make standard input the controlling terminal.
@@ -38,7 +43,8 @@ pub(super) struct Preparation {
     pub(super) homeless: Vec<u8>,
 }
 
-/// Has the command make its own session (setsid), take the terminal, become the account and go home, in that order.
+/// Has the command make its own session (setsid), take the terminal, enter the container, become the account and go home, in that
+/// order.
 pub(super) fn prepare(command: &mut Command, preparation: Preparation) {
     // SAFETY: the closure only makes system calls through thin wrappers; it neither allocates nor locks.
     unsafe {
@@ -82,8 +88,18 @@ fn prepared(preparation: &Preparation) -> io::Result<()> {
         nix::Error::result(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) })?;
     }
     stat::umask(Mode::from_bits_truncate(UMASK));
+    let lowered = match &preparation.root {
+        Some(root) => {
+            root.cross()?;
+            Some((root, root.bounds.lower()))
+        }
+        None => None,
+    };
     if let Some(identity) = &preparation.identity {
         become_identity(identity)?;
+    }
+    if let Some((root, lowered)) = lowered {
+        root.bounds.settle(&lowered)?;
     }
     if unistd::chdir(preparation.home.as_c_str()).is_err() {
         let stderr = io::stderr();
@@ -123,14 +139,39 @@ fn forget_ignored_signals() {
     }
 }
 
-/// Gives the calling thread a root and a current folder of its own, which it shares with no other thread.
-pub(super) fn own_root() -> io::Result<()> {
-    // SAFETY: unshare(2) takes an integer and touches no memory of ours.
-    nix::Error::result(unsafe { libc::unshare(libc::CLONE_FS) })?;
+/// Gives up what no process of ours shall ever gain (capabilities(7), the bounding set); says whether nothing but this is left. It needs
+/// CAP_SETPCAP, unless nothing is to be given up.
+pub(super) fn drop_bounding(keep: u64) -> bool {
+    let may = |capability: u32, what: libc::c_int| {
+        // SAFETY: prctl(2) with these takes integers and touches no memory of ours.
+        unsafe { libc::prctl(what, libc::c_ulong::from(capability), 0, 0, 0) }
+    };
+    (0..u64::BITS)
+        .filter(|capability| keep >> capability & 1 == 0)
+        .fold(true, |all, capability| {
+            // What the kernel does not know is an error, and nothing to give up.
+            all & (may(capability, libc::PR_CAPBSET_READ) != 1 || may(capability, libc::PR_CAPBSET_DROP) == 0)
+        })
+}
+
+/// Keeps of the calling task's capabilities only these, and has it pass none on.
+pub(super) fn keep_capabilities(keep: u64) -> io::Result<()> {
+    let header = [CAPABILITIES, 0];
+    // Twice effective, permitted, inheritable: the lower 32 of each, then the upper.
+    let mut sets = [[0_u32; 3]; 2];
+    // SAFETY: capget(2) reads a header and writes two times three words, as this version of it says; both live for the call.
+    nix::Error::result(unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) })?;
+    for ([effective, permitted, inheritable], keep) in sets.iter_mut().zip([keep, keep >> 32]) {
+        *permitted &= keep as u32;
+        *effective = *permitted;
+        *inheritable = 0;
+    }
+    // SAFETY: capset(2) reads a header and two times three words; both live for the call.
+    nix::Error::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) })?;
     Ok(())
 }
 
-/// Has the calling thread join a mount namespace. It must have a root of its own.
+/// Has the calling task join a mount namespace. It must have a root of its own.
 pub(super) fn join_mounts(namespace: impl AsFd) -> io::Result<()> {
     // SAFETY: setns(2) takes integers and touches no memory of ours.
     nix::Error::result(unsafe { libc::setns(namespace.as_fd().as_raw_fd(), libc::CLONE_NEWNS) })?;
@@ -181,6 +222,8 @@ pub(super) fn set_window_size(terminal: impl AsFd, size: libc::winsize) -> nix::
         .map(drop)
 }
 
+/// Version 3 of capget(2) and capset(2).
+const CAPABILITIES: u32 = 0x2008_0522;
 const UMASK: libc::mode_t = 0o022;
 const ROOT: &CStr = c"/";
 const LAST_SIGNAL: libc::c_int = 64;
@@ -196,6 +239,7 @@ mod tests {
         let mut command = Command::new("grep");
         command.args(["SigIgn", "/proc/self/status"]);
         let preparation = Preparation {
+            root: None,
             identity: None,
             terminal: false,
             home: ROOT.to_owned(),

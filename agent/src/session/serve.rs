@@ -159,15 +159,25 @@ async fn admit(workspace: &Arc<Workspace>, open: &OpenSession, link_key: &[u8; 3
     let overrides = workspace.config.overrides();
     let entered = enter(workspace).await;
     let (root, notice) = entered.map_err(|text| refused("container-unavailable", text))?;
-    let look = move || Ok(Account::find(&login, &overrides));
+    let named = login.clone();
+    let look = move || Ok(Account::find(&named, &overrides));
     let mut account = process::inside(root.clone(), look)
         .await
         .map_err(|error| refused("login-unavailable", error.to_string()))?
         .map_err(|error| refused("login-unavailable", error.to_string()))?;
-    if root.is_some() && account.uid.is_root() {
-        // Its processes would keep the agent's capabilities, and whoever writes that container's passwd could make any login root.
-        let text = "root of another container than the agent's is not entered: it would have the agent's capabilities";
-        return Err(refused("login-unavailable", text.into()));
+    if let Some(root) = root.as_ref().filter(|_| account.uid.is_root()) {
+        let why = match login.as_str() {
+            "root" => root
+                .bounds
+                .root_refused()
+                .unwrap_or(Some("how strong it is cannot be seen")),
+            // Whoever writes that container's passwd could make any login root.
+            _ => Some("its passwd has the uid 0 for a login that is not root"),
+        };
+        if let Some(why) = why {
+            let text = format!("no session is root in the main container: {why}");
+            return Err(refused("login-unavailable", text));
+        }
     }
     account.root = root;
     Ok(Admitted {

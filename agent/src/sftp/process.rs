@@ -104,12 +104,13 @@ impl Orders {
 
     /// Becomes the account for good. There is one thread yet.
     fn take_effect(&self) -> io::Result<()> {
-        if let Some(root) = &self.root {
-            let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
-            Root::of_token(root).ok_or_else(wrong)??.enter()?;
-        }
-        if let Some(identity) = &self.identity {
-            become_identity(identity)?;
+        match (&self.root, &self.identity) {
+            (Some(root), identity) => {
+                let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
+                Root::of_token(root).ok_or_else(wrong)??.enter_as(identity.as_ref())?;
+            }
+            (None, Some(identity)) => become_identity(identity)?,
+            (None, None) => {}
         }
         prctl::set_dumpable(false)?;
         prctl::set_no_new_privs()?;

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
+use crate::confine;
 use crate::rig::{Rig, UID};
 
 /// The target that the agent is built for.
@@ -29,6 +30,8 @@ pub struct Pod {
     pub command: &'static str,
     /// Sections of the configuration; the environment is masked where there are any.
     pub container: &'static str,
+    /// Whether the runtime's default seccomp filter is on it.
+    pub filtered: bool,
     /// Lines of the workspace in the agent's configuration.
     pub workspace: &'static str,
 }
@@ -80,13 +83,18 @@ impl Container {
             0 => String::new(),
             uid => format!("--userspec={uid}:0 --groups="),
         };
-        let script = format!(
-            "set -e\nroot='{}'\n{}exec setpriv --no-new-privs --inh-caps=-all --bounding-set={} chroot {person} \"$root\" \
+        let agent = format!(
+            "exec setpriv --no-new-privs --inh-caps=-all --bounding-set={} chroot {person} '{}' \
              /doorward-agent run --config /etc/doorward/agent.toml {}",
+            pod.capabilities,
+            root.path().display(),
+            pod.command,
+        );
+        let script = format!(
+            "set -e\nroot='{}'\n{}{}",
             root.path().display(),
             if pod.mounts { MOUNTS } else { "" },
-            pod.capabilities,
-            pod.command,
+            if pod.filtered { confined(rig, &agent) } else { agent },
         );
         let log = std::fs::File::create(rig.file("agent.log")).unwrap();
         let mut unshare = Command::new(if pause.is_some() { "nsenter" } else { "unshare" });
@@ -146,6 +154,15 @@ impl Drop for Container {
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }
+}
+
+/// The same behind the filter.
+fn confined(rig: &Rig, script: &str) -> String {
+    let file = rig.file("becomes.sh");
+    std::fs::write(&file, script).unwrap();
+    let this = std::env::current_exe().unwrap();
+    let (name, file, this) = (confine::SCRIPT, file.display(), this.display());
+    format!("{name}='{file}' exec '{this}' {}", confine::BECOMES)
 }
 
 /// What the agent has said.

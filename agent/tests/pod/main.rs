@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod confine;
 mod container;
+mod entered;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod sidecar;
@@ -29,6 +31,7 @@ const ANYBODY: Pod = Pod {
     passwd: "",
     command: "",
     container: "",
+    filtered: false,
     workspace: "login = 'node'\nhome = '/home/node'\nshell = '/bin/sh'",
 };
 
