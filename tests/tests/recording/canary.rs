@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use doorward_dev::stack::ClientFolder;
 use tests::journal::recorded;
 use tests::stored::session;
-use tests::{PATIENCE, Stand};
+use tests::{PATIENCE, feed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::stand;
@@ -39,26 +41,27 @@ fn a_secret_is_shown_and_kept_nowhere() -> Result<()> {
     stand().run(|stand| async move {
         for terminal in [false, true] {
             let before = stand.before().await?;
-            let shown = shown(stand, terminal).await?;
-            let expected = format!("1 {CANARY}\n{}\n{CANARY}\n{CANARY}\nover\n", ENCODED.join("\n"));
-            ensure!(shown == expected, "the person saw {shown:?}");
+            shown(stand.ssh(&[], "devenv-0"), terminal, async || Ok(())).await?;
             let entries = stand.ended_since(&before, 1).await?;
             let id = session(entries.first().context("no entry")?)?;
-            said(stand, id).await?;
+            said(stand.stack.client(), id).await?;
             let verdict = stand.verdict(id).await?;
             ensure!(verdict == "complete", "{verdict}");
         }
-        nowhere(stand)
+        nowhere(&[stand.folder()])
     })
 }
 
-/// What somebody reads who runs the script, letting its parts out one by one.
-async fn shown(stand: &Stand, terminal: bool) -> Result<String> {
-    let (options, script) = match terminal {
-        true => (&["-tt"][..], format!("stty -echo -opost; {SCRIPT}")),
-        false => (&[][..], SCRIPT.to_owned()),
+/// Runs the script, letting its parts out one by one, and makes sure that all of it is seen. `at_half` is called when half of a secret
+/// was shown, and the rest of it not yet.
+pub(crate) async fn shown(mut ssh: Command, terminal: bool, at_half: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let script = match terminal {
+        true => {
+            ssh.arg("-tt");
+            format!("stty -echo -opost; {SCRIPT}")
+        }
+        false => SCRIPT.to_owned(),
     };
-    let mut ssh = stand.ssh(options, "devenv-0");
     let mut ssh = ssh.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (mut stdin, mut stdout) = (
         ssh.stdin.take().context("no stdin")?,
@@ -74,6 +77,7 @@ async fn shown(stand: &Stand, terminal: bool) -> Result<String> {
         }
         // The half that comes by itself, the other half with its line's end, then one byte after the other.
         read(&mut stdout, &mut seen, HALF).await?;
+        at_half().await?;
         stdin.write_all(b"\n").await?;
         read(&mut stdout, &mut seen, CANARY.len() - HALF + 1).await?;
         for _ in 0..CANARY.len() {
@@ -87,7 +91,13 @@ async fn shown(stand: &Stand, terminal: bool) -> Result<String> {
         .await
         .context("what is shown waits for more")??;
     ensure!(status.success(), "ssh ended with {status}");
-    Ok(String::from_utf8(seen)?)
+    let expected = format!("1 {CANARY}\n{}\n{CANARY}\n{CANARY}\nover\n", ENCODED.join("\n"));
+    ensure!(
+        seen == expected.as_bytes(),
+        "the person saw {:?}",
+        String::from_utf8_lossy(&seen)
+    );
+    Ok(())
 }
 
 async fn read(from: &mut (impl tokio::io::AsyncRead + Unpin), seen: &mut Vec<u8>, count: usize) -> Result<()> {
@@ -98,8 +108,8 @@ async fn read(from: &mut (impl tokio::io::AsyncRead + Unpin), seen: &mut Vec<u8>
 }
 
 /// The recording says where something is missing, and no way of reading it brings that back.
-async fn said(stand: &Stand, id: &str) -> Result<()> {
-    let shown = stand.doorward(&["sessions", "show", id]).await?;
+pub(crate) async fn said(client: &ClientFolder, id: &str) -> Result<()> {
+    let shown = feed(client.command(["sessions", "show", id]), b"").await?;
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     let masked = text
         .lines()
@@ -115,7 +125,7 @@ async fn said(stand: &Stand, id: &str) -> Result<()> {
         &["export", "--format", "asciicast-v3", id],
     ];
     for args in exports {
-        let outcome = stand.doorward(args).await?;
+        let outcome = feed(client.command(args), b"").await?;
         ensure!(outcome.code == Some(0), "{args:?}: {}", outcome.said());
         ensure!(outcome.stdout.len() > 20, "{args:?} prints nothing");
         clean(&outcome.stdout).with_context(|| format!("{args:?}"))?;
@@ -123,13 +133,15 @@ async fn said(stand: &Stand, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every file below the stand's folder, raw, and every recording and journal, unpacked.
-fn nowhere(stand: &Stand) -> Result<()> {
+/// Every file below these folders, raw, and every recording and journal, unpacked.
+pub(crate) fn nowhere(folders: &[&Path]) -> Result<()> {
     let (mut files, mut streams) = (0, 0);
-    let mut folders: Vec<PathBuf> = vec![stand.folder().to_owned()];
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| (*folder).to_owned()).collect();
     while let Some(folder) = folders.pop() {
         let mut is_stream = false;
-        for entry in fs::read_dir(&folder)? {
+        // What another moves away while we look is looked at where it is now, or is gone.
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
             let path = entry?.path();
             if path.is_symlink() {
                 continue;
@@ -167,7 +179,7 @@ fn events(folder: &Path) -> Result<()> {
     clean(format!("{events:?}").as_bytes()).with_context(|| folder.display().to_string())
 }
 
-fn clean(bytes: &[u8]) -> Result<()> {
+pub(crate) fn clean(bytes: &[u8]) -> Result<()> {
     // Neither may a half of it be there, nor what base64 makes of its middle.
     let mut wanted = vec![CANARY, &CANARY[..HALF], &CANARY[10..]];
     wanted.extend(ENCODED.map(|text| &text[4..text.len() - 4]));

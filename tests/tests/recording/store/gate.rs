@@ -27,11 +27,23 @@ pub(crate) struct Behind<'b> {
 
 /// Starts it in a folder of this name.
 pub(crate) async fn gate(stand: &Stand, name: &str, roles: &str, behind: Option<Behind<'_>>) -> Result<Second> {
+    gate_with(stand, name, roles, behind, "").await
+}
+
+/// The same with more lines of its configuration.
+pub(crate) async fn gate_with(
+    stand: &Stand,
+    name: &str,
+    roles: &str,
+    behind: Option<Behind<'_>>,
+    more: &str,
+) -> Result<Second> {
     let folder = stand.folder().join(name);
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("policy.toml"), roles)?;
     Second::start_with(stand, PLACE.program, name, |config| {
         section(config, "policy")?.insert("file".to_owned(), "policy.toml".into());
+        config.extend(more.parse::<Table>()?);
         let Some(behind) = behind else { return Ok(()) };
         let mut s3: Table = behind.more.parse()?;
         let (access_key, secret_key) = behind.s3.key_files();

@@ -1,5 +1,6 @@
 //! Recordings in real object stores: kept, served back, and true to their word when the store fails.
 
+mod canary;
 mod faults;
 mod full;
 mod gate;
