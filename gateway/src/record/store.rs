@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -401,21 +401,29 @@ impl Inner {
             .ok_or_else(|| Failure::Storage("keep a session without a time in its id".into()))?;
         let claim = Claim::take(self, session).ok_or_else(|| Failure::Storage("keep a session twice".into()))?;
         let entry = entry(start, self.credential.unix_ms());
-        let make = || -> io::Result<()> {
-            if let Some(day) = dir.parent() {
-                layout::make_dir(day)?;
-            }
-            layout::make_new_dir(&dir)?;
-            index::write_new(&dir, &entry)
-        };
-        make().map_err(|error| {
+        self.make_folder(&dir, entry, |dir, entry| {
+            layout::make_new_dir(dir)?;
+            index::write_new(dir, entry)
+        })?;
+        self.has_begun(session);
+        Ok(Slot::new(session, Writer::new(dir, session, self.disk), claim))
+    }
+
+    /// Makes a session's folder in that of its day, and lists it; `make` makes the folder itself and its index. Blocks.
+    pub(super) fn make_folder(
+        &self,
+        dir: &Path,
+        entry: SessionIndex,
+        make: impl FnOnce(&Path, &SessionIndex) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let day = dir.parent().map_or(Ok(()), layout::make_dir);
+        day.and_then(|()| make(dir, &entry)).map_err(|error| {
             let failure = Failure::storage("make a session's folder", &error);
             self.health.fail(&failure.to_string());
             failure
         })?;
         self.index.with(|index| index.put(entry));
-        self.has_begun(session);
-        Ok(Slot::new(session, Writer::new(dir, session, self.disk), claim))
+        Ok(())
     }
 }
 

@@ -131,17 +131,11 @@ impl Inner {
         // A crash may have come before the note was removed.
         let known = dir.join(layout::INDEX).exists() || dir.join(layout::TOMBSTONE).exists();
         if !known {
-            let make = || -> io::Result<()> {
-                layout::make_dir(&dir)?;
-                index::write(&dir, &entry)?;
-                layout::sync_session(&dir)
-            };
-            make().map_err(|error| {
-                let failure = Failure::storage("make a session's folder", &error);
-                self.health.fail(&failure.to_string());
-                failure
+            self.make_folder(&dir, entry, |dir, entry| {
+                layout::make_dir(dir)?;
+                index::write(dir, entry)?;
+                layout::sync_session(dir)
             })?;
-            self.index.with(|index| index.put(entry));
             if earlier {
                 self.unclosed.with(|unclosed| unclosed.insert(session));
             }
