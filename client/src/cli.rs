@@ -321,7 +321,7 @@ pub(crate) enum SessionsCommand {
         file-closed, folder-listed, forward-failed, listener-opened, listener-closed, refused, gap, paused, masked, masks, ide-server) and what belongs to \
         it. Bytes that are not UTF-8 are there with U+FFFD, and as they were in NAME-hex. \
         docs/sessions.md has the whole.\n\n\
-        Exit code 1 when the recording is not whole; what can be read of it is listed all the same."
+        Exit code 10 when the recording is not whole; what can be read of it is listed all the same."
     )]
     Show {
         /// The session

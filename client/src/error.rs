@@ -138,6 +138,8 @@ pub const EXIT_USAGE: u8 = 64;
 pub const EXIT_DENIED: u8 = 77;
 /// Configuration.
 pub const EXIT_CONFIGURATION: u8 = 78;
+/// Recording is required and cannot be had.
+pub const EXIT_UNRECORDED: u8 = 254;
 /// Transport, as `ssh` itself has it.
 pub const EXIT_TRANSPORT: u8 = 255;
 
@@ -158,6 +160,7 @@ impl Error {
             | Self::Answer { .. }
             | Self::Broken(_)
             | Self::NotRevoked(_) => EXIT_TRANSPORT,
+            Self::Refused(problem) if problem.code == "record-store-down" => EXIT_UNRECORDED,
             Self::Refused(problem) => match problem.status {
                 401 | 403 | 404 => EXIT_DENIED,
                 _ => EXIT_TRANSPORT,

@@ -100,4 +100,44 @@ impl Reason {
 }
 
 /// What a gateway says when somebody, or the grant, ended the session; otherwise the client is merely gone.
-const ENDED_ON_PURPOSE: [&str; 2] = ["killed", "too-long"];
+const ENDED_ON_PURPOSE: [&str; 4] = ["killed", "locked", "revoked", "too-long"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is thrown out leaves nothing behind, and the page for people says so.
+    #[test]
+    fn what_ends_by_authority_leaves_nothing_behind() {
+        let page = include_str!("../../../docs/sessions.md");
+        let promised = page
+            .lines()
+            .find(|line| line.contains("nothing of the session lives on"));
+        for code in [
+            "killed",
+            "locked",
+            "revoked",
+            "too-long",
+            "client-gone",
+            "client-silent",
+            "gateway-stops",
+        ] {
+            let kills = Reason::Gateway(End::new(255, code, "")).ending(Ending::Leave) == Ending::Kill;
+            assert_eq!(
+                kills,
+                promised.is_some_and(|line| line.contains(&format!("`{code}`"))),
+                "{code}"
+            );
+        }
+        assert_eq!(
+            Reason::Gateway(End::new(RECORDING_UNAVAILABLE, "record-store", "")).ending(Ending::Leave),
+            Ending::Kill
+        );
+        let lost = Reason::RecordLost(String::new());
+        assert_eq!(lost.ending(Ending::Leave), Ending::Kill);
+        assert!(page.contains(&format!(
+            "`{}` | {RECORDING_UNAVAILABLE} | {RECORDING_UNAVAILABLE} |",
+            lost.code()
+        )));
+    }
+}

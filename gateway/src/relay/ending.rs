@@ -155,3 +155,50 @@ fn human(time: Duration) -> String {
 
 /// Exit code for everything that cut the connection.
 const TRANSPORT: u8 = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page for people has every end, with the exit code that is said.
+    #[test]
+    fn every_end_is_on_the_page_with_its_exit_code() {
+        let page = include_str!("../../../docs/sessions.md");
+        let table = page.split("## How a session ends").nth(1).unwrap();
+        let text = String::new;
+        let lie = || RelayFault::Stream(StreamError::Frame(FrameError::UnknownKind(0)));
+        for ending in [
+            Ending::ClientGone(None),
+            Ending::ClientGone(Some(lie())),
+            Ending::ClientSilent(Duration::ZERO),
+            Ending::AgentGone(None),
+            Ending::AgentGone(Some(lie())),
+            Ending::RecordFailed(Failure::Storage(text())),
+            Ending::RecordFailed(Failure::Conflict(text())),
+            Ending::RecordFailed(Failure::Chain(text())),
+            Ending::RecordFailed(Failure::Protocol("")),
+            Ending::RecordStopped,
+            Ending::Unrecorded,
+            Ending::TooLong(Duration::ZERO),
+            Ending::GatewayStops,
+            Ending::Dismissed(Dismissal::Killed(text())),
+            Ending::Dismissed(Dismissal::Locked(text())),
+            Ending::Dismissed(Dismissal::Revoked(text())),
+            Ending::Dismissed(Dismissal::Over(text())),
+        ] {
+            let code = format!("`{}`", ending.code());
+            let row = table.lines().find(|line| line.starts_with('|') && line.contains(&code));
+            let row = row.unwrap_or_else(|| panic!("{code} is not on the page"));
+            // Only an agent that is asked to can say it in the session; otherwise `ssh` loses its connection.
+            let ssh = if ending.is_store_failure() {
+                RECORDING_UNAVAILABLE
+            } else {
+                TRANSPORT
+            };
+            assert!(row.ends_with(&format!("| {ssh} | {} |", ending.said().exit)), "{row}");
+        }
+        for code in ["finished", "left"] {
+            assert!(table.contains(&format!("`{code}`")));
+        }
+    }
+}
