@@ -17,6 +17,7 @@ pub mod rights;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wake;
+mod watch;
 
 pub use client::{Cluster, connect};
 pub use discover::Discovery;

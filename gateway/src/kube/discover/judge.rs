@@ -15,9 +15,9 @@ use super::{
     known::{Outcome, Ruled, Stand},
     rule::{AssignedBy, Kind, Namespaces, OUR_DOMAIN, PORT_ANNOTATION, Port, Rule},
     seen::{Meta, Object},
+    shelf::{Fresh, Key, Shelf},
     state,
     template::{Template, Values},
-    watch::{Fresh, Key, Shelf},
 };
 use crate::{
     oidc::is_hidden,

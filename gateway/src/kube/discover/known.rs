@@ -13,7 +13,7 @@ use doorward_certs::WorkspaceName;
 use super::{
     judge::{People, Shelves},
     seen::Object,
-    watch::Key,
+    shelf::Key,
 };
 use crate::workspace::Workspace;
 

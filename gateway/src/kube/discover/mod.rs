@@ -8,11 +8,11 @@ mod judge;
 mod known;
 pub mod rule;
 mod seen;
+mod shelf;
 mod state;
 pub mod template;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -34,9 +34,9 @@ use self::{
     known::Known,
     rule::{AssignedBy, Kind, Namespaces},
     seen::Wanted,
-    watch::{Behind, Place, Shelf},
+    shelf::{Place, Shelf},
 };
-use super::KubeError;
+use super::{KubeError, watch::Behind};
 use crate::{
     guarded::Guarded,
     workspace::{Directory, Source, State, Workspace},

@@ -1,10 +1,10 @@
 //! One kind of object in one place, kept up to date: listed once, then watched, through everything that ends a watch.
 //!
-//! The list that was known stays while the server is away. A watch goes on where the last one ended; where the server has
+//! What was known stays while the server is away. A watch goes on where the last one ended; where the server has
 //! forgotten that (410), everything is listed anew, and what vanished meanwhile is noticed.
 
 use std::{
-    collections::{HashMap, HashSet},
+    fmt,
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -16,70 +16,59 @@ use ::kube::{
     core::{Request, WatchEvent},
 };
 use futures_util::TryStreamExt as _;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{
-    rule::Kind,
-    seen::{Object, Wanted},
-};
-use crate::{guarded::Guarded, kube::KubeError};
+use super::KubeError;
+use crate::guarded::Guarded;
 
-/// What is watched where.
+/// What is kept of what is seen.
+pub(super) trait Store {
+    /// What is read of an object.
+    type Object: DeserializeOwned + Clone;
+    /// What was listed so far.
+    type Listing: Default;
+
+    /// Takes one object of a list.
+    fn add(&self, listing: &mut Self::Listing, object: Self::Object) -> Result<(), KubeError>;
+
+    /// Takes a list for all that there is.
+    fn replace(&self, listing: Self::Listing);
+
+    /// Takes an object that is new or has changed; gives its version, and whether that matters to anybody.
+    fn put(&self, object: Self::Object) -> (String, bool);
+
+    /// Drops an object; gives its version, and whether that matters to anybody.
+    fn remove(&self, object: Self::Object) -> (String, bool);
+
+    /// Whether something that is there was not kept and should be by now: then everything is listed anew.
+    fn is_short(&self) -> bool {
+        false
+    }
+}
+
+/// What is asked for.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) kind: Kind,
-    /// In this namespace; in all of them if there is none.
-    pub(super) namespace: Option<String>,
+pub(super) struct Query {
+    /// Where the server has it.
+    pub(super) path: String,
     /// A label selector; empty for all.
     pub(super) labels: String,
     /// The one object that is meant, if only one is.
     pub(super) named: Option<String>,
+    /// How many objects come at once.
+    pub(super) page: u32,
+    /// What it is, for operators.
+    pub(super) what: String,
 }
-
-/// Namespace and name.
-pub(super) type Key = (String, String);
 
 /// The objects of one place as they were last seen.
 #[derive(Debug)]
-pub(super) struct Shelf {
-    pub(super) place: Place,
-    wanted: Wanted,
-    objects: Guarded<Objects>,
+pub(super) struct Watch<S> {
+    pub(super) store: S,
+    query: Query,
     standing: Guarded<Standing>,
     changed: Arc<Notify>,
-}
-
-#[derive(Debug, Default)]
-struct Objects {
-    all: HashMap<Key, Arc<Object>>,
-    fresh: Fresh,
-}
-
-/// What has changed on a shelf since somebody asked.
-#[derive(Debug)]
-pub(super) enum Fresh {
-    /// These, which are there or no longer.
-    These(HashSet<Key>),
-    /// Anything.
-    Whole,
-}
-
-impl Default for Fresh {
-    fn default() -> Self {
-        Self::These(HashSet::new())
-    }
-}
-
-impl Fresh {
-    fn add(&mut self, key: Key) {
-        if let Self::These(keys) = self {
-            keys.insert(key);
-            if keys.len() > MOST_FRESH {
-                *self = Self::Whole;
-            }
-        }
-    }
 }
 
 /// How well a place is known.
@@ -109,47 +98,20 @@ impl Behind {
     }
 }
 
-impl Shelf {
-    pub(super) fn new(place: Place, wanted: Wanted, changed: Arc<Notify>) -> Self {
+impl<S: Store> Watch<S> {
+    pub(super) fn new(store: S, query: Query, changed: Arc<Notify>) -> Self {
         Self {
-            place,
-            wanted,
-            objects: Guarded::default(),
+            store,
+            query,
             standing: Guarded::default(),
             changed,
         }
     }
 
-    /// Puts these on the shelf, as if they had been listed.
+    /// As if everything had been listed.
     #[cfg(test)]
-    pub(super) fn set(&self, objects: Vec<Object>) {
-        let trimmed = objects.into_iter().map(|mut object| {
-            self.wanted.trim(&mut object);
-            (key(&object), Arc::new(object))
-        });
-        self.objects.with(|own| {
-            *own = Objects {
-                all: trimmed.collect(),
-                fresh: Fresh::Whole,
-            }
-        });
+    pub(super) fn was_listed(&self) {
         self.standing.with(|standing| standing.listed = true);
-    }
-
-    /// Everything that is there, in no order.
-    pub(super) fn objects(&self) -> Vec<Arc<Object>> {
-        self.objects
-            .with(|objects| objects.all.values().map(Arc::clone).collect())
-    }
-
-    /// What has changed since this was asked last.
-    pub(super) fn fresh(&self) -> Fresh {
-        self.objects.with(|objects| std::mem::take(&mut objects.fresh))
-    }
-
-    pub(super) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.objects.with(|objects| objects.all.get(&key).map(Arc::clone))
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -174,23 +136,19 @@ impl Shelf {
 
     /// Lists everything, and takes that for all there is. Gives the version to watch from.
     pub(super) async fn list(&self, client: &Client) -> Result<String, KubeError> {
-        let request = Request::new(self.place.kind.path(self.place.namespace.as_deref()));
-        let mut objects = HashMap::new();
+        let request = Request::new(&self.query.path);
+        let mut listing = S::Listing::default();
         let mut params = ListParams {
             label_selector: self.label_selector(),
             field_selector: self.field_selector(),
-            limit: Some(PAGE),
+            limit: Some(self.query.page),
             ..ListParams::default()
         };
         loop {
             let asked = request.list(&params).map_err(::kube::Error::BuildRequest)?;
-            let page: Page = client.request(asked).await?;
-            for mut object in page.items.unwrap_or_default() {
-                self.wanted.trim(&mut object);
-                if objects.len() >= MOST {
-                    return Err(KubeError::Garbage(format!("more than {MOST} objects")));
-                }
-                objects.insert(key(&object), Arc::new(object));
+            let page: Page<S::Object> = client.request(asked).await?;
+            for object in page.items.unwrap_or_default() {
+                self.store.add(&mut listing, object)?;
             }
             params.continue_token = page.metadata.next.filter(|token| !token.is_empty());
             if params.continue_token.is_some() {
@@ -198,17 +156,7 @@ impl Shelf {
             }
             let version = page.metadata.resource_version.filter(|version| !version.is_empty());
             let version = version.ok_or_else(|| KubeError::Garbage("a list without a version".to_owned()))?;
-            self.objects.with(|own| {
-                for (key, object) in &mut objects {
-                    if let Some(old) = own.all.get(key).filter(|old| *old == object) {
-                        *object = Arc::clone(old);
-                    }
-                }
-                *own = Objects {
-                    all: objects,
-                    fresh: Fresh::Whole,
-                };
-            });
+            self.store.replace(listing);
             self.heard();
             self.changed.notify_one();
             return Ok(version);
@@ -217,7 +165,7 @@ impl Shelf {
 
     /// Watches until everything has to be listed anew.
     async fn watch(&self, client: &Client, mut version: String) {
-        let request = Request::new(self.place.kind.path(self.place.namespace.as_deref()));
+        let request = Request::new(&self.query.path);
         let params = WatchParams {
             label_selector: self.label_selector(),
             field_selector: self.field_selector(),
@@ -248,7 +196,7 @@ impl Shelf {
         asked: http::Request<Vec<u8>>,
         version: &mut String,
     ) -> Result<(), KubeError> {
-        let mut events = pin!(client.request_events::<Object>(asked).await?);
+        let mut events = pin!(client.request_events::<S::Object>(asked).await?);
         self.heard();
         loop {
             let Ok(event) = tokio::time::timeout(WATCH_SILENCE, events.try_next()).await else {
@@ -256,43 +204,21 @@ impl Shelf {
             };
             match event? {
                 None => return Ok(()),
-                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => self.put(object, version),
-                Some(WatchEvent::Deleted(object)) => self.remove(object, version),
+                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => self.saw(self.store.put(object), version),
+                Some(WatchEvent::Deleted(object)) => self.saw(self.store.remove(object), version),
                 Some(WatchEvent::Bookmark(mark)) => *version = mark.metadata.resource_version,
                 Some(WatchEvent::Error(status)) => return Err(::kube::Error::Api(status).into()),
             }
             self.heard();
+            if self.store.is_short() {
+                return Err(KubeError::Gone);
+            }
         }
     }
 
-    pub(super) fn put(&self, mut object: Object, version: &mut String) {
-        *version = self.wanted.trim(&mut object);
-        let changed = self.objects.with(|objects| {
-            let key = key(&object);
-            let full = objects.all.len() >= MOST && !objects.all.contains_key(&key);
-            let same = objects.all.get(&key).is_some_and(|old| **old == object);
-            if !same && !full {
-                objects.fresh.add(key.clone());
-                objects.all.insert(key, Arc::new(object));
-            }
-            !same
-        });
-        if changed {
-            self.changed.notify_one();
-        }
-    }
-
-    pub(super) fn remove(&self, mut object: Object, version: &mut String) {
-        *version = self.wanted.trim(&mut object);
-        let key = key(&object);
-        let removed = self.objects.with(|objects| match objects.all.get(&key) {
-            Some(old) if old.metadata.uid == object.metadata.uid => {
-                objects.fresh.add(key.clone());
-                objects.all.remove(&key)
-            }
-            _ => None,
-        });
-        if removed.is_some() {
+    fn saw(&self, (newest, matters): (String, bool), version: &mut String) {
+        *version = newest;
+        if matters {
             self.changed.notify_one();
         }
     }
@@ -304,7 +230,7 @@ impl Shelf {
             news
         });
         if news {
-            tracing::info!(place = self.to_string(), "the cluster is followed");
+            tracing::info!(place = self.query.what, "the cluster is followed");
             self.changed.notify_one();
         }
     }
@@ -325,7 +251,7 @@ impl Shelf {
         if news {
             let (code, error) = (why.code(), why.to_string());
             tracing::warn!(
-                place = self.to_string(),
+                place = self.query.what,
                 code,
                 error,
                 remedy = why.remedy(),
@@ -337,32 +263,25 @@ impl Shelf {
     }
 
     fn label_selector(&self) -> Option<String> {
-        Some(self.place.labels.clone()).filter(|labels| !labels.is_empty())
+        Some(self.query.labels.clone()).filter(|labels| !labels.is_empty())
     }
 
     fn field_selector(&self) -> Option<String> {
-        self.place.named.as_ref().map(|name| format!("metadata.name={name}"))
+        self.query.named.as_ref().map(|name| format!("metadata.name={name}"))
     }
 }
 
-impl std::fmt::Display for Shelf {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Place { kind, namespace, .. } = &self.place;
-        match namespace {
-            Some(namespace) => write!(formatter, "{}s in {namespace}", kind.name()),
-            None => write!(formatter, "{}s in all namespaces", kind.name()),
-        }
+impl<S> fmt::Display for Watch<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.query.what)
     }
-}
-
-fn key(object: &Object) -> Key {
-    (object.metadata.namespace.clone(), object.metadata.name.clone())
 }
 
 #[derive(Deserialize)]
-struct Page {
+#[serde(bound = "T: DeserializeOwned")]
+struct Page<T> {
     metadata: PageMeta,
-    items: Option<Vec<Object>>,
+    items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
@@ -390,11 +309,6 @@ impl Pauses {
     }
 }
 
-const PAGE: u32 = 500;
-/// More objects than any gateway has workspaces: what exceeds it is a mistake in a selector.
-const MOST: usize = 50_000;
-/// More changes than anybody would look at one by one.
-const MOST_FRESH: usize = 1_000;
 /// How long the server keeps a watch open; a connection that died in silence is noticed a little later.
 const WATCH_SECONDS: u32 = 60;
 const WATCH_SILENCE: Duration = Duration::from_secs(65);
