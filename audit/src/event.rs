@@ -220,6 +220,8 @@ events! {
     96 KeepReleased,
     /// A session's user was told that it ends soon.
     97 EndAnnounced,
+    /// An object of the cluster lent some of what a session was granted.
+    110 AccessLent,
 }
 
 impl<C> Encode<C> for Stamped {

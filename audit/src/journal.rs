@@ -468,3 +468,27 @@ pub struct HoldReleased {
     #[n(1)]
     pub by: String,
 }
+
+/// An object of the cluster (`WorkspaceAccess`) lent some of what a session was granted. One for each such object.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct AccessLent {
+    /// The session.
+    #[cbor(n(0), with = "crate::cbor::uuid")]
+    pub session: Uuid,
+    /// The object's namespace.
+    #[n(1)]
+    pub namespace: String,
+    /// Its name.
+    #[n(2)]
+    pub name: String,
+    /// Its uid.
+    #[n(3)]
+    pub uid: String,
+    /// Which generation of it was heard.
+    #[n(4)]
+    pub generation: u64,
+    /// The role of the policy that it lends.
+    #[n(5)]
+    pub role: String,
+}

@@ -113,9 +113,13 @@ impl TermsError {
 }
 
 const LONGEST_AT_MOST: u64 = 30 * 86_400;
-const FORWARDS_AT_MOST: usize = 64;
-/// Leaves room for the rest of the certificate.
-const FORWARDS_LENGTH_AT_MOST: usize = 8 * 1024;
+
+impl Capabilities {
+    /// The most destinations of local forwards.
+    pub const MOST_FORWARDS: usize = 64;
+    /// Bytes of all of them, joined by commas: leaves room for the rest of the certificate.
+    pub const LONGEST_FORWARDS: usize = 8 * 1024;
+}
 
 impl Terms {
     /// The extensions that say these terms, by name; a flag has the empty value. The login is not among them.
@@ -150,11 +154,13 @@ impl Terms {
             put(ext::REMOTE_FORWARD, "any".to_owned());
         }
         if !may.local_forward.is_empty() {
-            if may.local_forward.len() > FORWARDS_AT_MOST || !may.local_forward.iter().all(|p| is_destination(p)) {
+            if may.local_forward.len() > Capabilities::MOST_FORWARDS
+                || !may.local_forward.iter().all(|p| is_destination(p))
+            {
                 return Err(TermsError::ForwardTo);
             }
             let list = may.local_forward.join(",");
-            if list.len() > FORWARDS_LENGTH_AT_MOST {
+            if list.len() > Capabilities::LONGEST_FORWARDS {
                 return Err(TermsError::ForwardTo);
             }
             put(ext::FORWARD_TO, list);
@@ -191,7 +197,12 @@ impl Terms {
                 agent_forwarding: has(ext::PERMIT_AGENT),
                 x11_forwarding: has(ext::PERMIT_X11),
                 local_forward: value(ext::FORWARD_TO)
-                    .map(|list| list.split(',').take(FORWARDS_AT_MOST + 1).map(str::to_owned).collect())
+                    .map(|list| {
+                        list.split(',')
+                            .take(Capabilities::MOST_FORWARDS + 1)
+                            .map(str::to_owned)
+                            .collect()
+                    })
                     .unwrap_or_default(),
                 remote_forward: match value(ext::REMOTE_FORWARD) {
                     None => RemoteForward::None,

@@ -134,6 +134,9 @@ fn ready(gateway: &Gateway) -> Response<Body> {
     if let Some(discovery) = &gateway.discovery {
         details["kubernetes"] = discovery.current().map_or_else(Value::String, |()| json!("ok"));
     }
+    if let Some(access) = &gateway.access {
+        details["workspace-access"] = access.current().map_or_else(Value::String, |()| json!("ok"));
+    }
     let mut response = problem::json(&json!({ "ready": all, "checks": checks, "details": details }));
     if !all {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -223,6 +223,11 @@ async fn workspaces(gateway: &Gateway, who: &Identity) -> Result<Response<Body>,
 
 /// Capabilities in the words of the policy file.
 pub(crate) fn words(terms: &Terms) -> Vec<String> {
+    capability_words(&terms.capabilities)
+}
+
+/// The same of capabilities alone.
+pub(crate) fn capability_words(capabilities: &Capabilities) -> Vec<String> {
     let Capabilities {
         shell,
         exec,
@@ -232,7 +237,7 @@ pub(crate) fn words(terms: &Terms) -> Vec<String> {
         x11_forwarding,
         local_forward,
         remote_forward,
-    } = &terms.capabilities;
+    } = capabilities;
     let flags = [
         (*shell, "shell"),
         (*exec, "exec"),

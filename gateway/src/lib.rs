@@ -65,6 +65,8 @@ pub struct Gateway {
     pub kube: Option<kube::Cluster>,
     /// What is known of its pods.
     pub discovery: Option<kube::Discovery>,
+    /// What the admins of namespaces say in it, where they have a say.
+    pub access: Option<kube::Access>,
     /// The workspaces that are being woken.
     pub wakes: wake::Wakes,
     /// When each workspace was used last.

@@ -13,7 +13,10 @@ use std::{
 
 use doorward_audit::RecheckSuspended;
 use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
 pub(crate) async fn run(gateway: Arc<Gateway>) {
     let closing = gateway.tasks.closing().clone();
     let mut changes = gateway.policy.changes();
+    let mut access = gateway.access.as_ref().map(crate::kube::Access::changes);
     let mut tick = tokio::time::interval(gateway.config.session.recheck_interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let issuers = Outages::default();
@@ -39,12 +43,21 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
                 Ok(()) => false,
                 Err(_) => return,
             },
+            true = changed(access.as_mut()) => false,
         };
         let sweep = sweep(&gateway, &issuers, asking);
         tokio::select! {
             () = closing.cancelled() => return,
             () = sweep => {}
         }
+    }
+}
+
+/// Waits until what objects of the cluster say has changed; for ever where they have no say.
+async fn changed(access: Option<&mut watch::Receiver<u64>>) -> bool {
+    match access {
+        Some(changes) => changes.changed().await.is_ok(),
+        None => std::future::pending().await,
     }
 }
 

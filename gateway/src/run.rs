@@ -112,6 +112,12 @@ impl Running {
             .as_ref()
             .zip(config.kubernetes.as_ref())
             .map(|(kube, settings)| kube::Discovery::new(kube.client(), &settings.workspaces, settings.max_age));
+        let access = kube.as_ref().zip(config.kubernetes.as_ref()).zip(discovery.clone());
+        let access = access.filter(|_| !config.authorize.access.is_empty());
+        let access = access.map(|((kube, settings), discovery)| {
+            let (rules, heard) = (&settings.workspaces, &config.authorize.access);
+            kube::Access::new(kube.client(), rules, heard, settings.max_age, discovery)
+        });
         let usage = usage::Usage::new(config.kubernetes.iter().flat_map(|settings| settings.usage.clone()));
         let rbac = kube.as_ref().filter(|_| !config.authorize.rbac.is_empty());
         let rbac = rbac.map(|kube| authorize::Rbac::new(kube.client(), &config.authorize));
@@ -136,6 +142,7 @@ impl Running {
             workspaces,
             kube,
             discovery,
+            access,
             wakes: wake::Wakes::new(config.kubernetes.iter().flat_map(|settings| settings.wakes.clone())),
             sessions: session::Sessions::new(limits),
             locks,
@@ -161,6 +168,11 @@ impl Running {
         if let Some(discovery) = gateway.discovery.clone() {
             let (directory, stop) = (gateway.workspaces.clone(), gateway.tasks.closing().clone());
             gateway.tasks.spawn(discovery.run(directory, stop));
+        }
+        if let Some(access) = gateway.access.clone() {
+            let (gateway, stop) = (Arc::clone(&gateway), gateway.tasks.closing().clone());
+            let tasks = gateway.tasks.clone();
+            tasks.spawn(async move { access.run(&gateway.policy, stop).await });
         }
         if let Some(settings) = gateway.config.anchor.clone() {
             let (journal, anchoring) = (gateway.journal.clone(), Arc::clone(&gateway.anchoring));

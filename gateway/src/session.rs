@@ -18,7 +18,7 @@ pub(crate) mod tests;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use doorward_audit::{Denied, SessionEnded, SessionOpened, Signed};
+use doorward_audit::{AccessLent, Denied, SessionEnded, SessionOpened, Signed};
 use doorward_certs::{RecordingMode, SessionCert, SessionRequest, WorkspaceName};
 use doorward_wire::message::OpenSession;
 use uuid::Uuid;
@@ -135,6 +135,16 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         client_address: request.peer.to_string(),
         client_version: request.user_agent.clone(),
     });
+    for (object, role) in grant.lent() {
+        gateway.journal.append(AccessLent {
+            session,
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            uid: object.uid.clone(),
+            generation: object.generation.try_into().unwrap_or_default(),
+            role: role.clone(),
+        });
+    }
     Ok(Opened {
         session,
         grant,

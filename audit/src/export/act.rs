@@ -314,6 +314,13 @@ fn journal(event: &Event) -> Option<(&'static str, Value)> {
             "end-announced",
             json!({"session": b.session, "ends": crate::time::format(b.ends), "why": b.why}),
         ),
+        Event::AccessLent(b) => {
+            let members = json!({
+                "session": b.session, "namespace": b.namespace, "name": b.name, "uid": b.uid,
+                "generation": b.generation, "role": b.role,
+            });
+            ("access-lent", members)
+        }
         Event::Anchored(b) => (
             "anchored",
             json!({"log": b.log, "size": b.size, "sha256": hex(&b.sha256), "bytes": b.bytes}),

@@ -151,6 +151,7 @@ fn judge(event: &Event) -> What {
         Event::HoldReleased(_) => What::of(&["configuration"], &["change"]).outcome(true),
         Event::Locked(b) => What::of(&["iam"], &["change", "admin"]).outcome(true).reason(&b.reason),
         Event::Unlocked(_) => What::of(&["iam"], &["change", "admin"]).outcome(true),
+        Event::AccessLent(_) => What::of(&["iam"], &["info"]).outcome(true),
         Event::WorkspaceWoken(_) => What::of(&["host"], &["start"]).outcome(true),
         Event::WorkspaceKept(_) | Event::KeepReleased(_) => What::of(&["host"], &["change"]).outcome(true),
         Event::EndAnnounced(b) => What::of(&["session"], &["info"]).reason(&b.why),

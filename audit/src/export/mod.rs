@@ -181,6 +181,7 @@ fn session_of(event: &Event) -> Option<Uuid> {
         Event::Signed(body) => body.session,
         Event::SessionOpened(body) => body.session,
         Event::SessionEnded(body) => body.session,
+        Event::AccessLent(body) => body.session,
         Event::HeadCountersigned(body) => body.session,
         Event::RecordingViewed(body) => body.session,
         Event::SessionKilled(body) => body.session,

@@ -266,6 +266,12 @@ fn judge(entry: &Entry<'_>) -> What {
         Event::KeepReleased(b) => What::of(ENTITY, 3, "Update")
             .good()
             .with("entity", workspace(&b.workspace, &b.workspace_uid)),
+        Event::AccessLent(b) => What::of(ENTITY, 2, "Read").good().with(
+            "entity",
+            json!({
+                "type": "WorkspaceAccess", "name": shown(&format!("{}/{}", b.namespace, b.name)), "uid": shown(&b.uid),
+            }),
+        ),
         Event::Enrolled(b) => What::of(ENTITY, 1, "Create").good().with(
             "entity",
             json!({"type": "workspace", "name": shown(&b.workspace), "uid": shown(&b.uid)}),

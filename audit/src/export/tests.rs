@@ -393,6 +393,15 @@ fn all(text: &str) -> Vec<(bool, Event)> {
             detail: t(),
         }
         .into(),
+        AccessLent {
+            session,
+            namespace: t(),
+            name: t(),
+            uid: t(),
+            generation: 1,
+            role: t(),
+        }
+        .into(),
     ];
     let recorded = recorded.into_iter().map(|event| (true, event));
     recorded

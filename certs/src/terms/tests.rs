@@ -254,11 +254,11 @@ fn bad_destinations_are_refused_both_ways() {
         Err(TermsError::ForwardTo),
         "a comma would make two of one"
     );
-    terms.capabilities.local_forward = vec!["a:1".to_owned(); FORWARDS_AT_MOST];
+    terms.capabilities.local_forward = vec!["a:1".to_owned(); Capabilities::MOST_FORWARDS];
     assert!(terms.extensions().is_ok());
     terms.capabilities.local_forward.push("a:1".to_owned());
     assert_eq!(terms.extensions(), Err(TermsError::ForwardTo));
-    terms.capabilities.local_forward = vec![format!("{}:1", "a".repeat(290)); FORWARDS_AT_MOST];
+    terms.capabilities.local_forward = vec![format!("{}:1", "a".repeat(290)); Capabilities::MOST_FORWARDS];
     assert_eq!(terms.extensions(), Err(TermsError::ForwardTo), "too long together");
 }
 

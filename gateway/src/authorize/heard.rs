@@ -2,7 +2,10 @@
 
 use crate::{
     config::Require,
-    kube::rights::{Act, Answer},
+    kube::{
+        access,
+        rights::{Act, Answer},
+    },
     policy::Rule,
 };
 
@@ -10,6 +13,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     pub(super) rbac: Option<Said>,
+    pub(super) access: Option<access::Said>,
 }
 
 /// What Kubernetes RBAC said.
@@ -37,8 +41,19 @@ impl Heard {
         self.rbac.as_ref().is_some_and(both)
     }
 
-    /// What was asked and answered, for operators.
+    /// The roles that objects of the workspace's namespace lend the person.
+    pub(crate) fn lent(&self) -> &[access::Lent] {
+        self.access.as_ref().map_or(&[], |said| &said.lent)
+    }
+
+    /// What was said, for operators.
     pub(crate) fn said(&self) -> Option<String> {
+        let all = [self.said_by_rbac(), self.access.as_ref().map(ToString::to_string)];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    fn said_by_rbac(&self) -> Option<String> {
         let Said { act, answer, .. } = self.rbac.as_ref()?;
         let word = match answer.allowed {
             true => "allows to",
@@ -51,18 +66,27 @@ impl Heard {
         Some(format!("Kubernetes RBAC {word} {act}{reason}"))
     }
 
-    /// The same as a line of an explanation.
-    pub(crate) fn rule(&self) -> Option<Rule> {
-        Some(Rule {
+    /// The same as lines of an explanation.
+    pub(crate) fn rules(&self) -> Vec<Rule> {
+        let rbac = self.said_by_rbac().map(|why| Rule {
             role: "kubernetes".to_owned(),
             applies: self.lets_in(),
-            why: self.said()?,
-        })
+            why,
+        });
+        let access = self.access.as_ref().map(|said| Rule {
+            role: "workspace-access".to_owned(),
+            applies: !said.lent.is_empty(),
+            why: said.to_string(),
+        });
+        rbac.into_iter().chain(access).collect()
     }
 
     /// What is heard where nobody but the policy has a say.
     pub(crate) fn nothing() -> Self {
-        Self { rbac: None }
+        Self {
+            rbac: None,
+            access: None,
+        }
     }
 }
 
@@ -84,6 +108,7 @@ impl Heard {
         };
         Self {
             rbac: Some(Said { require, act, answer }),
+            access: None,
         }
     }
 }

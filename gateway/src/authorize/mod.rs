@@ -17,7 +17,7 @@ pub use rbac::Rbac;
 
 use crate::{
     Gateway,
-    kube::KubeError,
+    kube::{KubeError, access},
     oidc::{Identity, Person},
     policy::{Explanation, Grant},
     refusal::{Refusal, RefusalCode},
@@ -33,6 +33,9 @@ use heard::Said;
 /// asked, the same for all.
 pub(crate) async fn authorize(gateway: &Gateway, who: &Identity, name: &WorkspaceName) -> Result<Grant, Refusal> {
     let (decided, asked) = decide(gateway, who, name).await?;
+    if decided.as_ref().is_err_and(is_denial) {
+        known(gateway)?;
+    }
     if !asked && decided.as_ref().is_err_and(is_denial) {
         as_if(gateway, who.person()).await?;
     }
@@ -45,9 +48,15 @@ pub(crate) async fn authorize(gateway: &Gateway, who: &Identity, name: &Workspac
 /// As [`authorize`].
 pub(crate) fn again(gateway: &Gateway, who: &Identity, began: &Grant, heard: &Heard) -> Result<Grant, Refusal> {
     let workspace = gateway.workspaces.find(&began.workspace().name);
+    // What objects say is known here: it is always what they say now, unless they are not known any more.
+    let access = objects(gateway, who.person(), workspace.as_deref());
+    let heard = Heard {
+        rbac: heard.rbac.clone(),
+        access: access.unwrap_or_else(|_| began.heard().access.clone()),
+    };
     gateway
         .policy
-        .decide(who, workspace.as_ref(), began.needs_store(), heard)
+        .decide(who, workspace.as_ref(), began.needs_store(), &heard)
 }
 
 /// Hears everybody besides the policy again; what they said since `oldest` will do.
@@ -79,7 +88,8 @@ pub(crate) async fn list(gateway: &Gateway, who: &Identity) -> Result<Vec<Grant>
     while let Some(one) = decided.next().await {
         match one?.0 {
             Ok(grant) => granted.push(grant),
-            Err(refusal) if is_denial(&refusal) || refusal.code() == RefusalCode::LoginRefused => {}
+            Err(refusal) if is_denial(&refusal) => known(gateway)?,
+            Err(refusal) if refusal.code() == RefusalCode::LoginRefused => {}
             Err(refusal) => return Err(refusal),
         }
     }
@@ -101,6 +111,7 @@ pub(crate) async fn explain(
     let (heard, asked) = hear(gateway, person, workspace.as_deref(), oldest)
         .await
         .map_err(away)?;
+    known(gateway)?;
     let explanation = gateway.policy.explain(person, name, workspace.as_ref(), all, &heard);
     if !asked && !explanation.is_granted() {
         as_if(gateway, person).await?;
@@ -139,13 +150,41 @@ async fn hear(
     workspace: Option<&Workspace>,
     oldest: Instant,
 ) -> Result<(Heard, bool), KubeError> {
+    // Objects that are not known say nothing: whoever is denied then is told so.
+    let access = || objects(gateway, who, workspace).unwrap_or_default();
     let (Some(rbac), Some((require, act))) = (&gateway.rbac, question(gateway, workspace)) else {
-        return Ok((Heard::nothing(), false));
+        let heard = Heard {
+            access: access(),
+            ..Heard::nothing()
+        };
+        return Ok((heard, false));
     };
     let told = rbac.may(who, &act, oldest).await?;
     let answer = told.answer;
     let rbac = Some(Said { require, act, answer });
-    Ok((Heard { rbac }, told.asked))
+    let access = access();
+    Ok((Heard { rbac, access }, told.asked))
+}
+
+/// What the objects of the workspace's namespace say now.
+fn objects(
+    gateway: &Gateway,
+    who: Person<'_>,
+    workspace: Option<&Workspace>,
+) -> Result<Option<access::Said>, KubeError> {
+    match (&gateway.access, workspace) {
+        (Some(access), Some(workspace)) => access.hear(who, workspace),
+        _ => Ok(None),
+    }
+}
+
+/// Whether the objects are known that could have let in somebody who is denied: the same for every workspace, so that it tells of
+/// none that it is there.
+fn known(gateway: &Gateway) -> Result<(), Refusal> {
+    match &gateway.access {
+        Some(access) => access.known().map_err(away),
+        None => Ok(()),
+    }
 }
 
 fn question(

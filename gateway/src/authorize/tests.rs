@@ -58,17 +58,25 @@ async fn start(require: &str) -> (Bench, Arc<Cluster>, FakeServer) {
     let cluster = Arc::new(Cluster::default());
     let serving = Arc::clone(&cluster);
     let server = FakeServer::start(move |request| serving.answer(request)).await;
-    let (url, account) = (server.url().to_string(), server.folder.path().display().to_string());
-    let folder = crate::testing::folder();
     let policy = "[[role]]\nname = \"developer\"\ngroups = [\"developers\"]\nworkspaces = [\"devenv-0\", \"static-0\"]\n\
                   allow = [\"shell\"]\n[[role]]\nname = \"by-rbac\"\nrbac = true\nworkspaces = [\"*\"]\nallow = [\"exec\"]\n\
                   [[role]]\nname = \"helpdesk\"\ngroups = [\"helpdesk\"]\nworkspaces = [\"*\"]\nallow = []\nmay = [\"explain\"]\n";
-    std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
     let more = format!(
-        "[session]\nrecheck-interval = \"1h\"\n[kubernetes]\nserver = \"{url}\"\nservice-account = \"{account}\"\n\
-         [[kubernetes.workspaces]]\nname = \"r\"\nnamespaces = [\"team\"]\npods = \"app=x\"\nlogin = \"node\"\nagent-port = 1\n\
+        "[[kubernetes.workspaces]]\nname = \"r\"\nnamespaces = [\"team\"]\npods = \"app=x\"\nlogin = \"node\"\nagent-port = 1\n\
          [authorize]\ntimeout = \"2s\"\n[[authorize.rbac]]\nrule = \"r\"\nrequire = \"{require}\"\nverb = \"create\"\n\
          resource = \"pods\"\nsubresource = \"exec\"\n"
+    );
+    (gateway(&server, policy, &more).await, cluster, server)
+}
+
+/// A gateway with this policy, the pods `devenv-0` and `devenv-1` of the namespace `team`, and `static-0` of its configuration.
+/// `more` goes on in the section of the cluster.
+async fn gateway(server: &FakeServer, policy: &str, more: &str) -> Bench {
+    let (url, account) = (server.url().to_string(), server.folder.path().display().to_string());
+    let folder = crate::testing::folder();
+    std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
+    let more = format!(
+        "[session]\nrecheck-interval = \"1h\"\n[kubernetes]\nserver = \"{url}\"\nservice-account = \"{account}\"\n{more}"
     );
     let bench = Bench::in_folder(folder, |text| text + &more).await;
     bench.issuer.appear().await;
@@ -91,7 +99,7 @@ async fn start(require: &str) -> (Bench, Arc<Cluster>, FakeServer) {
     };
     let workspaces = vec![pod("devenv-0", true), pod("devenv-1", true), pod("static-0", false)];
     directory.replace(Source::Configuration, workspaces);
-    (bench, cluster, server)
+    bench
 }
 
 /// Who the claims say, asks for a tunnel: status, code and what an operator reads.

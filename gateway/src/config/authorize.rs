@@ -1,6 +1,9 @@
 //! `[authorize]`: who besides the policy has a say.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use toml::de::DeValue;
 
@@ -11,6 +14,8 @@ use super::document::{Section, duration, text};
 pub struct Authorize {
     /// How Kubernetes RBAC is asked about the workspaces of a rule, by the rule's name.
     pub rbac: BTreeMap<String, Rbac>,
+    /// The rules about whose workspaces `WorkspaceAccess` objects of their namespaces have a say.
+    pub access: BTreeSet<String>,
     /// What the API server puts in front of the names of people.
     pub username_prefix: String,
     /// The same of groups.
@@ -25,6 +30,7 @@ impl Default for Authorize {
     fn default() -> Self {
         Self {
             rbac: BTreeMap::new(),
+            access: BTreeSet::new(),
             username_prefix: String::new(),
             groups_prefix: String::new(),
             cache: CACHE,
@@ -90,8 +96,25 @@ pub(super) fn read(section: &Section<'_>, rules: Option<&[&str]>) -> Option<Auth
             section.fault_at("rbac", format!("the rule `{shown}` is there more than once"));
         }
     }
+    let mut access = BTreeSet::new();
+    for rule in section.sections("workspace-access", |one| one.required("rule", text)) {
+        let shown = rule.escape_debug().to_string();
+        if rules.is_some_and(|rules| !rules.contains(&rule.as_str())) {
+            section.fault_at(
+                "workspace-access",
+                format!("there is no rule `{shown}` in [[kubernetes.workspaces]]"),
+            );
+        }
+        if !access.insert(rule) {
+            section.fault_at(
+                "workspace-access",
+                format!("the rule `{shown}` is there more than once"),
+            );
+        }
+    }
     Some(Authorize {
         rbac,
+        access,
         username_prefix,
         groups_prefix,
         cache,

@@ -83,6 +83,14 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
             authorize::read(section, rules.as_deref())
         }),
     };
+    let mut kubernetes = kubernetes;
+    if let (Some(kubernetes), Some(authorize)) = (&mut kubernetes, &authorize) {
+        let heard = kubernetes.workspaces.iter_mut();
+        for rule in heard.filter(|rule| authorize.access.contains(&rule.name)) {
+            // Their selectors may ask for any.
+            rule.kept.every_label = true;
+        }
+    }
     let workspaces = top.sections("workspace", |section| read_workspace(section, base));
     for twice in repeated(workspaces.iter().map(|one| one.name.as_str())) {
         top.fault_at("workspace", format!("the workspace `{twice}` is there more than once"));

@@ -7,7 +7,7 @@ use super::Finding;
 use crate::{
     config::{Config, Kubernetes, KubernetesAccess},
     kube::{
-        self as cluster, Cluster, Discovery, KubeError,
+        self as cluster, Access, Cluster, Discovery, KubeError,
         discover::Found,
         rights::{self, Act},
     },
@@ -27,11 +27,31 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     if good && let Ok(cluster) = cluster::connect(settings).await {
         let discovery = Discovery::new(cluster.client(), &settings.workspaces, settings.max_age);
         all.extend(discovery.look().await.into_iter().flat_map(found));
+        if !config.authorize.access.is_empty() {
+            let (rules, heard) = (&settings.workspaces, &config.authorize.access);
+            let access = Access::new(cluster.client(), rules, heard, settings.max_age, discovery);
+            all.push(objects(&access).await);
+        }
         if !config.authorize.rbac.is_empty() {
             all.push(may_ask(&cluster, config, "authorization.k8s.io", "subjectaccessreviews").await);
         }
     }
     all
+}
+
+/// Whether the objects can be read by which the admins of namespaces let people in.
+async fn objects(access: &Access) -> Finding {
+    const KIND: &str = "workspaceaccesses.doorward.dev";
+    match access.look().await {
+        Ok(count) => Finding::ok("authorize", KIND, format!("{count} there")),
+        Err((place, KubeError::NotFound(_))) => Finding::broken(
+            "authorize",
+            KIND,
+            format!("{place}: the API server does not know the kind"),
+            "apply deploy/kubernetes/workspaceaccess.crd.yaml",
+        ),
+        Err((place, error)) => Finding::broken("authorize", KIND, format!("{place}: {error}"), error.remedy()),
+    }
 }
 
 /// Whether the gateway may ask the API server this kind of question.

@@ -3,6 +3,7 @@
 //! Nothing outside this module speaks to an API server. It trusts what the server says of objects, and believes nothing
 //! that objects say of themselves before it was checked: whoever can make a pod writes its labels.
 
+pub mod access;
 mod ask;
 mod bounds;
 mod claims;
@@ -19,6 +20,7 @@ mod tests;
 pub(crate) mod wake;
 mod watch;
 
+pub use access::Access;
 pub use client::{Cluster, connect};
 pub use discover::Discovery;
 pub use error::KubeError;

@@ -120,7 +120,7 @@ impl<S: Store> Watch<S> {
 
     /// Keeps it up to date for ever.
     pub(super) async fn follow(&self, client: &Client) {
-        let mut pauses = Pauses::default();
+        let (mut pauses, mut anew) = (Pauses::default(), Pauses::default());
         loop {
             let version = match self.list(client).await {
                 Ok(version) => version,
@@ -130,7 +130,13 @@ impl<S: Store> Watch<S> {
                 }
             };
             pauses = Pauses::default();
+            let began = Instant::now();
             self.watch(client, version).await;
+            // Whatever has everything listed anew, over and over, is not listed without pause.
+            match began.elapsed() < SHORTEST_WATCH {
+                true => tokio::time::sleep(anew.next()).await,
+                false => anew = Pauses::default(),
+            }
         }
     }
 
@@ -204,7 +210,9 @@ impl<S: Store> Watch<S> {
             };
             match event? {
                 None => return Ok(()),
-                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => self.saw(self.store.put(object), version),
+                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                    self.saw(self.store.put(object), version)
+                }
                 Some(WatchEvent::Deleted(object)) => self.saw(self.store.remove(object), version),
                 Some(WatchEvent::Bookmark(mark)) => *version = mark.metadata.resource_version,
                 Some(WatchEvent::Error(status)) => return Err(::kube::Error::Api(status).into()),

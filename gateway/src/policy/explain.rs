@@ -117,25 +117,34 @@ impl Policy {
             None => Err(Refusal::denied("").text().to_owned()),
         };
         let nothing = Heard::nothing();
-        let mut rbac = heard.rule();
+        let mut others = heard.rules();
         if !all && terms.is_err() {
             // What was said of a workspace tells that it is there.
             weighed = weigh::weigh(&roles, person, place, RecordStore::Works, &nothing);
-            rbac = None;
+            others = Vec::new();
         }
         let mut rules: Vec<Rule> = weighed
             .roles
             .iter()
             .filter(|(_, weight)| all || *weight != Weight::Stranger)
-            .map(|(role, weight)| Rule {
-                role: role.name.clone(),
+            .map(|(held, weight)| Rule {
+                role: held.role.name.clone(),
                 applies: *weight == Weight::Applies,
                 why: match weight {
                     Weight::Applies => format!(
                         "member by {}; it holds for the workspace",
-                        role.by(person)
-                            .unwrap_or_else(|| "the word of Kubernetes RBAC".to_owned())
+                        match held.lent {
+                            Some(lent) => format!("the WorkspaceAccess `{}`", lent.object),
+                            None => held
+                                .role
+                                .by(person)
+                                .unwrap_or_else(|| "the word of Kubernetes RBAC".to_owned()),
+                        }
                     ),
+                    Weight::NotLent => {
+                        "it is for whoever a WorkspaceAccess of the workspace's namespace lends it to, and none does"
+                            .to_owned()
+                    }
                     Weight::Stranger => "none of its groups, addresses and domains is the person's".to_owned(),
                     Weight::NotByRbac => {
                         "it is for whoever Kubernetes RBAC lets in, which is not said of the person".to_owned()
@@ -151,7 +160,7 @@ impl Policy {
                 },
             })
             .collect();
-        rules.extend(rbac);
+        rules.extend(others);
         let mut explanation = Explanation {
             user: person.user.to_owned(),
             workspace: name.to_string(),

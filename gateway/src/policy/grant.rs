@@ -5,7 +5,7 @@ use std::sync::Arc;
 use doorward_certs::Terms;
 
 use super::RecordStore;
-use crate::{api::words, authorize::Heard, workspace::Workspace};
+use crate::{api::words, authorize::Heard, kube::access::Object, workspace::Workspace};
 
 /// The policy's yes: this person may enter this workspace on these terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,7 @@ pub struct Grant {
     pub(super) keep: Option<std::time::Duration>,
     pub(super) keep_awake: std::time::Duration,
     pub(super) heard: Heard,
+    pub(super) lent: Vec<(Object, String)>,
 }
 
 impl Grant {
@@ -56,6 +57,12 @@ impl Grant {
     #[must_use]
     pub fn roles(&self) -> &[String] {
         &self.roles
+    }
+
+    /// The objects of the cluster that lent some of it, each with the role that it lent.
+    #[must_use]
+    pub fn lent(&self) -> &[(Object, String)] {
+        &self.lent
     }
 
     /// Whether it is only for as long as the record store is down.

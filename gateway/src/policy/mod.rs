@@ -9,13 +9,16 @@
 
 mod explain;
 mod grant;
+mod lend;
 mod oddities;
 mod roles;
 mod weigh;
 
 pub use explain::{Explanation, Rule, Verdict};
 pub use grant::Grant;
+pub use lend::Lends;
 pub use oddities::{Oddity, oddities};
+pub(crate) use roles::capabilities;
 pub use roles::{Right, Roles};
 pub use weigh::RecordStore;
 
@@ -121,7 +124,8 @@ impl Policy {
             heard: heard.clone(),
             keep: weighed.keep(),
             keep_awake: weighed.keep_awake(),
-            roles: weighed.applying().map(|role| role.name.clone()).collect(),
+            roles: weighed.names(),
+            lent: weighed.lent(),
         })
     }
 
@@ -176,7 +180,7 @@ impl Policy {
             .0
             .iter()
             // Who has recordings of their own was let in, by whoever it was.
-            .filter(|role| role.is_of(identity.person()) || role.is_by_rbac())
+            .filter(|role| role.is_of(identity.person()) || role.is_by_word())
             .any(|role| match role.recordings {
                 RecordingsRight::None => false,
                 RecordingsRight::Own => user == identity.user(),

@@ -51,6 +51,8 @@ pub(super) struct Members {
     domains: BTreeSet<String>,
     /// Whoever Kubernetes RBAC lets into the workspace.
     rbac: bool,
+    /// Whoever a `WorkspaceAccess` object lends the role to.
+    grantable: bool,
 }
 
 /// What somebody may do to others.
@@ -150,6 +152,7 @@ impl Role {
             emails,
             domains,
             rbac: _,
+            grantable: _,
         } = &self.members;
         if let Some(group) = groups.intersection(person.groups).next() {
             return Some(format!("the group `{group}`"));
@@ -165,6 +168,16 @@ impl Role {
     /// Whether the role is also for whoever Kubernetes RBAC lets in.
     pub(super) fn is_by_rbac(&self) -> bool {
         self.members.rbac
+    }
+
+    /// Whether the admins of a namespace may lend the role.
+    pub(super) fn is_grantable(&self) -> bool {
+        self.members.grantable
+    }
+
+    /// Whether there can be members whom the policy does not know, because others let them in.
+    pub(super) fn is_by_word(&self) -> bool {
+        self.is_by_rbac() || self.is_grantable()
     }
 
     /// Whether the role opens a workspace at all: one that allows nothing is about recordings alone.
@@ -218,22 +231,30 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
             _ => Err("must be \"none\", \"own\" or \"all\"".to_owned()),
         }
     });
-    if members.as_ref().is_some_and(|members| members.rbac) {
+    let by_word = members.as_ref().and_then(|members| match members {
+        Members { rbac: true, .. } => Some("rbac"),
+        Members { grantable: true, .. } => Some("grantable"),
+        _ => None,
+    });
+    if let Some(word) = by_word {
         // Kubernetes is asked about entering, and about nothing else.
         if !may.is_empty() {
             section.fault_at(
                 "may",
-                "a role with `rbac` gives no rights over others: they need members by name",
+                format!("a role with `{word}` gives no rights over others: they need members by name"),
             );
         }
         if recordings == RecordingsRight::All {
             section.fault_at(
                 "recordings",
-                "a role with `rbac` opens nobody else's recordings: that needs members by name",
+                format!("a role with `{word}` opens nobody else's recordings: that needs members by name"),
             );
         }
     }
     let break_glass = section.or("break-glass", false, flag);
+    if break_glass && members.as_ref().is_some_and(|members| members.grantable) {
+        section.fault_at("grantable", "a role with `break-glass` is the policy's alone to give");
+    }
     if break_glass {
         for key in ["may", "recordings", "keep"] {
             if section.has(key) {
@@ -332,15 +353,17 @@ fn read_members(section: &Section<'_>) -> Option<Members> {
         }
     }
     let rbac = section.or("rbac", false, flag);
+    let grantable = section.or("grantable", false, flag);
     let keys = ["groups", "emails", "email-domains"];
-    if !keys.into_iter().any(|key| section.has(key)) && !rbac {
-        section.fault("a role needs members: `groups`, `emails`, `email-domains` or `rbac = true`");
+    if !keys.into_iter().any(|key| section.has(key)) && !rbac && !grantable {
+        section.fault("a role needs members: `groups`, `emails`, `email-domains`, `rbac = true` or `grantable = true`");
     }
     Some(Members {
         groups: groups.unwrap_or_default().into_iter().collect(),
         emails: emails.unwrap_or_default().into_iter().collect(),
         domains: domains.unwrap_or_default().into_iter().collect(),
         rbac,
+        grantable,
     })
 }
 
@@ -374,7 +397,11 @@ fn globs(patterns: &[String]) -> Result<GlobSet, String> {
     set.build().map_err(|error| error.to_string())
 }
 
-fn capabilities(words: &[String]) -> Result<Capabilities, String> {
+/// Capabilities by their words.
+///
+/// # Errors
+/// What is none, in a sentence.
+pub(crate) fn capabilities(words: &[String]) -> Result<Capabilities, String> {
     let mut all = Capabilities::default();
     for word in words {
         match word.as_str() {

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use doorward_certs::{Capabilities, Login, RecordingMode, Terms};
 
-use super::roles::{Role, Roles, wider};
+use super::{
+    lend::Held,
+    roles::{Role, Roles, wider},
+};
 use crate::{
     authorize::Heard,
+    kube::access::Object,
     oidc::{LoginFault, Person},
     refusal::{Refusal, RefusalCode},
     workspace::Workspace,
@@ -15,12 +19,12 @@ use crate::{
 
 /// All roles, weighed, in the order of the file.
 pub(super) struct Weighed<'r> {
-    pub(super) roles: Vec<(&'r Role, Weight)>,
+    pub(super) roles: Vec<(Held<'r>, Weight)>,
     login: Result<Login, LoginFault>,
     /// Whether those apply that are for a store that is down.
     pub(super) glass: bool,
     heard: &'r Heard,
-    /// Whether one of the roles that apply is the person's by what the policy says itself.
+    /// Whether one of the roles that apply is the person's by what the policy says itself, or lends within its bounds.
     own: bool,
 }
 
@@ -33,6 +37,8 @@ pub(super) enum Weight {
     Stranger,
     /// It is for whoever Kubernetes RBAC lets in, and that is not said.
     NotByRbac,
+    /// It is for whoever an object of the namespace lends it to, and none does.
+    NotLent,
     /// It is for other workspaces.
     Elsewhere,
     /// It is for workspaces of their owners, and the person does not own this one.
@@ -85,17 +91,13 @@ fn weigh_either<'r>(
     glass: bool,
     heard: &'r Heard,
 ) -> Weighed<'r> {
-    let mut weighed: Vec<(&Role, Weight)> = roles
-        .0
-        .iter()
-        .map(|role| {
+    let mut weighed: Vec<(Held<'r>, Weight)> = held(roles, person, heard)
+        .map(|(held, member)| {
+            let role = held.role;
             // Everything is looked at, so that every answer takes the same work.
-            let (member, holds, covers) = (
-                role.is_of(person) | (role.is_by_rbac() & heard.lets_in()),
-                role.holds_for(workspace, person),
-                role.names(workspace.name.as_str()),
-            );
-            let weight = match (member, role.opens(), covers, holds) {
+            let (holds, covers) = (role.holds_for(workspace, person), role.names(workspace.name.as_str()));
+            let weight = match (member, held.opens(), covers, holds) {
+                (false, ..) if role.is_grantable() => Weight::NotLent,
                 (false, ..) if role.is_by_rbac() => Weight::NotByRbac,
                 (false, ..) => Weight::Stranger,
                 (_, false, ..) => Weight::OpensNothing,
@@ -105,26 +107,35 @@ fn weigh_either<'r>(
                 _ if glass && !role.break_glass => Weight::NeedsStore,
                 _ => Weight::Applies,
             };
-            (role, weight)
+            (held, weight)
         })
         .collect();
-    let named = weighed
-        .iter()
-        .filter(|(_, weight)| *weight == Weight::Applies)
-        .find_map(|(role, _)| role.login.clone());
-    if let Some(login) = &named {
-        for (role, weight) in &mut weighed {
-            if *weight == Weight::Applies && role.login.as_ref().is_some_and(|own| own != login) {
-                *weight = Weight::OtherLogin(login.clone());
-            }
-        }
-    }
+    let applying = |lent: bool| {
+        let all = weighed.iter().filter(|(_, weight)| *weight == Weight::Applies);
+        all.map(|(held, _)| *held)
+            .filter(move |held| held.lent.is_some() == lent)
+    };
+    let name = |lent: bool| applying(lent).find_map(|held| held.role.login.clone());
+    // What is lent never makes another account of somebody who has one.
+    let named = name(false).or_else(|| match applying(false).next() {
+        Some(_) => None,
+        None => name(true),
+    });
     let login = match (named, person.login) {
         (Some(login), _) => Ok(login),
         (None, Some(made)) => made.clone(),
         (None, None) => Ok(workspace.login.clone()),
     };
-    let applies = |(role, weight): &(&Role, Weight)| *weight == Weight::Applies && role.is_of(person);
+    if let Ok(login) = &login {
+        for (held, weight) in &mut weighed {
+            if *weight == Weight::Applies && held.role.login.as_ref().is_some_and(|own| own != login) {
+                *weight = Weight::OtherLogin(login.clone());
+            }
+        }
+    }
+    let applies = |(held, weight): &(Held<'_>, Weight)| {
+        *weight == Weight::Applies && (held.lent.is_some() || held.role.is_of(person))
+    };
     Weighed {
         own: weighed.iter().any(applies),
         roles: weighed,
@@ -134,29 +145,61 @@ fn weigh_either<'r>(
     }
 }
 
+/// Every role as the person has it, and whether they have it at all: once for what they are themselves, and once for each object
+/// that lends it.
+fn held<'r>(roles: &'r Roles, person: Person<'_>, heard: &'r Heard) -> impl Iterator<Item = (Held<'r>, bool)> {
+    roles.0.iter().flat_map(move |role: &'r Role| {
+        let member = role.is_of(person) | (role.is_by_rbac() & heard.lets_in());
+        let lent = heard
+            .lent()
+            .iter()
+            .filter(move |lent| role.is_grantable() && lent.role == role.name);
+        let lent = lent.map(move |lent| Held { role, lent: Some(lent) });
+        let is_lent = lent.clone().next().is_some();
+        let own = Some((Held { role, lent: None }, member)).filter(|_| member || !is_lent);
+        own.into_iter().chain(lent.map(|held| (held, true)))
+    })
+}
+
 impl<'r> Weighed<'r> {
     /// The roles that apply.
-    pub(super) fn applying(&self) -> impl Iterator<Item = &'r Role> {
+    pub(super) fn applying(&self) -> impl Iterator<Item = Held<'r>> {
         self.roles
             .iter()
             .filter(|(_, weight)| *weight == Weight::Applies)
-            .map(|(role, _)| *role)
+            .map(|(held, _)| *held)
+    }
+
+    /// The names of the roles that apply, each once.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.applying().map(|held| held.role.name.clone()).collect();
+        all.dedup();
+        all
+    }
+
+    /// The objects that lend roles that apply, each with its role.
+    pub(super) fn lent(&self) -> Vec<(Object, String)> {
+        let lent = self.applying().filter_map(|held| held.lent);
+        lent.map(|lent| (lent.object.clone(), lent.role.clone())).collect()
     }
 
     /// What gives way where records cannot be stored; nothing if no role applies.
     fn mode(&self) -> Option<RecordingMode> {
-        self.applying().map(|role| role.recording.mode).min()
+        self.applying().map(|held| held.recording().mode).min()
     }
 
     /// How long the recording is kept after its end, the longest of all roles; for ever if one does not say.
     pub(super) fn keep(&self) -> Option<Duration> {
-        let all: Option<Vec<Duration>> = self.applying().map(|role| role.keep).collect();
+        let all: Option<Vec<Duration>> = self.applying().map(|held| held.role.keep).collect();
         all.and_then(|all| all.into_iter().max())
     }
 
     /// For how long the workspace may be kept awake, the longest of all roles; zero if not at all.
     pub(super) fn keep_awake(&self) -> Duration {
-        self.applying().map(|role| role.keep_awake).max().unwrap_or_default()
+        self.applying()
+            .map(|held| held.role.keep_awake)
+            .max()
+            .unwrap_or_default()
     }
 
     /// What the applying roles allow together.
@@ -180,26 +223,32 @@ impl<'r> Weighed<'r> {
                 .with_detail(format!("no login: {fault}"))
         })?;
         let mut capabilities = Capabilities::default();
-        let recordings = self.applying().map(|role| role.recording);
+        let recordings = self.applying().map(|held| held.recording());
         let recording = recordings
             .reduce(doorward_certs::Recording::strictest)
             .unwrap_or_default();
         let mut longest = Duration::ZERO;
-        for role in self.applying() {
-            let own = &role.capabilities;
-            capabilities.shell |= own.shell;
-            capabilities.exec |= own.exec;
-            capabilities.pty |= own.pty;
-            capabilities.sftp = wider(capabilities.sftp, own.sftp);
-            capabilities.agent_forwarding |= own.agent_forwarding;
-            capabilities.x11_forwarding |= own.x11_forwarding;
-            capabilities.remote_forward = capabilities.remote_forward.max(own.remote_forward);
-            for destination in &own.local_forward {
-                if !capabilities.local_forward.contains(destination) {
-                    capabilities.local_forward.push(destination.clone());
+        // The person's own first: of what is lent is left out what a certificate has no place for.
+        let (own, lent): (Vec<Held<'_>>, Vec<Held<'_>>) = self.applying().partition(|held| held.lent.is_none());
+        for held in own.into_iter().chain(lent) {
+            let one = held.capabilities();
+            capabilities.shell |= one.shell;
+            capabilities.exec |= one.exec;
+            capabilities.pty |= one.pty;
+            capabilities.sftp = wider(capabilities.sftp, one.sftp);
+            capabilities.agent_forwarding |= one.agent_forwarding;
+            capabilities.x11_forwarding |= one.x11_forwarding;
+            capabilities.remote_forward = capabilities.remote_forward.max(one.remote_forward);
+            for destination in one.local_forward {
+                let all = &mut capabilities.local_forward;
+                let length: usize = all.iter().map(|one| one.len() + 1).sum();
+                let fits = all.len() < Capabilities::MOST_FORWARDS
+                    && length + destination.len() < Capabilities::LONGEST_FORWARDS;
+                if !all.contains(&destination) && (held.lent.is_none() || fits) {
+                    all.push(destination);
                 }
             }
-            longest = longest.max(role.longest);
+            longest = longest.max(held.longest());
         }
         capabilities.local_forward.sort();
         Ok(Terms {

@@ -43,6 +43,7 @@ fn settings(cache: Duration) -> Authorize {
         rbac: [("pod", rbac), ("owner", owner), ("none", none)]
             .map(|(rule, one)| (rule.to_owned(), one))
             .into(),
+        access: Default::default(),
         username_prefix: "oidc:".to_owned(),
         groups_prefix: String::new(),
         cache,

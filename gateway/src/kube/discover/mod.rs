@@ -141,6 +141,27 @@ impl Discovery {
         Ok(())
     }
 
+    /// How long the server is away, and why; nothing if it is there.
+    pub(super) fn away(&self) -> Option<(Duration, KubeError)> {
+        self.0.server.with(|server| {
+            let behind = server.as_ref()?;
+            Some((behind.since.elapsed(), behind.why.clone()))
+        })
+    }
+
+    /// Whether a rule looks into this namespace, which is there.
+    pub(super) fn looks_into(&self, rule: &str, namespace: &str) -> bool {
+        let mut rules = self.0.rules.iter().filter(|shelves| shelves.rule.name == rule);
+        rules.any(|shelves| match (&shelves.rule.namespaces, &shelves.namespaces) {
+            (Namespaces::These(all), _) => all.iter().any(|one| one == namespace),
+            (Namespaces::Selected(_), Some(shelf)) => {
+                let found = shelf.find("", namespace);
+                found.is_some_and(|found| !found.is_going())
+            }
+            (Namespaces::Selected(_), None) => false,
+        })
+    }
+
     /// Looks once, without following.
     ///
     /// # Errors
@@ -309,6 +330,7 @@ fn shelves(rule: &Rule, changed: &Arc<Notify>) -> Shelves {
     let wanted = Wanted {
         labels: rule.labels(),
         annotations: rule.annotations(),
+        every_label: rule.kept.every_label,
     };
     let scopes: Vec<Option<String>> = match &rule.namespaces {
         Namespaces::These(all) => all.iter().cloned().map(Some).collect(),

@@ -35,6 +35,9 @@ pub struct Rule {
     pub kept: Kept,
 }
 
+/// What no label is called: it stands among those that are not known whole.
+pub const CUT: &str = "";
+
 /// Keys of labels and annotations whose values are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kept {
@@ -42,6 +45,8 @@ pub struct Kept {
     pub labels: BTreeSet<String>,
     /// Of annotations.
     pub annotations: BTreeSet<String>,
+    /// Every label, because others may ask for any; of an object that has too many [`CUT`] says that they are not all there.
+    pub every_label: bool,
 }
 
 /// Where a rule looks.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::rule::OUR_DOMAIN;
+use super::rule::{CUT, OUR_DOMAIN};
 
 /// An object of any of the kinds that are watched.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -137,6 +137,7 @@ pub(super) struct Terminated {
 pub(super) struct Wanted {
     pub(super) labels: BTreeSet<String>,
     pub(super) annotations: BTreeSet<String>,
+    pub(super) every_label: bool,
 }
 
 impl Wanted {
@@ -157,7 +158,13 @@ impl Wanted {
 
     fn trim_meta(&self, meta: &mut Meta) {
         if let Some(labels) = &mut meta.labels {
-            labels.retain(|key, _| self.labels.contains(key));
+            let whole = self.every_label && labels.len() <= MOST_LABELS;
+            if !whole {
+                labels.retain(|key, _| self.labels.contains(key));
+            }
+            if self.every_label && !whole {
+                labels.insert(CUT.to_owned(), String::new());
+            }
         }
         if let Some(annotations) = &mut meta.annotations {
             let mut ours = 0;
@@ -191,5 +198,7 @@ impl Object {
     }
 }
 
+/// Labels of an object, where all are kept.
+const MOST_LABELS: usize = 64;
 const MOST_OWN: usize = 16;
 const LONGEST_OWN: usize = 4096;

@@ -6,6 +6,7 @@ use doorward_dev::issuer::Person;
 use serde_json::{Value, json};
 
 use super::ground::Ground;
+use super::lent;
 
 const PROJECT: &str = "project-one";
 const LATER: &str = "project-two";
@@ -27,6 +28,7 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
     admin.apply(&kind).await?;
     let kind = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/agenticsessions.vteam.ambient-code";
     admin.await_state(kind, is_established).await?;
+    lent::define(admin).await?;
     ground.run_pods(PROJECT).await?;
     begin(&ground, PROJECT, "refactor-login").await?;
     open(&ground, PROJECT).await?;
@@ -56,6 +58,8 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
         ground.kept_out(other, "refactor-login").await?;
     }
 
+    lent::by_a_project(&ground, &mallory).await?;
+
     // One that has the labels and no session behind it takes no name, and disturbs nobody who has it.
     let mut imposter = json!({"apiVersion": "v1", "kind": "Pod", "spec": pod["spec"],
         "metadata": {"name": "imposter", "namespace": PROJECT, "labels": pod["metadata"]["labels"]}});
@@ -82,6 +86,7 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
     begin(&ground, LATER, "fix-typos").await?;
     ground.listed(&bob, "fix-typos", Some("running")).await?;
     ground.kept_out(&alice, "fix-typos").await?;
+    lent::by_another_project(&ground, &mallory, LATER).await?;
     // What a project takes away ends what it opened.
     let session = ground.stay(&bob, "fix-typos").await?;
     let bindings = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{LATER}/rolebindings/session-users");
@@ -159,7 +164,7 @@ fn pods(namespace: &str, rest: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods{rest}")
 }
 
-fn is_established(kind: &Value) -> bool {
+pub(super) fn is_established(kind: &Value) -> bool {
     let conditions = kind["status"]["conditions"].as_array();
     conditions
         .into_iter()

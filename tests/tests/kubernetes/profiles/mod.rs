@@ -8,6 +8,7 @@ mod ambient;
 mod code_server;
 mod devenv;
 mod ground;
+mod lent;
 mod platform;
 mod research;
 mod workspaces;
