@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use doorward_audit::{LogForm, LogLines};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -192,12 +193,13 @@ fn told_to_stop() -> impl Future<Output = ()> {
 
 fn log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,russh=warn"));
-    let stderr = std::io::stderr();
+    let terminal = std::io::stderr().is_terminal();
+    let form = if terminal { LogForm::Coloured } else { LogForm::Json };
     let line = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(move || LogLines::new(std::io::stderr(), form));
     // Where several programs are one, the first to log sets how.
-    let _ = if stderr.is_terminal() {
+    let _ = if terminal {
         line.try_init()
     } else {
         line.json().try_init()

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use doorward_audit::{LogForm, LogLines};
 use doorward_certs::WorkspaceName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -294,20 +295,24 @@ fn signals() -> std::io::Result<(CancellationToken, CancellationToken)> {
     Ok((stop, hurry))
 }
 
-/// Logs to stderr. Control characters in what others say are escaped by the subscriber.
+/// Logs to stderr, each event one line in which nothing acts on whoever reads it ([`LogLines`]).
 fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // It prints answers that it cannot read, whole, and tokens may be in them. We tell what there is to tell.
     let quiet = "kube_client=off".parse().ok();
     let filter = quiet.into_iter().fold(filter, EnvFilter::add_directive);
+    let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let form = match format {
+        LogFormat::Json => LogForm::Json,
+        LogFormat::Text if coloured => LogForm::Coloured,
+        LogFormat::Text => LogForm::Text,
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(move || LogLines::new(std::io::stderr(), form));
     // Fails only if the process logs already, as in tests.
     let _ = match format {
-        LogFormat::Text => log
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
+        LogFormat::Text => log.with_ansi(coloured).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
 }

@@ -63,6 +63,20 @@ impl Second {
         name: &str,
         change: impl FnOnce(&mut Table) -> Result<()>,
     ) -> Result<Self> {
+        Self::start_logging(stand, program, name, "text", change).await
+    }
+
+    /// The same with a form of its log: `text` or `json`.
+    ///
+    /// # Errors
+    /// It does not come up; its log is in its folder.
+    pub async fn start_logging(
+        stand: &Stand,
+        program: &str,
+        name: &str,
+        form: &str,
+        change: impl FnOnce(&mut Table) -> Result<()>,
+    ) -> Result<Self> {
         let issuer = Issuer::start(Settings::default()).await?;
         let folder = stand.folder().join(name);
         fs::create_dir_all(&folder)?;
@@ -75,7 +89,7 @@ impl Second {
         let mut child = Command::new(program)
             .arg("tethered")
             .arg(folder.join("lock"))
-            .args(["gateway", "run", "--config"])
+            .args(["gateway", "run", "--log-format", form, "--config"])
             .arg(&config)
             .arg("--announce")
             .arg(&announced)
@@ -119,6 +133,12 @@ impl Second {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.join("gateway.log")
     }
 
     /// Where its journal and its recordings are.

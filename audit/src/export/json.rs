@@ -17,7 +17,7 @@ pub fn pretty(value: &impl Serialize) -> String {
 }
 
 /// Such characters stand in strings alone, where the escape means the same.
-fn harmless(text: String) -> String {
+pub(crate) fn harmless(text: String) -> String {
     let escaped = |c: char| c == '\x7f' || hidden(c);
     if !text.chars().any(escaped) {
         return text;

@@ -20,6 +20,7 @@ use crate::{event::Event, journal::SessionOpened, printable::printable};
 
 pub use act::{Act, act};
 pub use csv::csv;
+pub(crate) use json::harmless;
 pub use json::{json, pretty};
 pub use lines::lines;
 

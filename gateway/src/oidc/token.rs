@@ -337,7 +337,8 @@ pub(super) fn printable(text: &str, name: &'static str) -> Result<String, Refusa
 
 /// Characters that show nothing, or turn the direction of what is shown.
 pub(crate) fn is_hidden(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || doorward_audit::reorders(character)
 }
 
 pub(super) fn refusal(code: RefusalCode, text: &'static str) -> Refusal {

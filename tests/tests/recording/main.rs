@@ -6,6 +6,7 @@
 mod canary;
 mod clocks;
 mod damage;
+mod injected;
 mod kills;
 mod owner;
 mod shown;
