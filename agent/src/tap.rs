@@ -77,6 +77,11 @@ impl Tap {
         self.channel
     }
 
+    /// Whether each piece is shown only once its record is durable.
+    pub(crate) fn waits_for_the_disk(&self) -> bool {
+        self.recording.shows_what_is_durable()
+    }
+
     /// Records an event of this channel.
     pub(crate) async fn note<E: Into<Event>>(&self, event: impl FnOnce(u32) -> E) -> Result<(), Stop> {
         Ok(self.recording.record(event(self.channel), Tally::default()).await?)

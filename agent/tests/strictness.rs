@@ -134,6 +134,18 @@ async fn with_terms_of_zero_not_even_a_channel_opens_that_is_not_durable() {
     assert!(says(&rest(&mut channel).await, "five"));
 }
 
+/// Pieces are larger there than elsewhere, and none of them is lost or out of turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_terms_of_zero_bulk_is_shown_and_recorded_whole() {
+    let rig = Rig::start().await;
+    let (session, stream) = rig.open(terms(RecordingMode::Strict, 0, 60)).await;
+    let client = logged_in(stream).await;
+    let heard = exec(&client, "head -c 3000000 /dev/urandom | tee /dev/stderr").await;
+    assert_eq!((heard.status, heard.out.len()), (Some(0), 3_000_000));
+    assert!(heard.out == heard.err, "standard error is another");
+    assert!(rig.output(session, 1) == heard.out && rig.output(session, 2) == heard.err);
+}
+
 /// What a best-effort session shows goes on; what is not recorded of it stands in the record with its size and time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_best_effort_session_goes_on_and_its_gaps_add_up() {

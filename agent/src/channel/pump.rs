@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,10 @@ pub(super) async fn outward(
 ) -> Result<(), Stop> {
     // Grows under load and is given back when the process falls silent: an idle channel holds no buffer.
     let mut size = LEAST;
+    let most = match outlet.tap().waits_for_the_disk() {
+        true => MOST_AT_ONCE,
+        false => MOST,
+    };
     loop {
         let called = async {
             match last_call {
@@ -39,10 +44,14 @@ pub(super) async fn outward(
         let more = fill(&from, &mut buffer, size);
         if !buffer.is_empty() {
             size = if buffer.len() == size {
-                MOST.min(size * 4)
+                most.min(size * 4)
             } else {
                 LEAST.max(buffer.len().next_power_of_two())
             };
+            if size > MOST {
+                // Of a terminal it cannot be asked, and a smaller pipe serves as well.
+                let _ = fcntl(&from, FcntlArg::F_SETPIPE_SZ(MOST_AT_ONCE as i32));
+            }
             outlet.output(flow, buffer.freeze()).await?;
         }
         if !more {
@@ -119,3 +128,5 @@ pub(super) async fn write_all(to: &pipe::Sender, mut chunk: Bytes) -> io::Result
 const LEAST: usize = 4 * 1024;
 /// The largest: one packet of the client's.
 const MOST: usize = 32 * 1024;
+/// The largest where each waits for the disk, which takes as long for much as for little; a block of the recording holds it.
+const MOST_AT_ONCE: usize = 128 * 1024;

@@ -323,6 +323,11 @@ impl Recording {
         self.strictness.stall
     }
 
+    /// Whether nothing is shown that is not durable.
+    pub(crate) fn shows_what_is_durable(&self) -> bool {
+        self.strictness.unacked == 0
+    }
+
     /// Whether it is lost because the stream that carried it is gone.
     pub(crate) fn went_with_its_stream(&self) -> bool {
         self.lost.get().is_some_and(|loss| loss.lost == RecordLost::Closed)
