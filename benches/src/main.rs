@@ -169,7 +169,11 @@ fn run(args: &Args) -> Result<()> {
         } {
             eprintln!("benches: {name}");
             match measure(&bench) {
-                Ok(measured) => rows.extend(measured),
+                Ok(measured) => {
+                    // Also at once: who interrupts a long run has what it has measured.
+                    eprint!("{}", report::table(&measured));
+                    rows.extend(measured);
+                }
                 Err(error) => {
                     eprintln!("benches: {name}: {error:#}\n{}", stack.log_tail("gateway"));
                     whole = false;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::report::{Goal, Row, quantile};
 use crate::target::Target;
-use crate::transfer::{Payload, Way};
+use crate::transfer::{Payload, Transfer, Way};
 use crate::{Bench, away, day, echo};
 
 /// Everything is recorded, and nothing but digests.
@@ -109,33 +109,37 @@ fn throughput(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>>
         ("all of it", &much.targets[0]),
         ("all of it, unacked = 0", &strict.targets[0]),
     ];
-    let (mut direct, mut rates): (Vec<f64>, [Vec<f64>; 4]) = Default::default();
+    let (mut direct, mut moved): (Vec<Transfer>, [Vec<Transfer>; 4]) = Default::default();
     for _ in 0..bench.args.rounds {
-        direct.push(payload.run(&bench.direct, Way::Down, &[])?.rate);
-        for (rates, (_, target)) in rates.iter_mut().zip(ways) {
-            rates.push(payload.run(target, Way::Down, &[])?.rate);
+        direct.push(payload.run(&bench.direct, Way::Down, &[])?);
+        for (moved, (_, target)) in moved.iter_mut().zip(ways) {
+            moved.push(payload.run(target, Way::Down, &[])?);
         }
     }
-    let median = |index: usize| quantile(&rates[index], 0.5).unwrap_or(0.0);
+    let rates = |all: &[Transfer]| all.iter().map(|one| one.rate).collect::<Vec<_>>();
+    let costs = |all: &[Transfer]| all.iter().map(|one| one.cpu).collect::<Vec<_>>();
+    let median = |index: usize| quantile(&rates(&moved[index]), 0.5).unwrap_or(0.0);
     let mut rows = Vec::new();
     for (index, (name, _)) in ways.into_iter().enumerate() {
+        let name = format!("download, recorded: {name}");
         rows.push(Row::new(
-            format!("download, recorded: {name}"),
+            name.clone(),
             "MB/s",
-            &direct,
-            &rates[index],
+            &rates(&direct),
+            &rates(&moved[index]),
+            None,
+        ));
+        rows.push(Row::new(
+            format!("{name}: whole machine"),
+            "CPU s/GB",
+            &costs(&direct),
+            &costs(&moved[index]),
             None,
         ));
         if index > 0 && median(0) > 0.0 {
             let goal = (index < 3).then_some(Goal::AtLeast(0.9));
             let share = [median(index) / median(0)];
-            rows.push(Row::new(
-                format!("download, recorded: {name}, over digest alone"),
-                "",
-                &[],
-                &share,
-                goal,
-            ));
+            rows.push(Row::new(format!("{name}, over digest alone"), "", &[], &share, goal));
         }
     }
     Ok(rows)
