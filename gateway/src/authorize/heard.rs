@@ -111,4 +111,10 @@ impl Heard {
             access: None,
         }
     }
+
+    /// Objects say this besides.
+    pub(crate) fn and_access(mut self, said: access::Said) -> Self {
+        self.access = Some(said);
+        self
+    }
 }

@@ -1,5 +1,7 @@
 //! A whole gateway that asks an API server: who gets in, what a refusal tells, and what an outage and a second look do.
 
+mod access;
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicBool, AtomicUsize, Ordering},

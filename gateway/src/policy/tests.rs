@@ -1,5 +1,6 @@
 //! The decision as a golden matrix, and the faults of policy files.
 
+mod lent;
 mod others;
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};

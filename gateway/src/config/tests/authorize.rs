@@ -35,12 +35,38 @@ fn questions_are_read_with_their_defaults() {
 }
 
 #[test]
+fn the_rules_whose_objects_are_heard_keep_every_label() {
+    let more = "[[kubernetes.workspaces]]\nname = \"s\"\nnamespaces = [\"y\"]\npods = \"app=y\"\nlogin = \"node\"\n\
+                agent-port = 1\n[authorize]\n[[authorize.workspace-access]]\nrule = \"r\"\n";
+    crate::record::fixture::install_provider();
+    let (read, _folder) = load(&testing::text("https://issuer.example", &format!("{RULE}{more}")));
+    let read = read.unwrap();
+    assert_eq!(read.authorize.access.iter().collect::<Vec<_>>(), ["r"]);
+    let kept: Vec<bool> = read
+        .kubernetes
+        .unwrap()
+        .workspaces
+        .iter()
+        .map(|rule| rule.kept.every_label)
+        .collect();
+    assert_eq!(kept, [true, false]);
+}
+
+#[test]
 fn what_cannot_be_asked_is_a_fault_with_its_place() {
     let asked = "[[authorize.rbac]]\nrule = \"r\"\nrequire = \"both\"\nverb = \"create\"\nresource = \"pods\"\n";
     for (more, expected) in [
         (
             format!("[authorize]\n{asked}"),
             "asks the API server of [kubernetes], which is missing",
+        ),
+        (
+            format!("{RULE}[authorize]\n[[authorize.workspace-access]]\nrule = \"s\"\n"),
+            "there is no rule `s`",
+        ),
+        (
+            format!("{RULE}[authorize]\n[[authorize.workspace-access]]\n"),
+            "`rule` is missing",
         ),
         (
             format!("{RULE}[authorize]\n{asked}{asked}"),

@@ -247,3 +247,42 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// After so long without a report an object is as one that never had one.
 const QUIET: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_take_turns_and_one_object_rests_the_longer_the_more_often_it_is_written() {
+        let key = |namespace: &str, name: &str| (namespace.to_owned(), name.to_owned());
+        let one = Due {
+            uid: "u".to_owned(),
+            version: "1".to_owned(),
+            conditions: Default::default(),
+        };
+        let all = [key("a", "1"), key("a", "2"), key("a", "3"), key("b", "1")];
+        let due: BTreeMap<Key, Due> = all.into_iter().map(|key| (key, one.clone())).collect();
+        let (mut turns, began) = (Turns::default(), Instant::now());
+        let mut order = Vec::new();
+        while let Some((key, _)) = turns.next(&due, began) {
+            turns.wrote(key.clone(), began);
+            order.push(format!("{}/{}", key.0, key.1));
+        }
+        assert_eq!(order, ["a/1", "b/1", "a/2", "a/3"]);
+        assert!(turns.wait(began) >= FIRST_PAUSE);
+        // Somebody overwrites one over and over: it is written ever more rarely, and not for ever so.
+        let fought: BTreeMap<Key, Due> = [(key("b", "1"), one)].into();
+        let (mut now, mut written) = (began, 0);
+        while now < began + Duration::from_secs(3600) {
+            if let Some((key, _)) = turns.next(&fought, now) {
+                turns.wrote(key, now);
+                written += 1;
+            }
+            now += Duration::from_millis(500);
+        }
+        assert!((10..30).contains(&written), "{written}");
+        now += QUIET + LONGEST_PAUSE;
+        turns.wrote(key("c", "1"), now);
+        assert_eq!(turns.written.len(), 1, "what rests no more is forgotten");
+    }
+}
