@@ -68,65 +68,77 @@ differs() {
     held($want; $have) | not' >/dev/null
 }
 
+# The realm's roles, with their identities.
+known=''
 roles() {
-  local have name role
-  have=$(ask get roles --fields name)
+  local name role before=$changes
+  known=$(ask get roles --fields id,name)
   while read -r role; do
     name=$(jq -r .name <<<"$role")
-    if jq -e --arg name "$name" 'any(.[]; .name == $name)' <<<"$have" >/dev/null; then
+    if holds "$name" <<<"$known"; then
       say = "role $name"
     elif does + "role $name"; then
       send create roles <<<"$role"
     fi
   done < <(want '.roles.realm[]')
+  [ "$changes" = "$before" ] || known=$(ask get roles --fields id,name)
 }
+
+# holds NAME: whether one of the objects on stdin is called so.
+holds() { jq -e --arg name "$1" 'any(.[]; .name == $name)' >/dev/null; }
+
+# lend ROLE PLACE: maps the role there.
+lend() { jq -c --arg name "$1" 'map(select(.name == $name) | {id, name})' <<<"$known" | send create "$2"; }
 
 groups() {
   local group name id have role
   while read -r group; do
     name=$(jq -r .name <<<"$group")
     id=$(ask get groups -q "search=$name" -q exact=true | jq -r --arg name "$name" 'map(select(.name == $name))[0].id // ""')
+    have='[]'
     if [ -n "$id" ]; then
       say = "group $name"
+      have=$(ask get "groups/$id/role-mappings/realm")
     elif does + "group $name"; then
-      jq -c '{name}' <<<"$group" | send create groups
-      id=$(ask get groups -q "search=$name" -q exact=true | jq -r --arg name "$name" 'map(select(.name == $name))[0].id')
+      id=$(jq -c '{name}' <<<"$group" | ask create groups -i -f -)
     fi
-    have='[]'
-    [ -z "$id" ] || have=$(ask get "groups/$id/role-mappings/realm")
     while read -r role; do
-      if jq -e --arg role "$role" 'any(.[]; .name == $role)' <<<"$have" >/dev/null; then
+      if holds "$role" <<<"$have"; then
         say = "group $name has role $role"
       elif does + "group $name has role $role"; then
-        ask get "roles/$role" | jq -c '[{id, name}]' | send create "groups/$id/role-mappings/realm"
+        lend "$role" "groups/$id/role-mappings/realm"
       fi
     done < <(jq -r '.realmRoles[]' <<<"$group")
   done < <(want '.groups[]')
 }
 
-id_of_client() { ask get clients -q "clientId=$1" | jq -r '.[0].id // ""'; }
+# client NAME: all of it, or nothing.
+client() { ask get clients -q "clientId=$1" | jq -c '.[0] // empty'; }
 
 clients() {
-  local client name id have
-  while read -r client; do
-    name=$(jq -r .clientId <<<"$client")
-    id=$(id_of_client "$name")
-    if [ -z "$id" ]; then
+  local wanted_one name have
+  while read -r wanted_one; do
+    name=$(jq -r .clientId <<<"$wanted_one")
+    have=$(client "$name")
+    if [ -z "$have" ]; then
       if does + "client $name"; then
-        send create clients <<<"$client"
-        id=$(id_of_client "$name")
+        send create clients <<<"$wanted_one"
+        have=$(client "$name")
       fi
     else
-      have=$(ask get "clients/$id")
       # Scopes and mappers are changed at places of their own.
-      client=$(jq -c 'del(.protocolMappers, .defaultClientScopes, .optionalClientScopes)' <<<"$client")
-      if ! differs "$client" "$have"; then
+      wanted_one=$(jq -c 'del(.protocolMappers, .defaultClientScopes, .optionalClientScopes)' <<<"$wanted_one")
+      if ! differs "$wanted_one" "$have"; then
         say = "client $name"
       elif does '~' "client $name"; then
-        jq -c --argjson want "$client" '. * $want' <<<"$have" | send update "clients/$id"
+        jq -c --argjson want "$wanted_one" '. * $want' <<<"$have" | send update "clients/$(jq -r .id <<<"$have")"
       fi
     fi
-    [ -z "$id" ] || { mappers "$name" "$id" && scopes "$name" "$id" && reaches "$name" "$id"; }
+    if [ -n "$have" ]; then
+      mappers "$name" "$have"
+      scopes "$name" "$have"
+      reaches "$name" "$have"
+    fi
   done < <(want --arg hears "${gateway:+${gateway%/}/v1/backchannel-logout}" '.clients[]
     | if .clientId == "doorward" and $hears != "" then
         .attributes += {"backchannel.logout.url": $hears, "backchannel.logout.session.required": "true"}
@@ -134,36 +146,38 @@ clients() {
 }
 
 mappers() {
-  local all have mapper name
-  all=$(ask get "clients/$2/protocol-mappers/models")
+  local id have mapper name
+  id=$(jq -r .id <<<"$2")
   while read -r mapper; do
     name=$(jq -r .name <<<"$mapper")
-    have=$(jq -c --arg name "$name" 'map(select(.name == $name))[0]' <<<"$all")
+    have=$(jq -c --arg name "$name" '.protocolMappers // [] | map(select(.name == $name))[0]' <<<"$2")
     if [ "$have" = null ]; then
-      ! does + "client $1: mapper $name" || send create "clients/$2/protocol-mappers/models" <<<"$mapper"
+      ! does + "client $1: mapper $name" || send create "clients/$id/protocol-mappers/models" <<<"$mapper"
     elif ! differs "$mapper" "$have"; then
       say = "client $1: mapper $name"
     elif does '~' "client $1: mapper $name"; then
       jq -c --argjson want "$mapper" '. * $want' <<<"$have" |
-        send update "clients/$2/protocol-mappers/models/$(jq -r .id <<<"$have")"
+        send update "clients/$id/protocol-mappers/models/$(jq -r .id <<<"$have")"
     fi
   done < <(want --arg client "$1" '.clients[] | select(.clientId == $client) | .protocolMappers // [] | .[]')
 }
 
+all_scopes=''
 scopes() {
-  local kind have scope id
+  local kind scope id
   for kind in default optional; do
-    have=$(ask get "clients/$2/$kind-client-scopes")
     while read -r scope; do
-      if jq -e --arg scope "$scope" 'any(.[]; .name == $scope)' <<<"$have" >/dev/null; then
+      if jq -e --arg scope "$scope" --arg kind "${kind}ClientScopes" '.[$kind] // [] | any(.[]; . == $scope)' \
+        <<<"$2" >/dev/null; then
         say = "client $1: $kind scope $scope"
         continue
       fi
-      id=$(ask get client-scopes | jq -r --arg scope "$scope" 'map(select(.name == $scope))[0].id // ""')
+      [ -n "$all_scopes" ] || all_scopes=$(ask get client-scopes --fields id,name)
+      id=$(jq -r --arg scope "$scope" 'map(select(.name == $scope))[0].id // ""' <<<"$all_scopes")
       if [ -z "$id" ]; then
         say '!' "client $1: the realm has no scope $scope; log-ins may lack what it carries"
       elif does + "client $1: $kind scope $scope"; then
-        ask update "clients/$2/$kind-client-scopes/$id" -b '{}' >/dev/null
+        ask update "clients/$(jq -r .id <<<"$2")/$kind-client-scopes/$id" -b '{}' >/dev/null
       fi
     done < <(want -r --arg client "$1" --arg kind "${kind}ClientScopes" \
       '.clients[] | select(.clientId == $client) | .[$kind] // [] | .[]')
@@ -172,15 +186,18 @@ scopes() {
 
 # Which realm roles the client's tokens may carry.
 reaches() {
-  local have role
-  have=$(ask get "clients/$2/scope-mappings/realm")
+  local place roles have role
+  place="clients/$(jq -r .id <<<"$2")/scope-mappings/realm"
+  roles=$(want -r --arg client "$1" '.scopeMappings[] | select(.client == $client) | .roles[]')
+  [ -n "$roles" ] || return 0
+  have=$(ask get "$place")
   while read -r role; do
-    if jq -e --arg role "$role" 'any(.[]; .name == $role)' <<<"$have" >/dev/null; then
+    if holds "$role" <<<"$have"; then
       say = "client $1 carries role $role"
     elif does + "client $1 carries role $role"; then
-      ask get "roles/$role" | jq -c '[{id, name}]' | send create "clients/$2/scope-mappings/realm"
+      lend "$role" "$place"
     fi
-  done < <(want -r --arg client "$1" '.scopeMappings[] | select(.client == $client) | .roles[]')
+  done <<<"$roles"
 }
 
 roles

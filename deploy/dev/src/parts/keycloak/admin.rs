@@ -365,4 +365,4 @@ fn text(answer: &Value, field: &'static str) -> Result<String, Error> {
 
 /// Name and password of the administrator of a server that listens on loopback, for development: no secret.
 pub const ADMINISTRATOR: (&str, &str) = ("admin", "admin");
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
