@@ -1,12 +1,13 @@
 //! Identity by a real Keycloak: what ends there ends here, what is bound to a key is of no use without it, and what the
 //! shipped set-up makes is enough to log in.
 //!
-//! One stack for the file, one test at a time: each restarts the gateway with the configuration that it wants.
+//! One stack for the file, one test at a time: each restarts the gateway with the configuration that it wants. What takes
+//! long and does not want the gateway is done beside them, by the first by name, which begins first.
 
+mod administrator;
 mod bound;
 mod ends;
 mod lasting;
-mod shipped;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
