@@ -191,12 +191,11 @@ async fn a_client_cannot_ask_an_agent_to_end_for_its_recording() {
         .await
         .unwrap();
     assert!(matches!(relay.next().await, Event::Ended { by: Side::Client, .. }));
-    let (heard, _) = tokio::join!(agent.next(), async {
-        tokio::select! {
-            _ = relay.next() => {}
-            () = tokio::time::sleep(Duration::from_millis(300)) => {}
-        }
-    });
+    let mut heard = std::pin::pin!(agent.next());
+    let heard = tokio::select! {
+        heard = &mut heard => heard,
+        _ = relay.next() => heard.await,
+    };
     assert!(matches!(heard.unwrap(), Some(Frame::End(end)) if end.exit == 0));
 }
 
@@ -246,12 +245,10 @@ async fn pings_are_answered_and_go_no_further() {
     let (mut relay, mut client, mut agent) = raw();
     client.send(&Frame::Ping(7)).await.unwrap();
     client.send(&Frame::Fin { offset: 0 }).await.unwrap();
-    let (pong, passed, ()) = tokio::join!(client.next(), agent.next(), async {
-        tokio::select! {
-            event = relay.next() => panic!("{event:?}"),
-            () = tokio::time::sleep(Duration::from_millis(300)) => {}
-        }
-    });
+    let (pong, passed) = tokio::select! {
+        event = relay.next() => panic!("{event:?}"),
+        both = async { tokio::join!(client.next(), agent.next()) } => both,
+    };
     assert_eq!(pong.unwrap(), Some(Frame::Pong(7)));
     assert_eq!(passed.unwrap(), Some(Frame::Fin { offset: 0 }));
 }
