@@ -14,6 +14,7 @@ mod table;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use probe::{PROBES, Place, Probe, Row};
 use tests::both::{self, Server};
 use tests::bridge::Bridge;
@@ -35,7 +36,7 @@ fn stand() -> &'static Shared {
 fn what_works_with_sshd_works_with_doorward() -> Result<()> {
     stand().run(|stand| async move {
         let folder = stand.folder();
-        let Some((sshd, stock)) = both::stock(stand, "sshd", "")? else {
+        let Some((sshd, server)) = both::stock(stand, "sshd", "")? else {
             ensure!(!everything_is_wanted(), "the matrix needs openssh-server");
             return Ok(());
         };
@@ -48,26 +49,30 @@ fn what_works_with_sshd_works_with_doorward() -> Result<()> {
             key: folder.join("sshd/user"),
             echo: echo.port(),
         };
-        let places = [place(stock, sshd.port()), place(Server::doorward(stand), bridge.port())];
-        let (mut rows, mut unsteady, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+        let places = [
+            place(server, sshd.port()),
+            place(Server::doorward(stand), bridge.port()),
+        ];
         let only = std::env::var("DOORWARD_CLIENT").ok();
-        for probe in PROBES
-            .iter()
-            .filter(|probe| only.as_ref().is_none_or(|only| only == probe.client))
-        {
-            if probe.is_there() {
-                let (theirs, ours) = tokio::join!(probe.run(&places[0]), probe.run(&places[1]));
-                let mut tried = Row::pair(probe.client, theirs?, ours?);
-                if tried.iter().any(Row::is_worse) {
-                    let (theirs, ours) = (probe.run(&places[0]).await?, probe.run(&places[1]).await?);
-                    let both = Row::of_both_tries(tried, Row::pair(probe.client, theirs, ours));
-                    tried = both.0;
-                    unsteady.extend(both.1);
-                }
-                rows.extend(tried);
-            } else {
-                absent.push(probe.client);
+        let wanted = |probe: &&Probe| only.as_ref().is_none_or(|only| only == probe.client);
+        let (there, absent): (Vec<_>, Vec<_>) = PROBES.iter().filter(wanted).partition(|probe| probe.is_there());
+        let absent: Vec<_> = absent.into_iter().map(|probe| probe.client).collect();
+        // One side often waits for the other, so there are two clients at a time.
+        let [stock, doorward] = &places;
+        let first = |probe: &'static Probe| async move {
+            let (theirs, ours) = tokio::join!(probe.run(stock), probe.run(doorward));
+            anyhow::Ok((probe, Row::pair(probe.client, theirs?, ours?)))
+        };
+        let first: Vec<_> = stream::iter(there).map(first).buffered(2).try_collect().await?;
+        let (mut rows, mut unsteady) = (Vec::new(), Vec::new());
+        for (probe, mut tried) in first {
+            if tried.iter().any(Row::is_worse) {
+                let (theirs, ours) = (probe.run(stock).await?, probe.run(doorward).await?);
+                let both = Row::of_both_tries(tried, Row::pair(probe.client, theirs, ours));
+                tried = both.0;
+                unsteady.extend(both.1);
             }
+            rows.extend(tried);
         }
         let table = table::written(&rows, &absent);
         println!("{table}");
