@@ -196,6 +196,9 @@ pub(crate) struct Workspace {
     /// Until when it is kept awake, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keep_until: Option<String>,
+    /// When the platform stops it, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stops_at: Option<String>,
     /// For how long at once the person may have it kept awake, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keep_longest: Option<u64>,

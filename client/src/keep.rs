@@ -38,6 +38,9 @@ struct Kept {
     /// RFC 3339; nothing where it is not kept.
     #[serde(default)]
     keep_until: Option<String>,
+    /// When the platform stops it all the same, where that comes first, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stops_at: Option<String>,
 }
 
 /// Does what the command line says.
@@ -60,6 +63,9 @@ pub(crate) async fn keep(home: &Home, args: &KeepArgs) -> Result<(), Error> {
     match kept.keep_until.as_deref() {
         Some(until) => say::note(&format!("{workspace} is kept awake until {}", local(until))),
         None => say::note(&format!("{workspace} is no longer kept awake")),
+    }
+    if let Some(stops) = kept.stops_at.as_deref() {
+        say::note(&format!("but its platform stops it at {} all the same", local(stops)));
     }
     Ok(())
 }

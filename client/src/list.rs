@@ -134,17 +134,20 @@ fn moment(text: Option<&str>, now: Timestamp) -> String {
     }
 }
 
-/// Until when it is kept awake.
+/// Until when it is kept awake, and when it is stopped: of the two the later is not said where the other makes it void.
 fn until(one: &Workspace, now: Timestamp) -> String {
-    let at = one
-        .keep_until
-        .as_deref()
-        .and_then(|text| text.parse::<Timestamp>().ok());
-    let left = at.map_or(0, |at| at.as_second().saturating_sub(now.as_second()));
-    match left > 0 {
-        true => format!("kept for {}", roughly(left)),
-        false => String::new(),
-    }
+    let left = |text: &Option<String>| {
+        let at = text.as_deref()?.parse::<Timestamp>().ok()?;
+        Some(at.as_second().saturating_sub(now.as_second()))
+    };
+    let (kept, stops) = (left(&one.keep_until).filter(|left| *left > 0), left(&one.stops_at));
+    let kept = kept.filter(|kept| stops.is_none_or(|stops| *kept < stops));
+    let stops = stops.map(|left| match left > 0 {
+        true => format!("stops in {}", roughly(left)),
+        false => "being stopped".to_owned(),
+    });
+    let kept = kept.map(|left| format!("kept for {}", roughly(left)));
+    [kept, stops].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// A length of time in one unit, or two where the first says little.
@@ -230,6 +233,21 @@ mod tests {
         );
         found.workspaces.clear();
         assert_eq!(table(&found, now(), Some(10)), "NAME  STATE\n");
+    }
+
+    #[test]
+    fn the_end_that_comes_first_is_the_one_that_counts() {
+        let said = |kept: Option<&str>, stops: Option<&str>| {
+            let mut one = found().workspaces.remove(2);
+            let at = |text: &str| format!("2026-06-01T{text}:00Z");
+            (one.keep_until, one.stops_at) = (kept.map(at), stops.map(at));
+            until(&one, now())
+        };
+        assert_eq!(said(Some("14:00"), None), "kept for 2 h");
+        assert_eq!(said(Some("14:00"), Some("15:00")), "kept for 2 h, stops in 3 h");
+        assert_eq!(said(Some("14:00"), Some("12:40")), "stops in 40 min");
+        assert_eq!(said(Some("11:00"), Some("11:00")), "being stopped");
+        assert_eq!(said(None, None), "");
     }
 
     #[test]

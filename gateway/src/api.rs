@@ -182,6 +182,9 @@ struct Listed<'a> {
     last_use: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_until: Option<String>,
+    /// When the platform stops it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stops_at: Option<String>,
     /// For how long at once the person may have it kept awake, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_longest: Option<u64>,
@@ -212,6 +215,7 @@ async fn workspaces(gateway: &Gateway, who: &Identity) -> Result<Response<Body>,
                 reason: workspace.state.reason(),
                 last_use: gateway.usage.last_use(workspace).map(rfc3339),
                 keep_until: gateway.usage.keep_until(workspace).map(rfc3339),
+                stops_at: workspace.notes.stop.as_ref().map(|stop| rfc3339(stop.at)),
                 keep_longest: keep::longest(gateway, grant).map(|longest| longest.as_secs()),
                 agent_version,
                 capabilities: words(grant.terms()),

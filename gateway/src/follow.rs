@@ -38,6 +38,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, mut changes: watch::Receiver<u64>
 
 fn sessions(gateway: &Gateway) {
     for (session, standing) in gateway.sessions.standings() {
+        gateway.sessions.follow_stop(session, &gateway.workspaces);
         let began = standing.grant().workspace();
         let now = gateway.workspaces.find(&began.name);
         if now.as_ref().is_some_and(|now| Arc::ptr_eq(now, began)) {

@@ -98,6 +98,8 @@ codes! {
     Asleep = "asleep", CONFLICT, "workspace asleep";
     /// The person may enter, and the workspace is on its way.
     Starting = "starting", CONFLICT, "workspace starting";
+    /// The person may enter, and the time is over for which the platform leaves the workspace up.
+    UpTimeOver = "up-time-over", FORBIDDEN, "up-time over";
     /// The workspace was to be woken and did not start.
     WakeFailed = "wake-failed", SERVICE_UNAVAILABLE, "workspace not woken";
     /// The person may enter, and may not have the workspace kept awake, or not for so long; or nobody could be told.

@@ -6,6 +6,7 @@
 //! agent is given a moment to say so in the session itself, so that `ssh` ends with the exit status that says so.
 
 mod ending;
+mod herald;
 mod nobody;
 #[cfg(test)]
 mod tests;
@@ -21,11 +22,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use ending::Ending;
+pub use herald::Herald;
 pub(crate) use nobody::Nobody;
 use unrecorded::Unrecorded;
-use warning::Warnings;
+use warning::{Due, Warnings};
 
 use crate::session::{Dismissal, Keeping};
+use crate::workspace::Stop;
 
 /// How a passage went.
 #[derive(Debug)]
@@ -49,6 +52,10 @@ pub struct Bounds {
     pub silence: Duration,
     /// A sentence that the user is told first.
     pub notice: Option<String>,
+    /// When the workspace is stopped, which may be moved.
+    pub stops: watch::Receiver<Option<Stop>>,
+    /// Who puts on record that the user was told of an end.
+    pub herald: Herald,
 }
 
 /// Passes a session until both sides are done with it.
@@ -89,7 +96,7 @@ struct Passing<'a, C, A> {
 
 impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
     async fn run(&mut self, mut bounds: Bounds) -> Ending {
-        let mut warnings = Warnings::new(Instant::now(), bounds.longest);
+        let mut warnings = Warnings::new(Instant::now(), bounds.longest, bounds.stops.clone());
         let longest = tokio::time::sleep(bounds.longest);
         tokio::pin!(longest);
         loop {
@@ -118,11 +125,14 @@ impl<C: Carrier, A: Carrier> Passing<'_, C, A> {
                         self.end(Ending::ClientSilent(bounds.silence));
                     }
                 }
-                () = warnings.due(), if open => {
-                    if let Some(warning) = warnings.take() {
-                        self.relay.notice(warning);
+                due = warnings.next(), if open => match due {
+                    Due::Warning { text, ends, why } => {
+                        bounds.herald.announced(ends, why);
+                        self.relay.notice(text);
                     }
-                }
+                    Due::News(text) => self.relay.notice(text),
+                    Due::Stopped => self.end(Ending::UpTimeOver),
+                },
                 () = &mut longest, if open => self.end(Ending::TooLong(bounds.longest)),
                 () = bounds.ending.cancelled(), if open => self.end(Ending::GatewayStops),
                 why = killed(&mut bounds.killed), if open => self.end(Ending::Dismissed(why)),

@@ -36,7 +36,7 @@ use crate::oidc::{BearerToken, Identity};
 use crate::policy::Grant;
 use crate::record::{Closing, Counted, Failure, Start};
 use crate::refusal::{Dependency, Refusal, RefusalCode};
-use crate::relay::{self, Bounds, Ending, Nobody, Passage};
+use crate::relay::{self, Bounds, Ending, Herald, Nobody, Passage};
 use crate::workspace::{Life, State, Workspace, starting};
 use registry::Seat;
 
@@ -85,6 +85,8 @@ pub async fn run(gateway: Arc<Gateway>, mut request: TunnelRequest) -> Ended {
         killed: seat.killed(),
         silence: relay::SILENCE,
         notice,
+        stops: seat.stops(),
+        herald: Herald::new(session, &gateway.journal),
     };
     let passage = match request.accept(session).await {
         Ok(tunnel) => Box::pin(relay::pass(tunnel, agent.stream, &mut recording, bounds)).await,
@@ -112,6 +114,7 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         .map_err(by)?;
     // Only now: a lock or a logout ends who has a seat already, and refuses who takes one later.
     seat.stands_on(Standing::new(gateway, &identity, &grant, &request.token));
+    gateway.sessions.follow_stop(session, &gateway.workspaces);
     unhindered(gateway, &identity, &grant).map_err(by)?;
     let life = enter(gateway, &grant).map_err(by)?;
     let mode = grant.terms().recording.mode;
@@ -221,6 +224,7 @@ fn ready(gateway: &Gateway, mode: RecordingMode) -> Result<(), Refusal> {
 fn enter(gateway: &Gateway, grant: &Grant) -> Result<Life, Refusal> {
     let workspace = grant.workspace();
     let life = workspace.enter()?;
+    workspace.is_up()?;
     match workspace.over(gateway.workspaces.find(&workspace.name).as_deref()) {
         Some(sentence) => Err(starting(&sentence)),
         None => Ok(life.clone()),

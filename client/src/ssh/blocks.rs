@@ -141,6 +141,7 @@ mod tests {
             last_use: None,
             keep_until: None,
             keep_longest: None,
+            stops_at: None,
             agent_version: None,
             capabilities: vec![],
         }

@@ -58,9 +58,13 @@ pub(super) async fn keep(
     });
     let told = gateway.usage.keep(gateway, grant.workspace(), Keep::Until(until)).await;
     told.map_err(not_everywhere).map_err(&denied)?;
-    Ok(problem::json(
-        &json!({ "workspace": name.as_str(), "keep-until": rfc3339(until) }),
-    ))
+    let stop = grant.workspace().notes.stop.as_ref();
+    let sooner = stop.filter(|stop| !stop.extendable && stop.at < until);
+    let mut answer = json!({ "workspace": name.as_str(), "keep-until": rfc3339(until) });
+    if let Some(stop) = sooner {
+        answer["stops-at"] = rfc3339(stop.at).into();
+    }
+    Ok(problem::json(&answer))
 }
 
 /// Takes it back.

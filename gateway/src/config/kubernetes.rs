@@ -117,6 +117,7 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
             section.fault_at("usage", format!("the use of the rule `{name}` is there more than once"));
         }
     }
+    up_times(section, &mut workspaces);
     Some(Kubernetes {
         access: access?,
         timeout,
@@ -126,6 +127,21 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Kubernetes> {
         wakes,
         usage,
     })
+}
+
+/// Reads each `[[kubernetes.up-time]]`, for its rule.
+fn up_times(section: &Section<'_>, workspaces: &mut [Rule]) {
+    for (name, up_time) in section.sections("up-time", super::up_time::read) {
+        let fault = |why: String| section.fault_at("up-time", why);
+        let shown = name.escape_debug();
+        match workspaces.iter_mut().find(|one| one.name == name) {
+            None => fault(format!("there is no rule `{shown}` in [[kubernetes.workspaces]]")),
+            Some(rule) if rule.up_time.is_some() => {
+                fault(format!("the up-time of the rule `{shown}` is there more than once"));
+            }
+            Some(rule) => rule.up_time = Some(up_time),
+        }
+    }
 }
 
 /// Reads each `[[kubernetes.wake]]`.

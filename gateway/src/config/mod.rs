@@ -19,6 +19,7 @@ mod login_rule;
 mod read;
 mod records;
 pub(crate) mod secret_file;
+mod up_time;
 mod usage;
 mod vault;
 mod wake;

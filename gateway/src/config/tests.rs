@@ -2,6 +2,7 @@
 
 mod authorize;
 mod outside;
+mod up_time;
 mod wake;
 
 use std::{fs, path::Path};

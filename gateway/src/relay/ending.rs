@@ -30,6 +30,8 @@ pub enum Ending {
     Unrecorded,
     /// The session reached the longest time that its grant allows.
     TooLong(Duration),
+    /// The time is over for which the platform leaves the workspace up.
+    UpTimeOver,
     /// The gateway is stopping.
     GatewayStops,
     /// The gateway ended it: on somebody's word, or because it is not granted any more.
@@ -51,6 +53,7 @@ impl Ending {
             Self::RecordStopped => "record-store",
             Self::Unrecorded => "unrecorded",
             Self::TooLong(_) => "too-long",
+            Self::UpTimeOver => "up-time-over",
             Self::GatewayStops => "gateway-stops",
             Self::Dismissed(Dismissal::Killed(_)) => "killed",
             Self::Dismissed(Dismissal::Locked(_)) => "locked",
@@ -75,6 +78,7 @@ impl Ending {
             Self::TooLong(longest) => {
                 format!("the session reached its longest time, {}", human(*longest))
             }
+            Self::UpTimeOver => "the workspace's up-time was over".to_owned(),
             Self::GatewayStops => "the gateway stopped".to_owned(),
             Self::Dismissed(why) => dismissed(why),
         }
@@ -102,6 +106,10 @@ impl Ending {
                     "the session was ended: it reached the longest time that your role allows, {}",
                     human(*longest)
                 ),
+            ),
+            Self::UpTimeOver => (
+                TRANSPORT,
+                "the session was ended: the workspace's up-time is over, and its platform stops it".to_owned(),
             ),
             Self::GatewayStops => (
                 TRANSPORT,
@@ -180,6 +188,7 @@ mod tests {
             Ending::RecordStopped,
             Ending::Unrecorded,
             Ending::TooLong(Duration::ZERO),
+            Ending::UpTimeOver,
             Ending::GatewayStops,
             Ending::Dismissed(Dismissal::Killed(text())),
             Ending::Dismissed(Dismissal::Locked(text())),

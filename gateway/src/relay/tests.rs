@@ -51,6 +51,8 @@ impl Bench {
             killed,
             silence,
             notice: None,
+            stops: watch::channel(None).1,
+            herald: Herald::nobody(),
         };
         let passing = tokio::spawn(async move {
             let mut recording = Keeping::strict(recording);
@@ -222,6 +224,8 @@ async fn bytes_reach_the_client_only_after_their_record_reached_the_store() {
         killed,
         silence: SILENCE,
         notice: None,
+        stops: watch::channel(None).1,
+        herald: Herald::nobody(),
     };
     let mut taken = Keeping::strict(recording);
     let passing =
@@ -470,6 +474,8 @@ async fn a_session_whose_client_is_gone_before_it_began_is_recorded_to_its_end()
         killed,
         silence: SILENCE,
         notice: None,
+        stops: watch::channel(None).1,
+        herald: Herald::nobody(),
     };
     let mut agent = FrameStream::new(Plain::new(agent));
     let whole: bytes::Bytes = [author.open(), author.end()].concat().into();

@@ -13,6 +13,7 @@ use crate::guarded::Guarded;
 use crate::metrics;
 use crate::oidc::{BearerToken, Identity};
 use crate::refusal::{Refusal, RefusalCode};
+use crate::workspace::{Directory, Stop};
 
 /// How many sessions there may be at once.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,7 @@ struct Entry {
     about: Live,
     standing: Option<Arc<Standing>>,
     kill: watch::Sender<Option<Dismissal>>,
+    stops: watch::Sender<Option<Stop>>,
 }
 
 /// Why a session is ended by the gateway, with the sentence for its user.
@@ -110,6 +112,22 @@ impl Sessions {
         })
     }
 
+    /// Tells a session when its workspace is stopped, as the directory knows it now. Whoever comes last has the newest word.
+    pub(crate) fn follow_stop(&self, session: Uuid, directory: &Directory) {
+        self.0.table.with(|table| {
+            let Some(entry) = table.live.get(&session) else { return };
+            let Some(standing) = &entry.standing else { return };
+            let stop = directory
+                .find(&standing.grant().workspace().name)
+                .and_then(|workspace| workspace.notes.stop.clone());
+            entry.stops.send_if_modified(|known| {
+                let changed = *known != stop;
+                *known = stop;
+                changed
+            });
+        });
+    }
+
     /// With what an open session was told to end, if it was.
     #[cfg(test)]
     pub(crate) fn dismissal(&self, session: Uuid) -> Option<Dismissal> {
@@ -149,7 +167,7 @@ impl Sessions {
     /// When all seats, or all of this person's, are taken.
     pub(super) fn enter(&self, session: Uuid, user: &str, workspace: &str) -> Result<Seat, Refusal> {
         let limits = self.0.limits;
-        let killed = self.0.table.with(|table| {
+        let (killed, stops) = self.0.table.with(|table| {
             if table.live.len() >= limits.all {
                 return Err(Refusal::new(
                     RefusalCode::Overloaded,
@@ -171,15 +189,22 @@ impl Sessions {
                 since: SystemTime::now(),
             };
             let (kill, killed) = watch::channel(None);
-            let standing = None;
-            table.live.insert(session, Entry { about, standing, kill });
+            let (tell, stops) = watch::channel(None);
+            let entry = Entry {
+                about,
+                standing: None,
+                kill,
+                stops: tell,
+            };
+            table.live.insert(session, entry);
             metrics::sessions(table.live.len());
-            Ok(killed)
+            Ok((killed, stops))
         })?;
         Ok(Seat {
             session,
             sessions: self.clone(),
             killed,
+            stops,
         })
     }
 }
@@ -196,6 +221,7 @@ pub(super) struct Seat {
     session: Uuid,
     sessions: Sessions,
     killed: watch::Receiver<Option<Dismissal>>,
+    stops: watch::Receiver<Option<Stop>>,
 }
 
 impl Seat {
@@ -211,6 +237,11 @@ impl Seat {
     /// Tells when somebody ends the session.
     pub(super) fn killed(&self) -> watch::Receiver<Option<Dismissal>> {
         self.killed.clone()
+    }
+
+    /// Tells when the workspace is stopped.
+    pub(super) fn stops(&self) -> watch::Receiver<Option<Stop>> {
+        self.stops.clone()
     }
 }
 

@@ -3,6 +3,7 @@ mod glass;
 mod kept;
 mod rbac;
 mod replaced;
+mod up_time;
 mod woken;
 
 use std::fs;

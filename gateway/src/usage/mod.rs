@@ -5,6 +5,8 @@
 
 mod keep;
 mod publish;
+#[cfg(test)]
+mod several;
 mod turns;
 
 use std::{

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use doorward_certs::{Login, WorkspaceName, WorkspaceUid};
 
 pub use directory::{Clash, Directory, Source};
-pub use notes::{KEEP_UNTIL, LAST_USE, Notes, moment};
+pub use notes::{KEEP_UNTIL, LAST_USE, Notes, Stop, moment};
 
 use crate::refusal::{Dependency, Refusal, RefusalCode};
 
@@ -173,6 +173,22 @@ impl Workspace {
             (State::Failed(text), _) => Err(Refusal::unavailable(Dependency::Agent, text.clone())
                 .with_text(format!("the workspace cannot be entered: {text}"))
                 .with_hint("see to it where the workspace was made, or tell your platform team")),
+        }
+    }
+
+    /// Whether the time is not over for which the platform leaves it up: who entered now would be put out at once.
+    ///
+    /// # Errors
+    /// The refusal for a person whom the policy lets in, and for nobody else.
+    pub fn is_up(&self) -> Result<(), Refusal> {
+        match &self.notes.stop {
+            Some(stop) if stop.at <= std::time::SystemTime::now() => Err(Refusal::new(
+                RefusalCode::UpTimeOver,
+                "the workspace's up-time is over, and its platform is about to stop it",
+            )
+            .with_hint("start it again once it is stopped")
+            .with_detail(format!("stopped at {}", crate::locks::rfc3339(stop.at)))),
+            _ => Ok(()),
         }
     }
 

@@ -134,6 +134,7 @@ fn rule(namespaces: Namespaces, owner_kind: Option<&str>) -> Result<Rule> {
         ordinals: 0,
         claims: None,
         kept: Kept::default(),
+        up_time: None,
     })
 }
 

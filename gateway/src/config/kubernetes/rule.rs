@@ -78,6 +78,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Rule> {
         claims,
         // What wakes the rule's workspaces asks for more.
         kept: Kept::default(),
+        up_time: None,
     })
 }
 

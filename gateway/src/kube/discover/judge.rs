@@ -52,7 +52,7 @@ pub(super) struct Judged {
     pub(super) problems: BTreeSet<Problem>,
     /// How it came to that.
     pub(super) ruled: Ruled,
-    /// Names of pods that gave way to another of their controller.
+    /// Names of pods that gave way to another of their controller, or of which something is not known.
     pub(super) shared: HashSet<WorkspaceName>,
 }
 
@@ -101,8 +101,13 @@ impl Shelves {
                     taken.insert(pod.metadata.uid.clone());
                     let (owner, owner_uid) = owner.unzip();
                     match self.of_pod(&pod, owner, &people) {
-                        Ok(workspace) => {
+                        Ok((workspace, unknown)) => {
                             let name = workspace.name.clone();
+                            if let Some(why) = unknown {
+                                judged.problem(&pod.metadata, why);
+                                // What comes next takes the problem away, or is another: all is judged then.
+                                judged.shared.insert(name.clone());
+                            }
                             let key = owner_uid.map(|uid| (name.clone(), uid));
                             judged.replace_older(workspace, key, &mut by_owner);
                             Outcome::Named(name)
@@ -155,7 +160,10 @@ impl Shelves {
     /// What is made of a pod that was found to be the rule's.
     pub(super) fn of_known_pod(&self, pod: &Object, people: &People) -> Result<Workspace, String> {
         let owner = self.owner_of(pod).ok_or("it is the rule's no more")?;
-        self.of_pod(pod, owner.map(|(object, _)| object), people)
+        match self.of_pod(pod, owner.map(|(object, _)| object), people)? {
+            (workspace, None) => Ok(workspace),
+            (_, Some(unknown)) => Err(unknown),
+        }
     }
 
     /// The object that a pod belongs to, with its uid; nothing if it is not the rule's.
@@ -192,7 +200,13 @@ impl Shelves {
         Some(Some((owner(&reference), reference.uid)))
     }
 
-    fn of_pod(&self, pod: &Object, owner: Option<OwnerObject>, people: &People) -> Result<Workspace, String> {
+    /// The workspace that a pod is, and what is not known of it, in a sentence.
+    fn of_pod(
+        &self,
+        pod: &Object,
+        owner: Option<OwnerObject>,
+        people: &People,
+    ) -> Result<(Workspace, Option<String>), String> {
         let seen = Seen::of(&pod.metadata, Some(&pod.metadata.name), owner.as_ref());
         let mut workspace = self.workspace(&seen, owner.clone(), people)?;
         let (state, runs) = state::of_pod(pod);
@@ -214,7 +228,11 @@ impl Shelves {
                 },
             });
         }
-        Ok(workspace)
+        let up_time = self.rule.up_time.as_ref();
+        let stop = up_time.map_or(Ok(None), |up_time| up_time.stop(pod, &seen, workspace.notes.keep_until));
+        let (stop, unknown) = stop.map_or_else(|why| (None, Some(why)), |stop| (stop, None));
+        workspace.notes.stop = stop;
+        Ok((workspace, unknown))
     }
 
     fn port(&self, pod: &Object) -> Result<u16, String> {
@@ -273,7 +291,11 @@ impl Shelves {
             }),
             state: State::Asleep,
             life: None,
-            notes: Notes { last_use, keep_until },
+            notes: Notes {
+                last_use,
+                keep_until,
+                stop: None,
+            },
         })
     }
 

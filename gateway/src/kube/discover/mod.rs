@@ -13,6 +13,7 @@ mod state;
 pub mod template;
 #[cfg(test)]
 mod tests;
+pub mod up_time;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -125,7 +126,9 @@ impl Discovery {
         self.up_to_date()?;
         match self.0.problems.with(|problems| problems.len()) {
             0 => Ok(()),
-            count => Err(format!("{count} objects are no workspaces; `doctor` says why")),
+            count => Err(format!(
+                "{count} objects are not as their rules have them; `doctor` says why"
+            )),
         }
     }
 
@@ -265,7 +268,11 @@ impl Discovery {
         *known = current.then_some(latest);
         inner.problems.with(|known| {
             for new in problems.difference(known) {
-                tracing::warn!(object = new.object, why = new.why, "no workspace is made of this");
+                tracing::warn!(
+                    object = new.object,
+                    why = new.why,
+                    "an object is not as its rule has it"
+                );
             }
             *known = problems;
         });
@@ -327,11 +334,7 @@ impl fmt::Debug for Discovery {
 
 /// What a rule needs to be watched.
 fn shelves(rule: &Rule, changed: &Arc<Notify>) -> Shelves {
-    let wanted = Wanted {
-        labels: rule.labels(),
-        annotations: rule.annotations(),
-        every_label: rule.kept.every_label,
-    };
+    let wanted = wanted(rule);
     let scopes: Vec<Option<String>> = match &rule.namespaces {
         Namespaces::These(all) => all.iter().cloned().map(Some).collect(),
         Namespaces::Selected(_) => vec![None],
@@ -373,6 +376,17 @@ fn shelves(rule: &Rule, changed: &Arc<Notify>) -> Shelves {
             Arc::new(Shelf::new(place, wanted.clone(), Arc::clone(changed)))
         }),
         rule: rule.clone(),
+    }
+}
+
+/// What is kept of the objects that a rule looks at.
+fn wanted(rule: &Rule) -> Wanted {
+    let end = rule.up_time.as_ref().map(|up_time| &up_time.end);
+    Wanted {
+        labels: rule.labels(),
+        annotations: rule.annotations(),
+        every_label: rule.kept.every_label,
+        starts: matches!(end, Some(up_time::End::After(_))),
     }
 }
 

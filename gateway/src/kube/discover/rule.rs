@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::template::Template;
+use super::{template::Template, up_time::UpTime};
 
 /// One `[[kubernetes.workspaces]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Rule {
     pub claims: Option<String>,
     /// What else is kept of an object, because something beside the rule asks for it.
     pub kept: Kept,
+    /// Where a pod says when it is stopped.
+    pub up_time: Option<UpTime>,
 }
 
 /// What no label is called: it stands among those that are not known whole.
@@ -99,7 +101,11 @@ impl Rule {
     }
 
     fn templates(&self) -> impl Iterator<Item = &Template> {
-        [&self.workspace, &self.login].into_iter().chain(&self.owner)
+        let up_time = self.up_time.iter().map(|up_time| up_time.end.template());
+        [&self.workspace, &self.login]
+            .into_iter()
+            .chain(&self.owner)
+            .chain(up_time)
     }
 
     /// The owners that are watched: those that can have workspaces without a pod, or that a pod is judged by.

@@ -23,6 +23,7 @@ pub(super) struct Meta {
     pub(super) namespace: String,
     pub(super) uid: String,
     pub(super) resource_version: String,
+    pub(super) creation_timestamp: Option<String>,
     pub(super) deletion_timestamp: Option<String>,
     pub(super) labels: Option<BTreeMap<String, String>>,
     pub(super) annotations: Option<BTreeMap<String, String>>,
@@ -82,6 +83,7 @@ pub(super) struct Status {
     pub(super) phase: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) message: Option<String>,
+    pub(super) start_time: Option<String>,
     #[serde(rename = "podIP")]
     pub(super) pod_ip: Option<String>,
     pub(super) conditions: Option<Vec<Condition>>,
@@ -138,6 +140,8 @@ pub(super) struct Wanted {
     pub(super) labels: BTreeSet<String>,
     pub(super) annotations: BTreeSet<String>,
     pub(super) every_label: bool,
+    /// Whether it matters when a pod was started.
+    pub(super) starts: bool,
 }
 
 impl Wanted {
@@ -146,6 +150,9 @@ impl Wanted {
         self.trim_meta(&mut object.metadata);
         if let Some(template) = &mut object.spec.template {
             self.trim_meta(&mut template.metadata);
+        }
+        if !self.starts {
+            (object.status.start_time, object.metadata.creation_timestamp) = (None, None);
         }
         for condition in object.status.conditions.iter_mut().flatten() {
             // Of a condition that holds nothing is told but that it does.

@@ -22,6 +22,8 @@ async fn without_a_store() -> (
         killed,
         silence: SILENCE,
         notice: None,
+        stops: watch::channel(None).1,
+        herald: Herald::nobody(),
     };
     #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
     let passing = tokio::spawn(async move {

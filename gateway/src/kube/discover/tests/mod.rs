@@ -3,6 +3,7 @@
 mod changes;
 mod faults;
 mod states;
+mod up_time;
 
 use serde_json::{Value, json};
 
@@ -24,6 +25,7 @@ pub(super) fn rule() -> Rule {
         ordinals: 0,
         claims: None,
         kept: rule::Kept::default(),
+        up_time: None,
     }
 }
 
