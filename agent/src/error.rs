@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use doorward_certs::KeyError;
+
 use crate::config::Faults;
 
 /// Why the agent cannot start or go on.
@@ -14,12 +16,12 @@ pub enum Error {
     #[error("{0}")]
     Config(#[from] Faults),
     /// A host key cannot be used.
-    #[error("workspace '{workspace}': cannot use its host key")]
+    #[error("workspace '{workspace}': cannot use its host key{}", volume(source))]
     Key {
         /// The workspace.
         workspace: String,
         /// Why not.
-        source: doorward_certs::KeyError,
+        source: KeyError,
     },
     /// The host key does not serve as a TLS key.
     #[error("workspace '{workspace}': its host key cannot be the key of its link")]
@@ -71,5 +73,18 @@ impl Error {
             Self::Bind { .. } => "bind",
             Self::Announce { .. } => "announce",
         }
+    }
+}
+
+/// What helps where a key cannot be written, as in a container whose root is read-only.
+fn volume(source: &KeyError) -> &'static str {
+    use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    match source {
+        KeyError::Io { verb, source, .. }
+            if *verb != "read" && matches!(source.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem) =>
+        {
+            "; where it is kept there must be a volume that this user may write, such as an emptyDir in memory"
+        }
+        _ => "",
     }
 }

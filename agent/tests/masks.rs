@@ -168,3 +168,89 @@ async fn a_command_that_holds_it_is_masked() {
     );
     assert_eq!(masked(&events).len(), 2);
 }
+
+/// As Kubernetes mounts a secret, and changes it: a folder for each state, and links that are swapped.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+fn mount(volume: &std::path::Path, state: &str, files: &[(&str, &str)]) {
+    use std::os::unix::fs::symlink;
+    let folder = volume.join(format!("..{state}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    symlink(format!("..{state}"), volume.join("..data_tmp")).unwrap();
+    let before = std::fs::read_link(volume.join("..data"));
+    std::fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+    for (name, _) in files {
+        // Links that are there lead to the new state.
+        let _ = symlink(format!("..data/{name}"), volume.join(name));
+    }
+    if let Ok(before) = before {
+        std::fs::remove_dir_all(volume.join(before)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_mounted_and_replaced_while_a_session_runs_is_masked_from_then_on_and_the_record_says_so() {
+    const FIRST: &str = "first-token-4711";
+    const SECOND: &str = "second-token-4712";
+    const IN_FILE: &str = "ghp-of-a-later-file";
+    let rig = Rig::start_with("", "[mask]\nenvironment = false\nfiles = ['volume']").await;
+    let volume = rig.folder.path().join("volume");
+    let (session, stream) = rig.open(everything()).await;
+    let client = logged_in(stream).await;
+    let mut channel = client.channel_open_session().await.unwrap();
+    // A program of before: it prints a file for each line of input.
+    let line = format!(
+        "cd {}; while read f; do cat volume/$f 2>/dev/null; echo :; done",
+        rig.folder.path().display()
+    );
+    channel.exec(true, line).await.unwrap();
+    for (state, files, shown) in [
+        ("2026_01", vec![("TFE_TOKEN", FIRST)], vec![FIRST]),
+        (
+            "2026_02",
+            vec![
+                ("TFE_TOKEN", SECOND),
+                ("env", "A=1\nGITHUB_TOKEN=ghp-of-a-later-file\n"),
+            ],
+            vec![SECOND, IN_FILE],
+        ),
+    ] {
+        mount(&volume, state, &files);
+        // It is said with the next that is recorded once the agent has seen it.
+        let last = format!("volume/{}", files.last().unwrap().0);
+        let told = async {
+            loop {
+                channel.data(&b"none\n"[..]).await.unwrap();
+                until(&mut channel, |heard| says(heard, ":\n")).await;
+                let names = |event: &Event| match event {
+                    Event::MasksSet(set) => set.names.iter().filter(|name| name.contains(&last)).count(),
+                    _ => 0,
+                };
+                // The second state has another value of a name that is known: it is there twice then, or the new file is.
+                if rig.recorded(session).iter().any(|stamped| names(&stamped.event) > 0) {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
+        for (name, _) in &files {
+            channel.data_bytes(format!("{name}\n").into_bytes()).await.unwrap();
+            let heard = until(&mut channel, |heard| says(heard, ":\n")).await;
+            let wanted = shown.iter().any(|secret| says(&heard, secret));
+            assert!(wanted, "the person sees it: {:?}", String::from_utf8_lossy(&heard.out));
+        }
+    }
+    channel.eof().await.unwrap();
+    rest(&mut channel).await;
+    leave(client).await;
+    rig.ended(session).await;
+    let events = rig.recorded(session);
+    let all = format!("{events:?}{}", String::from_utf8_lossy(&rig.output(session, 1)));
+    for secret in [FIRST, SECOND, IN_FILE] {
+        assert!(!all.contains(secret), "{all}");
+    }
+    assert!(all.contains(&"*".repeat(FIRST.len())), "{all}");
+    assert!(masked(&events).len() >= 3, "{all}");
+}

@@ -22,15 +22,18 @@ pub(super) fn make() -> io::Result<PathBuf> {
         started(me).unwrap_or_default(),
         Uuid::new_v4().simple()
     );
-    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    let mut tried = Vec::new();
     for base in bases() {
         let path = base.join(&name);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => return Ok(path),
-            Err(error) => failed = error,
+            Err(error) => tried.push(format!("{}: {}", base.display(), super::dial::plain(&error))),
         }
     }
-    Err(failed)
+    Err(io::Error::other(format!(
+        "there is no folder for it ({})",
+        tried.join("; ")
+    )))
 }
 
 /// Removes a folder and the files in it; folders in it are left, and then it is left, too.

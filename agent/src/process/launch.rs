@@ -67,6 +67,14 @@ pub(crate) enum LaunchError {
         /// Why not.
         source: io::Error,
     },
+    /// An image without a shell.
+    #[error(
+        "there is no {shell} in this workspace: commands and shells do not run here, files over sftp and forwards work"
+    )]
+    NoShell {
+        /// Its path.
+        shell: String,
+    },
     /// A root that may not become anybody else.
     #[error(
         "the agent is root and may not become '{login}': its container drops CAP_SETUID and CAP_SETGID; \
@@ -110,6 +118,9 @@ pub(crate) fn launch(
             LaunchError::MayNotBecome {
                 login: account.name.clone(),
             }
+        }
+        LaunchError::Spawn { source, shell } if source.kind() == io::ErrorKind::NotFound => {
+            LaunchError::NoShell { shell }
         }
         other => other,
     })

@@ -23,6 +23,8 @@ pub struct Pod {
     pub uid: u32,
     /// What of root's capabilities is left; none are where the uid is another.
     pub capabilities: &'static str,
+    /// Whether there is busybox, and with it a shell.
+    pub busybox: bool,
     /// Whether there are `/proc`, `/dev` and a `/tmp`, and everything else is read-only.
     pub mounts: bool,
     pub passwd: &'static str,
@@ -121,9 +123,13 @@ impl Container {
 
     /// The agent, by its number outside.
     pub fn agent(&self) -> Pid {
+        self.first().unwrap()
+    }
+
+    fn first(&self) -> Option<Pid> {
         let unshare = self.unshare.id();
-        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
-        Pid::from_raw(children.trim().parse().unwrap())
+        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok()?;
+        children.trim().parse().ok().map(Pid::from_raw)
     }
 
     /// Tells the agent to stop, as a kubelet does.
@@ -150,7 +156,11 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // The namespace ends with its first process.
+        // The namespace ends with its first process. Whoever changes its uid no longer hears that its parent has ended
+        // (`--kill-child`).
+        if let Some(first) = self.first() {
+            let _ = kill(first, Signal::SIGKILL);
+        }
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }
@@ -191,12 +201,8 @@ pub fn furnish(root: &Path, rig: &Rig, pod: &Pod) {
         std::fs::create_dir_all(root.join(folder)).unwrap();
     }
     chown(root.join("var/lib/doorward"), Some(pod.uid), None).unwrap();
-    std::fs::copy(busybox().unwrap(), root.join("bin/busybox")).unwrap();
-    let applets = Command::new(busybox().unwrap()).arg("--list").output().unwrap();
-    for applet in String::from_utf8(applets.stdout).unwrap().lines() {
-        if applet != "busybox" {
-            symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
+    if pod.busybox {
+        install_busybox(root);
     }
     std::fs::copy(static_agent(), root.join("doorward-agent")).unwrap();
     let etc = root.join("etc/doorward");
@@ -216,6 +222,16 @@ pub fn furnish(root: &Path, rig: &Rig, pod: &Pod) {
         pod.workspace
     );
     std::fs::write(etc.join("agent.toml"), text).unwrap();
+}
+
+fn install_busybox(root: &Path) {
+    std::fs::copy(busybox().unwrap(), root.join("bin/busybox")).unwrap();
+    let applets = Command::new(busybox().unwrap()).arg("--list").output().unwrap();
+    for applet in String::from_utf8(applets.stdout).unwrap().lines() {
+        if applet != "busybox" {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+    }
 }
 
 /// The agent that asks for no loader.

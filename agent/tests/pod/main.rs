@@ -6,6 +6,7 @@
 mod confine;
 mod container;
 mod entered;
+mod image;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod sidecar;
@@ -27,6 +28,7 @@ use tokio::process::Command;
 const ANYBODY: Pod = Pod {
     uid: 1_000_660_000,
     capabilities: "-all,+sys_chroot,+setuid,+setgid",
+    busybox: true,
     mounts: true,
     passwd: "",
     command: "",
