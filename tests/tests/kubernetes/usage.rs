@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::PLACE;
 use super::pods::{is_ready, kubelet};
+use super::told::Told;
 
 const NAMESPACE: &str = "used";
 /// The policy of the stack lets developers into what begins with `devenv-`.
@@ -42,7 +43,8 @@ async fn the_pod_says_when_somebody_used_it_and_not_that_an_editor_is_left_open(
         ..Options::default()
     };
     let mut stack = Stack::start(options).await?;
-    follow(cluster, &mut stack).await?;
+    let told = Told::start().await?;
+    follow(cluster, &mut stack, &told).await?;
     let scale = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{SET}/scale");
     admin.merge(&scale, &json!({"spec": {"replicas": 1}})).await?;
     let pod = format!("/api/v1/namespaces/{NAMESPACE}/pods/{WORKSPACE}");
@@ -91,6 +93,29 @@ async fn the_pod_says_when_somebody_used_it_and_not_that_an_editor_is_left_open(
     drop(stdin);
     typing.kill().await?;
     rate(cluster)?;
+    // What the pod belongs to says the same, and the platform heard each of them, in order.
+    let set = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{SET}");
+    let of_set = admin
+        .await_state(&set, |object| noted(object).is_some_and(|at| at >= later))
+        .await?;
+    let of_set = noted(&of_set).context("no time")?;
+    let calls = until("the platform hears of it", async || {
+        let calls = told.calls();
+        let last = calls
+            .last()
+            .and_then(|call| call.body["at"].as_str())
+            .unwrap_or_default();
+        Ok((last >= of_set.as_str()).then_some(calls.clone()))
+    })
+    .await?;
+    let times: Vec<_> = calls.iter().filter_map(|call| call.body["at"].as_str()).collect();
+    ensure!(times.len() == calls.len() && times.is_sorted(), "{calls:?}");
+    ensure!(
+        calls
+            .iter()
+            .all(|call| call.what == format!("POST /used/{WORKSPACE}") && call.body["ordinal"] == "0"),
+        "{calls:?}"
+    );
     stack.stop().await;
     kubelet.stop().await;
     Ok(())
@@ -102,7 +127,10 @@ fn rate(cluster: &Cluster) -> Result<()> {
     for entry in cluster.audit()? {
         let of_gateway = entry["user"]["username"] == format!("system:serviceaccount:{NAMESPACE}:gateway");
         if of_gateway && entry["verb"] == "patch" && entry["stage"] == "ResponseComplete" {
-            ensure!(entry["objectRef"]["resource"] == "pods", "{entry}");
+            if entry["objectRef"]["resource"] != "pods" {
+                ensure!(entry["objectRef"]["resource"] == "statefulsets", "{entry}");
+                continue;
+            }
             let at = entry["requestReceivedTimestamp"].as_str().context("no time")?;
             times.push(seconds(at)?);
         }
@@ -196,7 +224,7 @@ async fn terminal(client: &ClientFolder) -> Result<Child> {
 }
 
 /// Makes the set, and has the gateway follow it and publish its use, with the rights that the document says.
-async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
+async fn follow(cluster: &Cluster, stack: &mut Stack, told: &Told) -> Result<()> {
     let folder = stack.state_dir().parent().context("no folder")?.to_owned();
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).with_context(|| name.to_owned());
     let login = stack.account().to_owned();
@@ -215,7 +243,8 @@ async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
     let rbac = "rbac.authorization.k8s.io";
     for object in [
         json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": meta,
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]}]}),
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]},
+                {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get", "patch"]}]}),
         json!({"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": meta,
             "subjects": [{"kind": "ServiceAccount", "name": "gateway", "namespace": NAMESPACE}],
             "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "usage"}}),
@@ -233,9 +262,22 @@ async fn follow(cluster: &Cluster, stack: &mut Stack) -> Result<()> {
     cluster.write_kubeconfig(&file, &Identity::Token(cluster.token(wanted).await?))?;
     let mut section = gateway_section(&set, &file, 1);
     let rule = section["workspaces"][0]["name"].clone();
+    // The label is one that the rule itself does not look at.
+    let hook = toml::Table::from_iter([
+        (
+            "url".to_owned(),
+            format!("http://{}/used/{{workspace}}", told.address).into(),
+        ),
+        (
+            "body".to_owned(),
+            toml::Value::try_from(json!({"at": "{last-use}", "ordinal": "{label:apps.kubernetes.io/pod-index}"}))?,
+        ),
+    ]);
     let usage = toml::Table::from_iter([
         ("rule".to_owned(), rule),
         ("every".to_owned(), format!("{EVERY}s").into()),
+        ("owner".to_owned(), true.into()),
+        ("hook".to_owned(), toml::Value::Table(hook)),
     ]);
     section.insert("usage".to_owned(), vec![toml::Value::Table(usage)].into());
     let change = |config: &mut toml::Table| drop(config.insert("kubernetes".to_owned(), section.into()));

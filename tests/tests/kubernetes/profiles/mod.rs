@@ -54,6 +54,7 @@ fn gateway_folder(profile: &str) -> Result<tempfile::TempDir> {
     }
     private("tls/tls.key", &made.signing_key.serialize_pem())?;
     private("secrets/introspection", "not a secret of anybody")?;
+    private("secrets/workspace-api", "nor this")?;
     fs::write(path("policy.toml"), file(profile, "policy.toml")?)?;
     fs::write(path("gateway.toml"), file(profile, "gateway.toml")?)?;
     Ok(folder)

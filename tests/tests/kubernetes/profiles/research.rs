@@ -3,8 +3,9 @@
 
 use anyhow::{Result, ensure};
 use doorward_dev::issuer::Person;
-use serde_json::json;
-use tests::feed;
+use doorward_dev::stack::ClientFolder;
+use serde_json::{Value, json};
+use tests::{Outcome, feed, until};
 use tokio::process::Command;
 
 use super::ground::Ground;
@@ -75,6 +76,99 @@ async fn research_knows_people_by_their_verified_addresses() -> Result<()> {
             .await?
             .ends_with("/env-7f3a-workspace\nmap of the sky")
     );
+    ends_with_its_up_time(&ground, &ada).await?;
     ground.used_its_rights(&[]).await?;
     ground.stop().await
+}
+
+const ENDING: &str = "env-91c2";
+
+/// An environment whose time comes: people are told on standard error alone, and what programs read is as ever.
+async fn ends_with_its_up_time(ground: &Ground, ada: &ClientFolder) -> Result<()> {
+    let stops = async || -> Result<Option<String>> {
+        let listed = feed(ada.command(["ls", "--json"]), b"").await?;
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+        let mut all = listed.as_array().into_iter().flatten();
+        let one = all.find(|one| one["name"] == ENDING);
+        Ok(one.and_then(|one| one["stops-at"].as_str()).map(str::to_owned))
+    };
+    let limit = async |up_time: &str| -> Result<()> {
+        let before = stops().await?;
+        let path = format!("/api/v1/namespaces/cmbcluster/pods/{ENDING}");
+        let change = json!({"metadata": {"labels": {"up-time": up_time}}});
+        ground.admin().merge(&path, &change).await?;
+        until(
+            "the list says so",
+            async || Ok((stops().await? != before).then_some(())),
+        )
+        .await
+    };
+    // More than the test takes, and less than the first warning.
+    limit("14m").await?;
+    let warned =
+        |done: &Outcome| done.code == Some(0) && done.said().contains("doorward: the workspace is stopped in ");
+    let host = format!("{ENDING}.doorward");
+    let config = ada.ssh_config().display().to_string();
+    let plain = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env("GIT_SSH_COMMAND", format!("ssh -F {config}"))
+            .kill_on_drop(true);
+        command
+    };
+    let input: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
+    let echoed = feed(plain("ssh", &["-F", &config, &host, "cat"]), &input).await?;
+    ensure!(
+        warned(&echoed) && echoed.stdout == input,
+        "{:?}: {}",
+        echoed.code,
+        echoed.said()
+    );
+    let folder = tempfile::tempdir()?;
+    let (here, back) = (folder.path().join("here"), folder.path().join("back"));
+    std::fs::write(&here, &input)?;
+    let batch = format!("put {} there\nget there {}\n", here.display(), back.display());
+    let sent = feed(plain("sftp", &["-F", &config, "-b", "-", &host]), batch.as_bytes()).await?;
+    ensure!(
+        warned(&sent) && std::fs::read(&back)? == input,
+        "{:?}: {}",
+        sent.code,
+        sent.said()
+    );
+    std::fs::remove_file(&back)?;
+    let (shell, from) = (format!("ssh -F {config}"), format!("{host}:there"));
+    let sent = feed(plain("rsync", &["-e", &shell, &from, &back.display().to_string()]), b"").await?;
+    ensure!(
+        warned(&sent) && std::fs::read(&back)? == input,
+        "{:?}: {}",
+        sent.code,
+        sent.said()
+    );
+    let commit = "git init -q repo && git -C repo -c user.name=a -c user.email=a@x commit -q --allow-empty -m one && \
+                  git -C repo rev-parse HEAD";
+    let head = ground.run(ada, ENDING, commit).await?;
+    let listed = feed(plain("git", &["ls-remote", &format!("{host}:repo"), "HEAD"]), b"").await?;
+    let heads = String::from_utf8(listed.stdout.clone())?;
+    ensure!(
+        warned(&listed) && heads == format!("{}\tHEAD\n", head.trim()),
+        "{heads}: {}",
+        listed.said()
+    );
+
+    // Over, while somebody is in it.
+    let session = ground.stay(ada, ENDING).await?;
+    limit("1s").await?;
+    let (code, said) = session.ends().await?;
+    ensure!(
+        code == Some(255) && said.contains("up-time is over"),
+        "{code:?}: {said}"
+    );
+    let refused = ground.attempt(ada, ENDING).await?;
+    ensure!(
+        refused.code == Some(255) && refused.said().contains("up-time is over"),
+        "{}",
+        refused.said()
+    );
+    Ok(())
 }

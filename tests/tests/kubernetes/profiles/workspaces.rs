@@ -6,6 +6,9 @@ use doorward_dev::issuer::Person;
 use doorward_dev::parts::kube::Api;
 use serde_json::{Value, json};
 
+use tests::{feed, until};
+
+use super::super::told::Told;
 use super::ground::{Ground, table};
 use super::platform::{Acting, Asked, Platform};
 
@@ -26,8 +29,21 @@ async fn workspaces_wake_by_the_platforms_api_in_namespaces_that_appear() -> Res
     let pod = ground.object("Pod", "billing-main")?;
     ground.admin().apply(&pod).await?;
     let platform = platform(&ground, pod).await?;
+    let told = Told::start().await?;
+    let secret = tempfile::NamedTempFile::new()?;
+    std::fs::write(secret.path(), "the-gateways-own")?;
     ground
         .enter(|config| {
+            let usage = table(config, "kubernetes")?["usage"][0]
+                .as_table_mut()
+                .context("no usage")?;
+            usage.insert("every".to_owned(), "1s".into());
+            let hook = table(usage, "hook")?;
+            let url = hook["url"].as_str().context("no URL")?;
+            let path = url.split_once(".com/").context("no path")?.1;
+            let url = format!("http://{}/{path}", told.address);
+            hook.insert("url".to_owned(), url.into());
+            hook.insert("token-file".to_owned(), secret.path().display().to_string().into());
             for wake in table(config, "kubernetes")?["wake"].as_array_mut().context("no wake")? {
                 let url = platform.in_place_of(wake["url"].as_str().context("no URL")?)?;
                 wake.as_table_mut()
@@ -44,6 +60,59 @@ async fn workspaces_wake_by_the_platforms_api_in_namespaces_that_appear() -> Res
     ground.listed(&bob, "billing-main", Some("running")).await?;
     ensure!(ground.run(&bob, "billing-main", "echo in").await? == "in\n");
     ground.kept_out(&alice, "billing-main").await?;
+
+    // The platform hears of it, and of what is to be kept; somebody else can keep nothing.
+    let what = "POST /api/workspaces/billing-main/activity";
+    let told_of = async |kept: bool| {
+        until("the platform hears of the use", async || {
+            let calls = told.calls().into_iter();
+            let mut calls = calls.filter(|call| call.what == what && call.body["team"] == TEAM);
+            Ok(calls.find(|call| {
+                call.body["at"].as_str().is_some_and(|at| !at.is_empty()) && (call.body["keep-until"] != "") == kept
+            }))
+        })
+        .await
+    };
+    let call = told_of(false).await?;
+    ensure!(call.authorization == "Bearer the-gateways-own", "{call:?}");
+    let kept = feed(alice.command(["keep", "4h", "billing-main"]), b"").await?;
+    ensure!(
+        kept.code == Some(77) && kept.said().contains("you may not enter it"),
+        "{:?}: {}",
+        kept.code,
+        kept.said()
+    );
+    let kept = feed(bob.command(["keep", "13h", "billing-main"]), b"").await?;
+    ensure!(
+        kept.code == Some(77) && kept.said().contains("at most 12h"),
+        "{:?}: {}",
+        kept.code,
+        kept.said()
+    );
+    let kept = feed(bob.command(["keep", "4h", "billing-main", "--json"]), b"").await?;
+    ensure!(kept.code == Some(0), "{:?}: {}", kept.code, kept.said());
+    let until_then: Value = serde_json::from_slice(&kept.stdout)?;
+    let call = told_of(true).await?;
+    ensure!(
+        call.body["keep-until"] == until_then["keep-until"],
+        "{call:?} {until_then}"
+    );
+    let annotations = |pod: &Value| pod["metadata"]["annotations"].clone();
+    let now = annotations(&ground.admin().read(&path(TEAM, "billing-main")).await?);
+    ensure!(
+        now["doorward.dev/keep-until"] == until_then["keep-until"] && now["doorward.dev/last-use"].is_string(),
+        "{now}"
+    );
+    let shown = until("the list says so", async || {
+        let shown = feed(bob.command(["ls"]), b"").await?;
+        Ok(Some(String::from_utf8(shown.stdout)?).filter(|text| text.contains("kept for")))
+    })
+    .await?;
+    ensure!(shown.contains("stops in"), "{shown}");
+    let off = feed(bob.command(["keep", "--off", "billing-main"]), b"").await?;
+    ensure!(off.code == Some(0), "{:?}: {}", off.code, off.said());
+    let now = annotations(&ground.admin().read(&path(TEAM, "billing-main")).await?);
+    ensure!(now.get("doorward.dev/keep-until").is_none(), "{now}");
 
     // It hibernates: a claim is there, and no pod.
     ground.listed(&alice, "ledger-main", Some("asleep")).await?;
