@@ -73,6 +73,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Which session it is.
     pub session: Option<Uuid>,
+    /// Whether it is no session's, but a gateway's journal.
+    pub is_journal: bool,
     /// Blocks that were checked.
     pub blocks: u64,
     /// Bytes that were checked.

@@ -147,6 +147,7 @@ impl Walk<'_> {
             reconciliation,
             ok: self.findings.is_empty(),
             session: known.map(|chain| chain.stream),
+            is_journal: journal,
             blocks: known.map_or(0, |chain| chain.seq),
             bytes: known.map_or(0, |chain| chain.offset),
             outcome,

@@ -119,6 +119,17 @@ pub(crate) async fn pass(home: &Home, settings: &Settings) -> Result<Pass, Error
     pass.ok_or_else(|| not_logged_in(home, gateway))
 }
 
+/// Another pass in place of one that the gateway does not take any more.
+///
+/// # Errors
+/// As [`pass`].
+pub(crate) async fn pass_in_place(home: &Home, settings: &Settings, refused: &Pass) -> Result<Pass, Error> {
+    let gateway = settings.gateway()?;
+    let need = Need::Other(refused.token());
+    let pass = silent(home, gateway, settings.ca(home), need, Voice::Heard).await?;
+    pass.ok_or_else(|| not_logged_in(home, gateway))
+}
+
 fn not_logged_in(home: &Home, gateway: &Url) -> Error {
     let gateway = crate::http::name(gateway);
     Error::NotLoggedIn(match Tokens::read(home) {

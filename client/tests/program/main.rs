@@ -27,4 +27,5 @@ mod server;
 mod ssh;
 mod status;
 mod tokens;
+mod verify;
 mod wake;

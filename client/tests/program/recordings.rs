@@ -38,7 +38,7 @@ pub(crate) struct Recorded {
     dir: TempDir,
     pub(crate) session: Uuid,
     /// A file with the CA keys.
-    trust: PathBuf,
+    pub(crate) trust: PathBuf,
 }
 
 impl Recorded {
@@ -55,7 +55,7 @@ impl Recorded {
     }
 }
 
-async fn record() -> Recorded {
+pub(crate) async fn record() -> Recorded {
     record_with(vec![]).await
 }
 
@@ -379,7 +379,8 @@ async fn exports_are_made_for_their_owner_alone() {
     assert_eq!(timeout(LIMIT, child.wait()).await.unwrap().unwrap().code(), Some(0));
 }
 
-pub(crate) fn store(gateway: &Gateway, recorded: &Recorded) {
+/// Has the gateway give out a recording; returns what it says of the session.
+pub(crate) fn store(gateway: &Gateway, recorded: &Recorded) -> Value {
     let base = format!("/v1/sessions/{}", recorded.session);
     let names = [segment_name(0), RECEIPTS_NAME.to_owned()];
     let mut files = vec![json!({"name": "../../evil", "size": 1})];
@@ -391,13 +392,12 @@ pub(crate) fn store(gateway: &Gateway, recorded: &Recorded) {
             Reply::Body(200, "application/octet-stream", bytes.clone())
         });
     }
-    gateway.json(
-        &base,
-        json!({
-            "session": recorded.session, "user": "bob", "workspace": "devenv-0", "workspace-uid": "uid-0",
-            "login": "node", "started": "2026-11-21T09:30:00.000Z", "record-bytes": 1, "files": files,
-        }),
-    );
+    let index = json!({
+        "session": recorded.session, "user": "bob", "workspace": "devenv-0", "workspace-uid": "uid-0",
+        "login": "node", "started": "2026-11-21T09:30:00.000Z", "record-bytes": 1, "files": files,
+    });
+    gateway.json(&base, index.clone());
+    index
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -209,6 +209,12 @@ fn every_edit_of_a_store_is_named() -> Result<()> {
         .await?;
         restore(&backup, &records)?;
 
+        fs::remove_dir_all(&records)?;
+        fs::create_dir(&records)?;
+        let words = [&format!("{first}: MISSING")[..], &format!("{second}: MISSING")];
+        named(&stand, &auditor, "everything deleted", MISSING, &words).await?;
+        restore(&backup, &records)?;
+
         restore(&older, &records)?;
         named(
             &stand,

@@ -1,10 +1,13 @@
 //! What was verified and what came out, for people and for programs.
 
+use std::path::Path;
+
 use doorward_audit::{Agreement, Class as FaultClass, Finding, Report, Verdict, printable};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::class::Class;
+use crate::error::Error;
 use crate::say;
 
 /// One thing that was verified.
@@ -24,6 +27,8 @@ pub(super) enum What {
     Absent { session: uuid::Uuid, text: String },
     /// A file that is no bundle, and why.
     NoBundle(String),
+    /// A folder that could not be read, or in which nothing is.
+    Folder { session: Option<uuid::Uuid>, text: String },
     /// A log: how many leaves, and what is wrong with it or noteworthy.
     Log {
         size: u64,
@@ -48,6 +53,49 @@ impl Item {
         }
     }
 
+    /// A folder that cannot be looked into, of a session or of more.
+    pub(super) fn unreadable(folder: &Path, session: Option<uuid::Uuid>, error: &Error) -> Self {
+        Self {
+            name: folder.display().to_string(),
+            class: Class::Unreadable,
+            what: What::Folder {
+                session,
+                text: format!("NOT READABLE: {}", chain(error)),
+            },
+        }
+    }
+
+    /// A folder without anything in it. Where a `log` is at hand that names what should be there, this is no news.
+    pub(super) fn empty(folder: &Path, log: bool) -> Self {
+        let (class, text) = match log {
+            true => (Class::Complete, "empty"),
+            false => (
+                Class::Missing,
+                "NOTHING HERE: neither a recording nor a journal nor a log, and no log was given that would say what should be",
+            ),
+        };
+        Self {
+            name: folder.display().to_string(),
+            class,
+            what: What::Folder {
+                session: None,
+                text: text.to_owned(),
+            },
+        }
+    }
+
+    /// A session that the gateway cannot give.
+    pub(super) fn not_given(session: uuid::Uuid, error: &Error) -> Self {
+        Self {
+            name: session.to_string(),
+            class: Class::Unreadable,
+            what: What::Absent {
+                session,
+                text: format!("NOT READABLE: {}", chain(error)),
+            },
+        }
+    }
+
     pub(super) fn no_bundle(name: String, text: String) -> Self {
         Self {
             name,
@@ -61,7 +109,7 @@ impl Item {
         let name = printable(self.name.as_bytes());
         match &self.what {
             What::Recording(report) => describe(&name.to_string(), self.class, report),
-            What::Absent { text, .. } => {
+            What::Absent { text, .. } | What::Folder { text, .. } => {
                 format!("{name}: {}\n", printable(text.as_bytes()))
             }
             What::NoBundle(text) => format!("{name}: NOT OK\n  bad: {}\n", printable(text.as_bytes())),
@@ -93,6 +141,7 @@ impl Item {
                 json!({
                     "recording": self.name,
                     "session": report.session,
+                    "journal": report.is_journal,
                     "class": class,
                     "ok": report.ok,
                     "verdict": super::verdict(report),
@@ -105,6 +154,13 @@ impl Item {
                 })
             }
             What::Absent { session, text } => json!({
+                "recording": self.name,
+                "session": session,
+                "class": class,
+                "ok": self.class == Class::Complete,
+                "text": text,
+            }),
+            What::Folder { session, text } => json!({
                 "recording": self.name,
                 "session": session,
                 "class": class,
@@ -129,8 +185,19 @@ impl Item {
     }
 }
 
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text += &format!(": {next}");
+        cause = next.source();
+    }
+    text
+}
+
 fn describe(name: &str, class: Class, report: &Report) -> String {
     let sum = match report.verdict() {
+        Verdict::Open if report.is_journal => "ok so far: the journal goes on",
         Verdict::Open => "ok so far: the session has not ended",
         _ => class.sentence(),
     };

@@ -46,6 +46,26 @@ pub(crate) async fn verify(home: &Home, args: &VerifyArgs) -> Result<(), Error> 
         count: 0,
         items: Vec::new(),
     };
+    let judged = judge_all(home, args, (&keys, &trust), &mut memory, &mut outcome).await;
+    // What came out is said, and what was seen remembered, whatever came in between.
+    let remembered = memory.write(home);
+    match (outcome.end(judged), remembered) {
+        (Err(worse), Err(error)) => {
+            say::note(&format!("what was seen of the log is not remembered: {error}"));
+            Err(worse)
+        }
+        (ended, remembered) => ended.and(remembered),
+    }
+}
+
+/// Judges everything that is named, one after the other.
+async fn judge_all(
+    home: &Home,
+    args: &VerifyArgs,
+    (keys, trust): (&CaLines, &Trust),
+    memory: &mut Memory,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
     let (mut sessions, mut folders) = (Vec::new(), offline::Found::default());
     let mut bundles = Vec::new();
     for what in &args.recordings {
@@ -59,18 +79,14 @@ pub(crate) async fn verify(home: &Home, args: &VerifyArgs) -> Result<(), Error> 
         let &[session] = sessions.as_slice() else {
             return Err(Error::Usage("a bundle is of one session, named by its id".to_owned()));
         };
-        let mut online = Online::new(home, &trust, &mut memory, args.allow_open).await?;
-        outcome.take(online.bundle(session, &keys, file).await?)?;
-        if let Some(log) = online.log {
-            outcome.take(log.into_item())?;
-        }
-        memory.write(home)?;
-        return outcome.end();
+        let mut online = Online::new(home, trust, memory, args.allow_open).await?;
+        outcome.take(online.bundle(session, keys, file).await?)?;
+        return online.log.map_or(Ok(()), |log| outcome.take(log.into_item()));
     }
     for file in bundles {
         let name = file.display().to_string();
         let items = match Bundle::open(file) {
-            Ok(bundle) => bundle.verify(&name, &trust),
+            Ok(bundle) => bundle.verify(&name, trust),
             // Of several the others are judged all the same.
             Err(Error::Recording(text)) => vec![Item::no_bundle(name, text)],
             Err(error) => return Err(error),
@@ -78,7 +94,7 @@ pub(crate) async fn verify(home: &Home, args: &VerifyArgs) -> Result<(), Error> 
         items.into_iter().try_for_each(|item| outcome.take(item))?;
     }
     if args.all || !sessions.is_empty() {
-        let mut online = Online::new(home, &trust, &mut memory, args.allow_open).await?;
+        let mut online = Online::new(home, trust, memory, args.allow_open).await?;
         for session in sessions {
             if let Some(item) = online.session(session).await? {
                 outcome.take(item)?;
@@ -91,9 +107,7 @@ pub(crate) async fn verify(home: &Home, args: &VerifyArgs) -> Result<(), Error> 
             outcome.take(log.into_item())?;
         }
     }
-    folders.verify(&trust, &memory, args.allow_open, |item| outcome.take(item))?;
-    memory.write(home)?;
-    outcome.end()
+    folders.verify(trust, memory, args.allow_open, |item| outcome.take(item))
 }
 
 enum Named<'a> {
@@ -137,10 +151,12 @@ impl Outcome {
         say::print(&item.describe())
     }
 
-    fn end(self) -> Result<(), Error> {
-        if self.json {
+    /// Says what came out, also where not all that was asked for could be judged.
+    fn end(self, judged: Result<(), Error>) -> Result<(), Error> {
+        if self.json && (judged.is_ok() || !self.items.is_empty()) {
             say::print_json(&self.items)?;
         }
+        judged?;
         let text = match self.worst {
             Class::Complete => return Ok(()),
             Class::Abnormal => "what was stored is whole, but a session ended abnormally".to_owned(),

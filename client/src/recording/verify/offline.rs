@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use doorward_audit::log::{
@@ -30,6 +30,10 @@ pub(super) struct Found {
     /// Folders of recordings that were deleted.
     tombstones: Vec<PathBuf>,
     logs: Vec<PathBuf>,
+    /// Folders in which nothing is.
+    empty: Vec<PathBuf>,
+    /// What could not even be looked into, and why.
+    closed: Vec<(PathBuf, Error)>,
     /// Whether a folder with many recordings was among them, so that one that is not there is missing.
     store: bool,
 }
@@ -37,14 +41,28 @@ pub(super) struct Found {
 impl Found {
     /// Looks into a folder.
     pub(super) fn add(&mut self, folder: &Path) -> Result<(), Error> {
-        let count = |found: &Self| found.recordings.len() + found.tombstones.len() + found.logs.len();
+        let count =
+            |found: &Self| found.recordings.len() + found.tombstones.len() + found.logs.len() + found.closed.len();
         let before = count(self);
-        self.walk(folder, 0)?;
+        self.look(folder, 0);
         if before == count(self) {
             // Whoever names it wants it judged, even if it is empty now.
-            self.recordings.push(folder.to_owned());
+            match session_of(&std::path::absolute(folder).map_err(Error::file("find", folder))?) {
+                Some(_) => self.recordings.push(folder.to_owned()),
+                None => self.empty.push(folder.to_owned()),
+            }
         }
         Ok(())
+    }
+
+    /// One that cannot be read does not keep the others from being judged.
+    fn look(&mut self, folder: &Path, depth: usize) {
+        match self.walk(folder, depth) {
+            // A store that is in use deletes what need not be kept.
+            Err(Error::File { source, .. }) if depth > 0 && source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.closed.push((folder.to_owned(), error)),
+            Ok(()) => {}
+        }
     }
 
     fn walk(&mut self, folder: &Path, depth: usize) -> Result<(), Error> {
@@ -80,7 +98,7 @@ impl Found {
                 }
             }
             if depth < DEEPEST {
-                self.walk(&below, depth + 1)?;
+                self.look(&below, depth + 1);
             }
         }
         Ok(())
@@ -137,7 +155,14 @@ impl Found {
         }
         for folder in &self.tombstones {
             let absolute = std::path::absolute(folder).map_err(Error::file("find", folder))?;
-            let text = tombstone(&folder.join(TOMBSTONE_NAME))?;
+            let text = match tombstone(&folder.join(TOMBSTONE_NAME)) {
+                Ok(text) => text,
+                Err(error) => {
+                    seen.extend(session_of(&absolute));
+                    on(Item::unreadable(folder, session_of(&absolute), &error))?;
+                    continue;
+                }
+            };
             // A copy under another name is judged by what it says of itself.
             let session = session_of(&absolute).or_else(|| session_in(&text)).unwrap_or_default();
             let known = ledger.of(session).cloned().unwrap_or_default();
@@ -148,7 +173,16 @@ impl Found {
             seen.insert(session);
             on(judge(folder.display().to_string(), session, Some(&text), &logs, trust))?;
         }
-        if self.store {
+        for (folder, error) in &self.closed {
+            let absolute = std::path::absolute(folder).map_err(Error::file("find", folder))?;
+            seen.extend(session_of(&absolute));
+            on(Item::unreadable(folder, session_of(&absolute), error))?;
+        }
+        for folder in &self.empty {
+            // With a log it is known what should be there: then the sessions are named below.
+            on(Item::empty(folder, !logs.is_empty()))?;
+        }
+        if self.store || (!self.empty.is_empty() && self.recordings.is_empty()) {
             let unseen = ledger.sessions().filter(|(session, _)| !seen.contains(session));
             for (session, known) in unseen.filter(|(_, known)| known.fate() != Fate::Nothing) {
                 let logs = Logs {
@@ -321,4 +355,37 @@ impl Judged {
 struct Heads {
     all: Vec<(TreeHead, &'static str)>,
     last: Option<(String, TreeHead)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_into_is_named_and_hides_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let day = dir.path().join("2026-11-21");
+        let session = Uuid::now_v7();
+        let good = day.join(session.to_string());
+        fs::create_dir_all(&good).unwrap();
+        fs::write(good.join(RECEIPTS_NAME), "").unwrap();
+        let mut found = Found::default();
+        // Whoever tests may be root, who can read every folder: a file is one that cannot be listed.
+        let odd = dir.path().join("odd");
+        fs::write(&odd, "").unwrap();
+        found.look(&odd, 1);
+        // A store that is in use takes folders away.
+        found.look(&dir.path().join("gone"), 1);
+        found.add(dir.path()).unwrap();
+        assert_eq!((&found.recordings, found.store), (&vec![good], true));
+        let closed: Vec<&PathBuf> = found.closed.iter().map(|(path, _)| path).collect();
+        assert_eq!(closed, [&odd]);
+        let said = Item::unreadable(&odd, None, &found.closed[0].1);
+        assert_eq!(said.class, Class::Unreadable);
+        assert!(
+            said.describe().contains("odd: NOT READABLE: cannot read "),
+            "{}",
+            said.describe()
+        );
+    }
 }

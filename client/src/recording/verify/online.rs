@@ -8,8 +8,7 @@ use doorward_audit::{MAX_TOMBSTONE, Options, TOMBSTONE_NAME, Trust, verify_with}
 use uuid::Uuid;
 
 use super::bundle::{Contents, write};
-use super::class::Class;
-use super::found::{Item, What};
+use super::found::Item;
 use super::memory::Memory;
 use super::shown::Shown;
 use super::stone::{Logs, judge};
@@ -26,6 +25,8 @@ const MOST_LISTED: usize = 1000;
 
 /// A gateway that is asked, and its log.
 pub(super) struct Online<'a> {
+    home: &'a Home,
+    settings: Settings,
     gateway: Gateway,
     pass: Pass,
     pub(super) log: Option<Shown>,
@@ -37,7 +38,7 @@ pub(super) struct Online<'a> {
 
 impl<'a> Online<'a> {
     pub(super) async fn new(
-        home: &Home,
+        home: &'a Home,
         trust: &'a Trust,
         memory: &mut Memory,
         allow_open: bool,
@@ -47,6 +48,8 @@ impl<'a> Online<'a> {
         let pass = login::pass(home, &settings).await?;
         let log = Shown::look(&gateway, &pass, trust, memory).await?;
         Ok(Self {
+            home,
+            settings,
             gateway,
             pass,
             log,
@@ -78,13 +81,30 @@ impl<'a> Online<'a> {
         let count = sessions.len();
         for (number, session) in (1..).zip(sessions) {
             say::step(&format!("session {number} of {count}"));
-            if let Some(item) = self.session(session).await? {
-                say::step("");
-                on(item)?;
-            }
+            let item = match self.long_session(session).await {
+                Ok(item) => item,
+                // One that the gateway cannot give must not hide what is wrong with the others.
+                Err(Error::Refused(problem)) if problem.status != 401 => {
+                    Some(Item::not_given(session, &Error::Refused(problem)))
+                }
+                Err(error) => return Err(error),
+            };
+            say::step("");
+            item.map_or(Ok(()), &mut on)?;
         }
         say::step("");
         Ok(())
+    }
+
+    /// One of many: thousands of sessions take longer than a token lives.
+    async fn long_session(&mut self, session: Uuid) -> Result<Option<Item>, Error> {
+        match self.session(session).await {
+            Err(Error::Refused(problem)) if problem.status == 401 => {
+                self.pass = login::pass_in_place(self.home, &self.settings, &self.pass).await?;
+                self.session(session).await
+            }
+            other => other,
+        }
     }
 
     /// One session; nothing where the log says that there was never anything.
@@ -179,13 +199,8 @@ impl<'a> Online<'a> {
         match self.tombstone(session).await {
             Ok(text) => Ok(self.judged(session, text.as_deref(), known)),
             // One that the gateway cannot read must not hide what is wrong with the others.
-            Err(error @ Error::Refused(_)) => {
-                let text = format!("NOT READABLE: {TOMBSTONE_NAME}: {error}");
-                Ok(Item {
-                    name: session.to_string(),
-                    class: Class::Unreadable,
-                    what: What::Absent { session, text },
-                })
+            Err(Error::Refused(problem)) if problem.status != 401 => {
+                Ok(Item::not_given(session, &Error::Refused(problem)))
             }
             Err(error) => Err(error),
         }
