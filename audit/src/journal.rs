@@ -92,6 +92,9 @@ pub struct SessionOpened {
     /// What the client called itself.
     #[n(6)]
     pub client_version: String,
+    /// Who knew the person: the issuer of the token, or `kubernetes-token-review`.
+    #[n(7)]
+    pub issuer: Option<String>,
 }
 
 /// A session ended.

@@ -59,6 +59,7 @@ pub fn offline(config: &Config, who: &Supposed, name: &WorkspaceName) -> Result<
         workspaces: &BTreeSet::new(),
         email: who.email.as_ref(),
         login: login.as_ref(),
+        cluster: None,
     };
     let locks = Locks::open(&config.state_directory).map_err(ExplainError::Locks)?;
     let explanation = policy.explain(person, name, workspaces.find(name).as_ref(), true, &Heard::nothing());

@@ -121,6 +121,8 @@ impl Running {
         let usage = usage::Usage::new(config.kubernetes.iter().flat_map(|settings| settings.usage.clone()));
         let rbac = kube.as_ref().filter(|_| !config.authorize.rbac.is_empty());
         let rbac = rbac.map(|kube| authorize::Rbac::new(kube.client(), &config.authorize));
+        let cluster = kube.as_ref().zip(config.token_review.as_ref());
+        let cluster = cluster.map(|(kube, settings)| oidc::ClusterTokens::new(kube.client(), settings));
         let links = link::Links::new(
             Arc::clone(&authority),
             Arc::clone(&credential),
@@ -135,7 +137,8 @@ impl Running {
         };
         let gateway = Arc::new(Gateway {
             certificate: door.certificate(),
-            identities: oidc::Identities::start(&config.oidc, config.policy.reload_interval, &tasks)?,
+            identities: oidc::Identities::start(&config.oidc, config.policy.reload_interval, &tasks)?
+                .with_cluster(cluster),
             policy: policy::Policy::follow(config.policy.file.clone(), config.policy.reload_interval, &tasks)
                 .map_err(Error::Policy)?,
             rbac,

@@ -137,6 +137,7 @@ async fn open(gateway: &Gateway, request: &mut TunnelRequest) -> Result<Opened, 
         login: grant.terms().login.to_string(),
         client_address: request.peer.to_string(),
         client_version: request.user_agent.clone(),
+        issuer: Some(identity.issuer().to_owned()),
     });
     for (object, role) in grant.lent() {
         gateway.journal.append(AccessLent {

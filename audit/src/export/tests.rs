@@ -253,6 +253,7 @@ fn all(text: &str) -> Vec<(bool, Event)> {
             login: t(),
             client_address: "[::1]:4".into(),
             client_version: t(),
+            issuer: Some(t()),
         }
         .into(),
         SessionEnded {

@@ -62,6 +62,7 @@ pub(super) async fn explain(
                 workspaces: &BTreeSet::new(),
                 email: other.email.as_ref(),
                 login: login.as_ref(),
+                cluster: None,
             };
             authorize::explain(gateway, person, &asked.workspace, true).await?
         }

@@ -186,8 +186,11 @@ pub struct Introspection {
     pub cache: Duration,
 }
 
-/// Reads all issuers.
+/// Reads all issuers; there has to be one, unless somebody else knows people.
 pub(super) fn read_all(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Vec<Oidc>> {
+    if !top.has("oidc") && top.has("token-review") {
+        return Some(Vec::new());
+    }
     let all = top.one_or_more("oidc", |section, place| read(section, base, place, others));
     let mut seen = (BTreeSet::new(), BTreeSet::new());
     for one in &all {
@@ -205,6 +208,12 @@ pub(super) fn read_all(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) 
         top.fault_at(
             "oidc",
             "only one issuer may have opaque tokens: nobody could say whom to ask about one",
+        );
+    }
+    if top.has("token-review") && all.iter().any(|one| one.token_kind == TokenKind::Opaque) {
+        top.fault_at(
+            "token-review",
+            "there is an issuer with opaque tokens as well: nobody could say whom to ask about one",
         );
     }
     (!all.is_empty()).then_some(all)
@@ -352,7 +361,7 @@ fn label(value: &DeValue<'_>) -> Result<String, String> {
 }
 
 /// What stands before names; the one text that may be empty.
-fn prefix(value: &DeValue<'_>) -> Result<String, String> {
+pub(super) fn prefix(value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::String(text) if text.is_empty() => Ok(String::new()),
         value => match text(value)? {

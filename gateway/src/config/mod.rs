@@ -19,6 +19,7 @@ mod login_rule;
 mod read;
 mod records;
 pub(crate) mod secret_file;
+mod token_review;
 mod up_time;
 mod usage;
 mod vault;
@@ -32,6 +33,7 @@ pub(crate) use issuer::domain;
 pub use issuer::{ClaimPath, ClaimPathError, Dpop, GroupsForm, Introspection, Oidc, TokenKind};
 pub use kubernetes::{Kubernetes, KubernetesAccess};
 pub use login_rule::{LoginRule, LoginTable, Template};
+pub use token_review::TokenReview;
 pub use records::{Acknowledge, Records, S3, S3Credentials};
 
 /// A configuration that was checked.
@@ -43,8 +45,11 @@ pub struct Config {
     pub listen: Listen,
     /// The listener for probes and metrics.
     pub admin: Admin,
-    /// The identity providers; at least one. The first is the one that programs log in with unless told otherwise.
+    /// The identity providers. The first is the one that programs log in with unless told otherwise; there may be none where
+    /// the cluster knows people.
     pub oidc: Vec<Oidc>,
+    /// The people whom the cluster knows, if they may come in.
+    pub token_review: Option<TokenReview>,
     /// The SSH certificate authority.
     pub authority: Authority,
     /// The links to agents.

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use doorward_certs::{Login, WorkspaceName, WorkspaceUid, vault::HostCertificates};
+use doorward_certs::{Login, WorkspaceName, WorkspaceUid, vault::{HostCertificates, SignAs}};
 use toml::de::DeValue;
 use url::Host;
 
 use super::{
     Admin, Authority, AuthorityKind, Authorize, Config, Limits, Link, Listen, PolicyFile, Session, anchor, authorize,
     document::{Document, Fault, Faults, Section, count, duration, list, name, parsed, text},
-    export, issuer, kubernetes, records, secret_file, vault,
+    export, issuer, kubernetes, records, secret_file, token_review, vault,
 };
 use crate::{
     listen, policy,
@@ -52,6 +52,14 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
     let listen = top.required_section("listen", |section| read_listen(section, base, others));
     let admin = top.section("admin", read_admin);
     let oidc = issuer::read_all(top, base, others);
+    let alone = oidc.as_ref().is_some_and(Vec::is_empty);
+    let token_review = top.section("token-review", |section| token_review::read(section, alone));
+    if top.has("token-review") && !top.has("kubernetes") {
+        top.fault_at(
+            "token-review",
+            "[token-review] asks the API server of [kubernetes], which is missing",
+        );
+    }
     let authority = top.required_section("authority", |section| read_authority(section, base));
     let link = top.required_section("link", |section| read_link(section, base));
     let records = top.required_section("records", |section| records::read(section, base));
@@ -116,6 +124,13 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
             }
         }
     }
+    if let Some(AuthorityKind::Vault(vault)) = authority.as_ref().map(|authority| &authority.kind)
+        && matches!(vault.sign_as, SignAs::User { .. })
+        && top.has("token-review")
+    {
+        let text = "with `sign-as = \"user\"` Vault has to know whose a token is, and it cannot read those of [token-review]";
+        top.fault_at("token-review", text);
+    }
     Some(Config {
         state_directory: state_directory?,
         listen: listen?,
@@ -126,6 +141,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
             },
         },
         oidc: oidc?,
+        token_review,
         authority: authority?,
         link: link?,
         records: records?,

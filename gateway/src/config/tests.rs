@@ -2,6 +2,7 @@
 
 mod authorize;
 mod outside;
+mod token_review;
 mod up_time;
 mod wake;
 

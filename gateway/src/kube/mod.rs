@@ -13,6 +13,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod note;
+pub(crate) mod people;
 pub mod review;
 pub mod rights;
 #[cfg(test)]

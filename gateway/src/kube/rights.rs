@@ -3,12 +3,19 @@
 //! One asks for a person as the server itself knows them: by the name and the groups that its own login would give them. A name
 //! or a group that the server keeps for itself (`system:`) is never made of what an identity provider says.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use ::kube::Client;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
-    SubjectAccessReviewSpec,
+use k8s_openapi::api::{
+    authentication::v1::UserInfo,
+    authorization::v1::{
+        ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+        SubjectAccessReviewSpec,
+    },
 };
 
 use super::{KubeError, ask::Ask};
@@ -36,6 +43,9 @@ pub struct Act {
 pub struct Subject {
     user: String,
     groups: Vec<String>,
+    /// What the server itself said of them besides, where it was the server that knew them.
+    uid: Option<String>,
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 /// What the API server said.
@@ -63,7 +73,54 @@ impl Subject {
         let groups = groups.filter(|group| !group.starts_with(OF_THE_SERVER));
         // The server itself counts whoever has logged in among these.
         let groups = groups.chain([AUTHENTICATED.to_owned()]).collect();
-        Some(Self { user, groups })
+        let (uid, extra) = (None, BTreeMap::new());
+        Some(Self {
+            user,
+            groups,
+            uid,
+            extra,
+        })
+    }
+
+    /// Somebody whom the server itself knows by a token: exactly as it said, so that it judges them as it would by that token.
+    pub(crate) fn of_review(said: &UserInfo) -> Self {
+        Self {
+            user: said.username.clone().unwrap_or_default(),
+            groups: said.groups.clone().unwrap_or_default(),
+            uid: said.uid.clone().filter(|uid| !uid.is_empty()),
+            extra: said.extra.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The groups, the server's own among them.
+    #[must_use]
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    /// The server's identifier for this one person of that name, where it has one.
+    #[must_use]
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
+    /// What the server says under this key; nothing where it says nothing.
+    #[must_use]
+    pub fn extra(&self, key: &str) -> Option<&[String]> {
+        self.extra.get(key).map(Vec::as_slice)
+    }
+
+    /// How much it is, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let extra = self.extra.iter();
+        let extra: usize = extra.map(|(key, all)| key.len() + all.iter().map(String::len).sum::<usize>()).sum();
+        self.user.len() + self.groups.iter().map(String::len).sum::<usize>() + extra
     }
 }
 
@@ -86,6 +143,8 @@ impl Rights {
             spec: SubjectAccessReviewSpec {
                 user: Some(who.user.clone()),
                 groups: Some(who.groups.clone()),
+                uid: who.uid.clone(),
+                extra: Some(who.extra.clone()).filter(|extra| !extra.is_empty()),
                 resource_attributes: Some(act.attributes()),
                 ..SubjectAccessReviewSpec::default()
             },
@@ -150,7 +209,8 @@ impl fmt::Display for Act {
     }
 }
 
-const OF_THE_SERVER: &str = "system:";
+/// What names of the server's own begin with.
+pub(crate) const OF_THE_SERVER: &str = "system:";
 const AUTHENTICATED: &str = "system:authenticated";
 /// Questions under way; others wait.
 const AT_ONCE: usize = 32;

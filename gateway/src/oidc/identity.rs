@@ -6,6 +6,7 @@ use doorward_certs::{Login, Secret, UserToken, WorkspaceName};
 use zeroize::Zeroizing;
 
 use super::{Email, LoginFault};
+use crate::kube::rights::Subject;
 
 /// A person whose token was checked. Only the check in this module makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub struct Identity {
     pub(super) workspaces: BTreeSet<WorkspaceName>,
     pub(super) email: Option<Email>,
     pub(super) login: Option<Result<Login, LoginFault>>,
+    pub(super) cluster: Option<Subject>,
     pub(super) issued: SystemTime,
     pub(super) expires: SystemTime,
 }
@@ -80,6 +82,7 @@ impl Identity {
             workspaces: &self.workspaces,
             email: self.email.as_ref(),
             login: self.login.as_ref(),
+            cluster: self.cluster.as_ref(),
         }
     }
 
@@ -119,6 +122,13 @@ impl Identity {
         self
     }
 
+    /// The same as somebody whom the API server knows.
+    #[cfg(test)]
+    pub(crate) fn with_cluster(mut self, said: Subject) -> Self {
+        self.cluster = Some(said);
+        self
+    }
+
     /// A person for tests, with a token that ends in an hour.
     #[cfg(test)]
     pub(crate) fn for_test(user: &str, groups: &[&str]) -> Self {
@@ -131,6 +141,7 @@ impl Identity {
             workspaces: BTreeSet::new(),
             email: None,
             login: None,
+            cluster: None,
             issued: SystemTime::now(),
             expires: SystemTime::now() + std::time::Duration::from_secs(3600),
         }
@@ -150,6 +161,8 @@ pub struct Person<'a> {
     pub email: Option<&'a Email>,
     /// The login that a rule makes of the person, or why it makes none.
     pub login: Option<&'a Result<Login, LoginFault>>,
+    /// What the API server said of the person, where it was the one who knew them.
+    pub cluster: Option<&'a Subject>,
 }
 
 /// A token as it came in, and how it was shown.

@@ -1,9 +1,11 @@
-//! Who is at the door: tokens of the configured OIDC issuers, checked against their published keys, or by asking them.
+//! Who is at the door: tokens of the configured OIDC issuers, checked against their published keys, or by asking them; others by
+//! asking the cluster.
 //!
 //! An [`Identity`] exists only after the whole check. Nothing that a token says is used before its signature was right, and
 //! nothing that a token brings along decides which key that is. Of several issuers the one that the token names checks it,
-//! and then the token must name it again.
+//! and then the token must name it again; what names none of them is the cluster's, where it is asked.
 
+mod cluster;
 mod dpop;
 mod email;
 mod identity;
@@ -18,6 +20,7 @@ mod replay;
 mod token;
 mod verifier;
 
+pub use cluster::ClusterTokens;
 pub use email::Email;
 pub use identity::{BearerToken, Identity, MalformedToken, Person, Presented, ShownProof};
 pub(crate) use introspect::try_out as try_introspection;
@@ -49,8 +52,8 @@ use verifier::Verifier;
 /// The check of tokens.
 #[derive(Debug)]
 pub struct Identities {
-    /// At least one.
     issuers: Vec<Verifier>,
+    cluster: Option<ClusterTokens>,
     proofs: Seen,
     logouts: logout::Logouts,
     checks: Semaphore,
@@ -69,11 +72,18 @@ impl Identities {
                 .iter()
                 .map(|one| Verifier::start(one, reload, tasks))
                 .collect::<Result<_, _>>()?,
+            cluster: None,
             proofs: Seen::new(2 * dpop::WINDOW, MOST_PROOFS, MOST_PROOFS_OF_ONE),
             logouts: logout::Logouts::default(),
             checks: Semaphore::new(MOST_CHECKS),
             waiting: Semaphore::new(MOST_WAITING),
         })
+    }
+
+    /// The same, with the cluster to ask about tokens that no issuer made.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Option<ClusterTokens>) -> Self {
+        Self { cluster, ..self }
     }
 
     /// Checks a token and the way in which it was shown.
@@ -102,7 +112,14 @@ impl Identities {
             .await
             .map_err(|_| busy())?
             .map_err(|_| busy())?;
-        let verifier = self.of_token(shown.token.expose())?;
+        let verifier = match self.of_token(shown.token.expose())? {
+            Judge::Issuer(verifier) => verifier,
+            Judge::Cluster(cluster) => {
+                drop(place);
+                let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+                return cluster.identify(shown).await;
+            }
+        };
         let claims = match verifier.check_now(&shown.token)? {
             Some(claims) => claims,
             None => {
@@ -128,6 +145,9 @@ impl Identities {
 
     /// Looks again at somebody whose session is open.
     pub async fn recheck(&self, identity: &Identity, token: &BearerToken) -> Recheck {
+        if let Some(cluster) = self.cluster_as(identity.issuer()) {
+            return cluster.recheck(identity, token).await;
+        }
         match self.of_issuer(identity.issuer()) {
             Some(verifier) => verifier.recheck(identity, token).await,
             None => Recheck::Over("your identity provider is not believed here any more".to_owned()),
@@ -137,7 +157,7 @@ impl Identities {
     /// Whether the issuer is asked about the tokens of open sessions.
     #[must_use]
     pub fn introspects(&self, issuer: &str) -> bool {
-        self.of_issuer(issuer).is_some_and(Verifier::introspects)
+        self.cluster_as(issuer).is_some() || self.of_issuer(issuer).is_some_and(Verifier::introspects)
     }
 
     /// Whether the issuer can be asked at this moment.
@@ -145,6 +165,9 @@ impl Identities {
     /// # Errors
     /// Why not, for operators.
     pub async fn reach(&self, issuer: &str) -> Result<(), String> {
+        if let Some(cluster) = self.cluster_as(issuer) {
+            return cluster.reach().await;
+        }
         match self.of_issuer(issuer) {
             Some(verifier) => verifier.reach().await,
             None => Ok(()),
@@ -156,7 +179,9 @@ impl Identities {
     /// # Errors
     /// What is wrong with it, or that the issuer's keys cannot be had.
     pub async fn log_out(&self, token: &BearerToken) -> Result<LoggedOut, Refusal> {
-        let verifier = self.of_token(token.expose())?;
+        let Judge::Issuer(verifier) = self.of_token(token.expose())? else {
+            return Err(token::foreign("the token was made by another issuer"));
+        };
         let claims = verifier.check_logout(token).await?;
         self.logouts.take(&claims, verifier.settings(), SystemTime::now())
     }
@@ -166,7 +191,7 @@ impl Identities {
         let asks = |way: Dpop| self.issuers.iter().any(|one| one.settings().dpop == way);
         let mut all = Vec::new();
         let proof = matches!(code, RefusalCode::ProofMissing | RefusalCode::ProofInvalid);
-        if asks(Dpop::Off) || asks(Dpop::Optional) {
+        if asks(Dpop::Off) || asks(Dpop::Optional) || self.cluster.is_some() {
             all.push("Bearer realm=\"doorward\"".to_owned());
         }
         if asks(Dpop::Optional) || asks(Dpop::Required) {
@@ -190,13 +215,18 @@ impl Identities {
             .collect()
     }
 
-    /// Whether tokens can be checked now: those of one issuer at least.
+    /// Whether tokens can be checked now: those of one issuer at least, or those that the cluster reads.
     ///
     /// # Errors
     /// Why not, for operators.
     pub fn ready(&self) -> Result<(), String> {
         let mut first = None;
         let mut any = false;
+        match self.cluster.as_ref().map(ClusterTokens::ready) {
+            Some(Ok(())) => any = true,
+            Some(Err(why)) => first = Some(why),
+            None => {}
+        }
         for verifier in &self.issuers {
             match verifier.ready() {
                 Ok(()) => any = true,
@@ -211,27 +241,45 @@ impl Identities {
         }
     }
 
-    /// Who checks a token: the one issuer, or of several the one that it names; what names none is for the issuer whose
-    /// tokens nobody else can read.
-    fn of_token(&self, token: &str) -> Result<&Verifier, Refusal> {
-        if let [one] = self.issuers.as_slice() {
-            return Ok(one);
+    /// Who checks a token: the one issuer, or of several the one that it names; what names none of them is for the cluster, or for
+    /// the issuer whose tokens nobody else can read.
+    fn of_token(&self, token: &str) -> Result<Judge<'_>, Refusal> {
+        if let ([one], None) = (self.issuers.as_slice(), &self.cluster) {
+            return Ok(Judge::Issuer(one));
         }
-        match token::named_issuer(token) {
-            Some(issuer) => self
-                .of_issuer(&issuer)
-                .ok_or_else(|| token::foreign("the token was made by another issuer")),
+        let named = token::named_issuer(token);
+        let issuer = match &named {
+            Some(issuer) => self.of_issuer(issuer),
             None => self
                 .issuers
                 .iter()
-                .find(|one| one.settings().token_kind == TokenKind::Opaque)
-                .ok_or_else(|| token::refusal(RefusalCode::TokenMalformed, "the token is not a signed JWT")),
+                .find(|one| one.settings().token_kind == TokenKind::Opaque),
+        };
+        match (issuer, &self.cluster) {
+            (Some(issuer), _) => Ok(Judge::Issuer(issuer)),
+            (None, Some(cluster)) => Ok(Judge::Cluster(cluster)),
+            (None, None) if named.is_some() => Err(token::foreign("the token was made by another issuer")),
+            (None, None) => Err(token::refusal(
+                RefusalCode::TokenMalformed,
+                "the token is not a signed JWT",
+            )),
         }
+    }
+
+    /// The cluster, if it is what stands beside the issuers by this name.
+    fn cluster_as(&self, name: &str) -> Option<&ClusterTokens> {
+        self.cluster.as_ref().filter(|_| name == cluster::NAME)
     }
 
     fn of_issuer(&self, issuer: &str) -> Option<&Verifier> {
         self.issuers.iter().find(|one| one.settings().issuer == issuer)
     }
+}
+
+/// Who checks a token.
+enum Judge<'a> {
+    Issuer(&'a Verifier),
+    Cluster(&'a ClusterTokens),
 }
 
 /// How many tokens are checked at once.

@@ -154,6 +154,7 @@ pub(super) fn identity(claims: &Map<String, Value>, settings: &Oidc, now: System
             workspaces: workspaces(claims, settings)?,
             email,
             login: None,
+            cluster: None,
             issued,
             expires,
         },
@@ -377,9 +378,9 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// The longest key id, in bytes.
 const LONGEST_KEY_ID: usize = 256;
 /// The longest name of a person, a group or a subject, in bytes.
-const LONGEST_NAME: usize = 256;
+pub(super) const LONGEST_NAME: usize = 256;
 /// The most groups of one person.
-const MOST_GROUPS: usize = 1000;
+pub(super) const MOST_GROUPS: usize = 1000;
 /// The most workspaces that a token assigns.
 const MOST_WORKSPACES: usize = 100;
 /// The most audiences of one token.

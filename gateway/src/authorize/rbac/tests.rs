@@ -245,3 +245,23 @@ async fn a_server_in_trouble_is_named_within_the_deadline() {
         assert_eq!(rbac.as_if(bob.person()).await.unwrap_err().code(), code);
     }
 }
+
+#[tokio::test]
+async fn whom_the_server_knows_itself_is_asked_about_as_it_said() {
+    let (server, asked) = server(|_| true).await;
+    let rbac = rbac(&server, Duration::ZERO).await;
+    let said = k8s_openapi::api::authentication::v1::UserInfo {
+        username: Some("system:serviceaccount:ci:deployer".to_owned()),
+        uid: Some("u-1".to_owned()),
+        groups: Some(vec!["system:serviceaccounts".to_owned(), "devs".to_owned()]),
+        extra: Some([("scopes".to_owned(), vec!["user:full".to_owned()])].into()),
+    };
+    let who = Identity::for_test("kubernetes:ci", &["kubernetes:devs"]).with_cluster(Subject::of_review(&said));
+    let (_, act) = rbac.question(&workspace("pod", Some("pod-0"))).unwrap();
+    assert!(rbac.may(who.person(), &act, rbac.oldest()).await.unwrap().answer.allowed);
+    let spec = asked.lock().unwrap()[0].clone();
+    assert_eq!(spec["user"], said.username.unwrap());
+    assert_eq!(spec["uid"], "u-1");
+    assert_eq!(spec["groups"], json!(["system:serviceaccounts", "devs"]));
+    assert_eq!(spec["extra"], json!({ "scopes": ["user:full"] }));
+}
