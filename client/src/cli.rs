@@ -237,6 +237,10 @@ pub(crate) struct LoginArgs {
     /// Stay logged in until it is revoked, where the issuer allows it (scope offline_access)
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Take tokens from this program, with its arguments, in place of a login: --token-command oc whoami -t
+    #[arg(long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true,
+        conflicts_with_all = ["device", "no_browser", "issuer", "offline"])]
+    pub(crate) token_command: Option<Vec<String>>,
 }
 
 #[derive(Debug, Args)]

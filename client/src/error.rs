@@ -77,6 +77,14 @@ pub enum Error {
     /// There is no valid token, and nobody to ask for one.
     #[error("{0}")]
     NotLoggedIn(String),
+    /// The configured program gave no token.
+    #[error("the token-command {program} gave no token: {why}")]
+    TokenCommand {
+        /// Which.
+        program: String,
+        /// Why, with what it said itself; nothing of what it printed as a token.
+        why: String,
+    },
     /// No such workspace, or none that the person may enter.
     #[error("there is no workspace {0} that you may enter")]
     NoWorkspace(String),
@@ -165,7 +173,11 @@ impl Error {
                 401 | 403 | 404 => EXIT_DENIED,
                 _ => EXIT_TRANSPORT,
             },
-            Self::Issuer { .. } | Self::NotLoggedIn(_) | Self::NoWorkspace(_) | Self::LoginExpired(_) => EXIT_DENIED,
+            Self::TokenCommand { .. }
+            | Self::Issuer { .. }
+            | Self::NotLoggedIn(_)
+            | Self::NoWorkspace(_)
+            | Self::LoginExpired(_) => EXIT_DENIED,
             Self::Ended { exit, .. } | Self::Unproven { exit, .. } => *exit,
             Self::Recording(_) | Self::Output(_) | Self::Editor { .. } => 1,
             Self::Interrupted => 130,
@@ -197,6 +209,11 @@ impl Error {
             }
             Self::NoWorkspace(_) => hint("doorward ls lists those that there are"),
             Self::NotLoggedIn(_) => hint("doorward login"),
+            Self::TokenCommand { program, .. } => {
+                vec![format!(
+                    "see whether {program} works by itself; you may have to log in with it"
+                )]
+            }
             Self::LoginExpired(_) => hint("doorward login, or doorward login --device where there is no browser"),
             _ => Vec::new(),
         }

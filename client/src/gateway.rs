@@ -24,10 +24,10 @@ const VERSION: u64 = 1;
 pub(crate) struct WellKnown {
     version: u64,
     /// The first issuer, as gateways with only one say it.
-    issuer: String,
-    client_id: String,
+    issuer: Option<String>,
+    client_id: Option<String>,
     #[serde(default)]
-    scopes: Vec<String>,
+    scopes: Option<Vec<String>>,
     #[serde(default)]
     issuers: Vec<KnownIssuer>,
     pub(crate) ssh_identification: Option<String>,
@@ -77,27 +77,35 @@ pub(crate) enum Dpop {
 }
 
 impl WellKnown {
-    /// The issuers, at least one.
+    /// The issuers; none where a gateway takes only tokens that come from elsewhere.
     fn into_issuers(self) -> Vec<KnownIssuer> {
         if !self.issuers.is_empty() {
             return self.issuers;
         }
-        vec![KnownIssuer {
+        let only = self.issuer.zip(self.client_id);
+        only.map(|(issuer, client_id)| KnownIssuer {
             name: String::new(),
-            issuer: self.issuer,
-            client_id: self.client_id,
-            scopes: self.scopes,
+            issuer,
+            client_id,
+            scopes: self.scopes.unwrap_or_default(),
             dpop: Dpop::Off,
             token: TokenKind::Access,
-        }]
+        })
+        .into_iter()
+        .collect()
     }
 
     /// The issuer of this name or address; without a wish the first one.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name that is none, with those that there are.
+    /// [`Error::Usage`] for a name that is none, with those that there are; and where there is none at all.
     pub(crate) fn choose(self, wish: Option<&str>) -> Result<KnownIssuer, Error> {
         let mut issuers = self.into_issuers();
+        if issuers.is_empty() {
+            let text = "this gateway has no issuer to log in at: it takes tokens of its cluster \
+                        (doorward login --token-command PROGRAM, for example oc whoami -t)";
+            return Err(Error::Usage(text.to_owned()));
+        }
         let Some(wish) = wish else {
             return Ok(issuers.swap_remove(0));
         };

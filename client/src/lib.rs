@@ -18,6 +18,7 @@ mod name;
 mod oidc;
 mod open;
 mod pass;
+mod program;
 mod recording;
 mod replay;
 mod say;

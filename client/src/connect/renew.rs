@@ -128,8 +128,7 @@ impl<'a> Renewal<'a> {
     }
 
     async fn fresh(&self, need: Need<'_>) -> Result<Pass, Tried> {
-        let ca = self.settings.ca(self.home);
-        match silent(self.home, self.gateway.base(), ca, need, Voice::Quiet).await {
+        match silent(self.home, self.settings, need, Voice::Quiet).await {
             Ok(Some(pass)) => Ok(pass),
             Ok(None) => Err(Tried::Over(format!("the login at {} is over", self.gateway.whom()))),
             Err(_) => Err(Tried::Again),

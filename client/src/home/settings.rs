@@ -21,6 +21,9 @@ pub(crate) struct Settings {
     /// Which of the gateway's issuers, by name or address; the first one when it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) issuer: Option<String>,
+    /// The program that prints a token, with its arguments; used in place of a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_command: Option<Vec<String>>,
     /// Whether logins are for long: a refresh token that outlives the session at the issuer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) offline: bool,
@@ -70,6 +73,19 @@ impl Settings {
         if let Some(gateway) = &settings.gateway {
             check_gateway(gateway)
                 .map_err(|what| Error::Configuration(format!("{}: gateway: {what}", path.display())))?;
+        }
+        if let Some(command) = &settings.token_command {
+            let fault = |what: &str| Error::Configuration(format!("{}: token-command {what}", path.display()));
+            check_command(command).map_err(fault)?;
+            // Whoever can write it says what runs here.
+            match private::read_secret(&path) {
+                Err(Error::Exposed { what, .. }) => {
+                    return Err(fault(&format!(
+                        "names a program to run, and the file {what}: make it your own alone"
+                    )));
+                }
+                other => other.map(drop)?,
+            }
         }
         Ok(settings)
     }
@@ -135,6 +151,20 @@ fn check_gateway(url: &Url) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether this can be a command: a program by its name or its absolute path, then its arguments.
+pub(crate) fn check_command(command: &[String]) -> Result<(), &'static str> {
+    let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+        return Err("is a list: the program, then each of its arguments");
+    };
+    if program.contains(std::path::is_separator) && !Path::new(program).is_absolute() {
+        return Err("names its program by a path that is not absolute");
+    }
+    match command.iter().any(|word| word.contains('\0')) {
+        true => Err("has a NUL in it"),
+        false => Ok(()),
+    }
+}
+
 fn one_line(error: &toml::de::Error, text: &str) -> String {
     let line = error
         .span()
@@ -176,6 +206,7 @@ mod tests {
             gateway: Some(parse_gateway("gw").unwrap()),
             ca: Some("ca.pem".into()),
             issuer: Some("work".into()),
+            token_command: Some(vec!["oc".into(), "whoami".into(), "-t".into()]),
             offline: true,
             login: Asking::Never,
             editor: Some("cursor".into()),
@@ -191,5 +222,32 @@ mod tests {
         assert_eq!(error.exit(), 78);
         std::fs::write(home.settings(), "gateway = \"http://gw\"\n").unwrap();
         assert!(Settings::read(&home).is_err());
+    }
+
+    #[test]
+    fn a_command_is_a_list_in_a_file_that_nobody_else_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::find(Some(dir.path())).unwrap();
+        for (text, expected) in [
+            ("token-command = []", "is a list"),
+            ("token-command = [\"\"]", "is a list"),
+            ("token-command = \"oc whoami -t\"", "expected a sequence"),
+            ("token-command = [\"./oc\"]", "not absolute"),
+            ("token-command = [\"oc\", \"a\\u0000b\"]", "NUL"),
+        ] {
+            private::write(&home.settings(), text.as_bytes()).unwrap();
+            let error = Settings::read(&home).unwrap_err();
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+            assert_eq!(error.exit(), 78);
+        }
+        private::write(&home.settings(), b"token-command = [\"oc\"]").unwrap();
+        assert!(Settings::read(&home).is_ok());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(home.settings(), std::fs::Permissions::from_mode(0o620)).unwrap();
+            let error = Settings::read(&home).unwrap_err();
+            assert!(error.to_string().contains("0620"), "{error}");
+        }
     }
 }

@@ -21,7 +21,13 @@ pub(crate) async fn logout(home: &Home) -> Result<(), Error> {
     let tokens = match Tokens::read(home) {
         Ok(Some(tokens)) => tokens,
         Ok(None) => {
-            say::note("nobody is logged in");
+            match &settings.token_command {
+                None => say::note("nobody is logged in"),
+                Some(command) => say::note(&format!(
+                    "there are no tokens here: they come from `{}`, which has a way of its own to log out",
+                    command.join(" ")
+                )),
+            }
             return Ok(());
         }
         Err(error) => {

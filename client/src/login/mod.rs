@@ -51,6 +51,9 @@ pub(crate) async fn login(home: &Home, args: &LoginArgs) -> Result<(), Error> {
             // They belong to the gateway.
             settings.ca = None;
             settings.issuer = None;
+            if before.is_some() {
+                settings.token_command = None;
+            }
         }
         settings.gateway = Some(gateway);
     }
@@ -63,7 +66,17 @@ pub(crate) async fn login(home: &Home, args: &LoginArgs) -> Result<(), Error> {
         settings.issuer.clone_from(&args.issuer);
     }
     settings.offline = args.offline;
+    if let Some(command) = &args.token_command {
+        settings::check_command(command).map_err(|what| Error::Usage(format!("--token-command {what}")))?;
+        settings.token_command = Some(command.clone());
+    } else if args.issuer.is_some() {
+        // Whoever names an issuer wants to log in there.
+        settings.token_command = None;
+    }
     let gateway = Gateway::configured(home, &settings)?;
+    if let Some(command) = &settings.token_command {
+        return login_by(home, &settings, &gateway, command, before != settings.gateway).await;
+    }
     let way = if args.device {
         Way::Device
     } else {
@@ -85,6 +98,32 @@ pub(crate) async fn login(home: &Home, args: &LoginArgs) -> Result<(), Error> {
             "hint: this gateway trusts several issuers ({names}): doorward login --issuer NAME"
         ));
     }
+    if !home.ssh_config().exists() {
+        say::line("hint: doorward config --write, then plain ssh finds your workspaces");
+    }
+    Ok(())
+}
+
+/// There is nothing to log in to: a program of the person's gives the tokens. What else a login does is done, and it is looked
+/// whether the gateway takes them.
+async fn login_by(
+    home: &Home,
+    settings: &Settings,
+    gateway: &Gateway,
+    command: &[String],
+    new: bool,
+) -> Result<(), Error> {
+    let pass = pass(home, settings).await?;
+    let me = gateway.me(&pass).await?;
+    let trust = gateway.trust().await?;
+    settings.write(home)?;
+    ssh::trust::remember(home, &trust, &[], new)?;
+    say::note(&format!(
+        "there is nothing to log in to: tokens come from `{}`, and {} takes you for {}",
+        command.join(" "),
+        gateway.whom(),
+        me.user
+    ));
     if !home.ssh_config().exists() {
         say::line("hint: doorward config --write, then plain ssh finds your workspaces");
     }
@@ -114,8 +153,8 @@ async fn ask(home: &Home, settings: &Settings, gateway: &Gateway, known: WellKno
 
 /// A pass for the gateway, refreshed if need be, without asking anybody.
 pub(crate) async fn pass(home: &Home, settings: &Settings) -> Result<Pass, Error> {
+    let pass = silent(home, settings, Need::Valid, Voice::Heard).await?;
     let gateway = settings.gateway()?;
-    let pass = silent(home, gateway, settings.ca(home), Need::Valid, Voice::Heard).await?;
     pass.ok_or_else(|| not_logged_in(home, gateway))
 }
 
@@ -150,8 +189,7 @@ pub(crate) async fn pass_for_connect(
     before: impl FnOnce(&WellKnown),
 ) -> Result<Pass, Error> {
     let url = settings.gateway()?;
-    let ca = settings.ca(home);
-    if let Some(pass) = silent(home, url, ca.clone(), need, Voice::Heard).await? {
+    if let Some(pass) = silent(home, settings, need, Voice::Heard).await? {
         return Ok(pass);
     }
     let way = match settings.login {
@@ -171,7 +209,7 @@ pub(crate) async fn pass_for_connect(
             Lock::take(&home.login_lock(), SOMEBODY_ELSE).await?
         }
     };
-    if let Some(pass) = silent(home, url, ca, need, Voice::Heard).await? {
+    if let Some(pass) = silent(home, settings, need, Voice::Heard).await? {
         return Ok(pass);
     }
     let done = ask(home, settings, &gateway, known, way).await?;

@@ -30,6 +30,8 @@ struct Status<'a> {
     logged_in: bool,
     user: Option<&'a str>,
     issuer: Option<&'a str>,
+    /// The program that gives the tokens, with its arguments, where one does.
+    token_command: Option<&'a [String]>,
     email: Option<&'a str>,
     groups: Option<&'a [String]>,
     roles: Option<&'a [String]>,
@@ -61,14 +63,16 @@ enum Source {
 /// line wants otherwise; a gateway that cannot be reached is no failure.
 pub(crate) async fn status(home: &Home, args: &StatusArgs) -> Result<bool, Error> {
     let settings = Settings::read(home)?;
+    let by_command = settings.token_command.is_some();
     let read = || match &settings.gateway {
-        Some(gateway) => Tokens::read_for(home, gateway),
-        None => Ok(None),
+        // What is stored is not used then.
+        Some(gateway) if !by_command => Tokens::read_for(home, gateway),
+        _ => Ok(None),
     };
     let mut tokens = read()?;
     let mut said = None;
-    if let Some(gateway) = settings.gateway.as_ref().filter(|_| tokens.is_some() && !args.local) {
-        said = match silent(home, gateway, settings.ca(home), Need::Valid, Voice::Heard).await {
+    if settings.gateway.is_some() && (tokens.is_some() || by_command) && !args.local {
+        said = match silent(home, &settings, Need::Valid, Voice::Heard).await {
             Ok(None) => None,
             Ok(Some(pass)) => {
                 let gateway = Gateway::configured(home, &settings)?;
@@ -114,11 +118,14 @@ impl<'a> Status<'a> {
         Self {
             folder: home.path(),
             gateway: settings.gateway.as_ref(),
-            logged_in: refreshes || life.is_some_and(|life| !life.is_zero()),
+            logged_in: refreshes
+                || life.is_some_and(|life| !life.is_zero())
+                || (settings.token_command.is_some() && me.is_some()),
             user: me
                 .map(|me| me.user.as_str())
                 .or(tokens.map(|tokens| tokens.user.as_str())),
             issuer: tokens.map(|tokens| tokens.issuer.as_str()),
+            token_command: settings.token_command.as_deref(),
             email,
             groups,
             roles: me.map(|me| me.roles.as_slice()),
@@ -141,6 +148,7 @@ impl<'a> Status<'a> {
     fn text(&self, tokens: Option<&Tokens>) -> String {
         let none = || "none".to_owned();
         let login = match (&self.user, self.logged_in) {
+            (Some(user), true) if self.token_command.is_some() => (*user).to_owned(),
             (Some(user), true) => format!("{user}, by {}", self.issuer.unwrap_or_default()),
             (Some(user), false) => format!("{user}'s login is over"),
             (None, _) => "nobody is logged in".to_owned(),
@@ -164,7 +172,13 @@ impl<'a> Status<'a> {
         if let Some(why) = &self.gateway_failed {
             rows.push(("problem", why.clone()));
         }
-        rows.push(("token", self.token(tokens)));
+        rows.push((
+            "token",
+            match self.token_command {
+                Some(command) => format!("from `{}`", command.join(" ")),
+                None => self.token(tokens),
+            },
+        ));
         if let Some(lasts) = self.lasts() {
             rows.push(("lasts", lasts));
         }

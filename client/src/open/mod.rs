@@ -33,7 +33,7 @@ pub(crate) async fn open(home: &Home, args: &OpenArgs) -> Result<(), Error> {
         (Some(text), _) => Editor::named(text).map_err(Error::Usage)?,
         (None, Some(text)) => Editor::named(text)
             .map_err(|what| Error::Configuration(format!("{}: editor: {what}", home.settings().display())))?,
-        (None, None) => match editor::detect(start::find) {
+        (None, None) => match editor::detect(crate::program::find) {
             Some(editor) => editor,
             None if args.print || start::has_handlers() => Editor::usual(),
             None => return Err(Error::NoEditor(editor::names())),

@@ -12,6 +12,7 @@ use tokio::process::Command;
 use super::address::Target;
 use super::editor::{Editor, Kind};
 use crate::error::Error;
+use crate::program::find;
 use crate::say;
 
 /// What is started.
@@ -86,47 +87,6 @@ const OPENERS: [(&str, &[&str]); 1] = [("rundll32", &["url.dll,FileProtocolHandl
 const OPENERS: [(&str, &[&str]); 1] = [("open", &[])];
 #[cfg(not(any(windows, target_os = "macos")))]
 const OPENERS: [(&str, &[&str]); 2] = [("xdg-open", &[]), ("wslview", &[])];
-
-/// A program by its name on the `PATH`, or by its path.
-pub(super) fn find(program: &str) -> Option<PathBuf> {
-    if program.contains(std::path::is_separator) {
-        let path = std::path::absolute(program).ok()?;
-        return runs(&path).then_some(path);
-    }
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .filter(|folder| folder.is_absolute())
-        .flat_map(|folder| {
-            ENDINGS
-                .iter()
-                .map(move |ending| folder.join(format!("{program}{ending}")))
-        })
-        .find(|file| runs(file))
-}
-
-#[cfg(windows)]
-const ENDINGS: [&str; 3] = [".exe", ".cmd", ""];
-#[cfg(not(windows))]
-const ENDINGS: [&str; 1] = [""];
-
-#[cfg(unix)]
-fn runs(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn runs(file: &Path) -> bool {
-    let known = [".exe", ".cmd"].iter().any(|ending| {
-        let name = file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_ascii_lowercase();
-        name.ends_with(ending)
-    });
-    known && file.is_file()
-}
 
 /// On Windows `bin\code.cmd` only starts `Code.exe` in the folder above: that one is started itself where it is there, and
 /// no batch file reads an argument.

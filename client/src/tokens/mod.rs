@@ -2,6 +2,7 @@
 //!
 //! They are used only for the gateway that they were got for.
 
+mod command;
 pub(crate) mod keys;
 mod silent;
 

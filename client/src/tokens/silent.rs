@@ -15,10 +15,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{LOCK, Tokens, keys};
+use super::{LOCK, Tokens, command, keys};
 use crate::error::Error;
 use crate::home::Home;
 use crate::home::private::{Lock, Reserved};
+use crate::home::settings::Settings;
 use crate::http::Web;
 use crate::oidc::{self, Refreshed};
 use crate::pass::Pass;
@@ -59,17 +60,48 @@ impl Need<'_> {
         other && tokens.life() >= least
     }
 
+    /// The same of a token that nobody stored.
+    pub(crate) fn met_by_pass(self, pass: &Pass) -> bool {
+        let least = match self {
+            Self::Longer(least) => least.max(FRESH),
+            Self::Valid | Self::Other(_) => FRESH,
+        };
+        !matches!(self, Self::Other(refused) if pass.token() == refused) && pass.life() >= least
+    }
+
     /// Whether one that is about to expire is better than none.
     fn takes_what_is_left(self, tokens: &Tokens) -> bool {
         matches!(self, Self::Valid) && !tokens.life().is_zero()
     }
 }
 
-/// A token for this gateway, refreshed if need be; nothing when a person must log in.
+/// A pass without asking anybody: a stored one, refreshed if need be, or the one that the person's own program gives. Nothing when a
+/// person must log in.
 ///
 /// # Errors
-/// An issuer that cannot be reached is an error only when there is no token that is still valid.
+/// An issuer that cannot be reached is an error only when there is no token that is still valid; what the program failed of.
 pub(crate) async fn silent(
+    home: &Home,
+    settings: &Settings,
+    need: Need<'_>,
+    voice: Voice,
+) -> Result<Option<Pass>, Error> {
+    let gateway = settings.gateway()?;
+    match &settings.token_command {
+        None => stored(home, gateway, settings.ca(home), need, voice).await,
+        Some(command) => {
+            let asking = command::pass(command, need);
+            let program = command.first().map_or("", String::as_str);
+            let pass = match voice {
+                Voice::Quiet => asking.await,
+                Voice::Heard => say::impatiently(program, asking).await,
+            };
+            pass.map(Some)
+        }
+    }
+}
+
+async fn stored(
     home: &Home,
     gateway: &Url,
     ca: Option<PathBuf>,

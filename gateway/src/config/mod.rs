@@ -33,8 +33,8 @@ pub(crate) use issuer::domain;
 pub use issuer::{ClaimPath, ClaimPathError, Dpop, GroupsForm, Introspection, Oidc, TokenKind};
 pub use kubernetes::{Kubernetes, KubernetesAccess};
 pub use login_rule::{LoginRule, LoginTable, Template};
-pub use token_review::TokenReview;
 pub use records::{Acknowledge, Records, S3, S3Credentials};
+pub use token_review::TokenReview;
 
 /// A configuration that was checked.
 #[derive(Debug, Clone)]

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use doorward_certs::{Login, WorkspaceName, WorkspaceUid, vault::{HostCertificates, SignAs}};
+use doorward_certs::{
+    Login, WorkspaceName, WorkspaceUid,
+    vault::{HostCertificates, SignAs},
+};
 use toml::de::DeValue;
 use url::Host;
 
@@ -128,7 +131,8 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
         && matches!(vault.sign_as, SignAs::User { .. })
         && top.has("token-review")
     {
-        let text = "with `sign-as = \"user\"` Vault has to know whose a token is, and it cannot read those of [token-review]";
+        let text =
+            "with `sign-as = \"user\"` Vault has to know whose a token is, and it cannot read those of [token-review]";
         top.fault_at("token-review", text);
     }
     Some(Config {

@@ -39,7 +39,10 @@ pub(super) fn read(section: &Section<'_>, alone: bool) -> Option<TokenReview> {
     if let Some(own) = groups.iter().flatten().find(|group| group.starts_with(OF_THE_SERVER)) {
         section.fault_at(
             "groups",
-            format!("`{}` is one of the API server's own groups, and those never count", own.escape_debug()),
+            format!(
+                "`{}` is one of the API server's own groups, and those never count",
+                own.escape_debug()
+            ),
         );
     }
     Some(TokenReview {

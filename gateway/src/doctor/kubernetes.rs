@@ -35,6 +35,9 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
         if !config.authorize.rbac.is_empty() {
             all.push(may_ask(&cluster, config, "authorization.k8s.io", "subjectaccessreviews").await);
         }
+        if config.token_review.is_some() {
+            all.push(may_ask(&cluster, config, "authentication.k8s.io", "tokenreviews").await);
+        }
     }
     all
 }

@@ -98,7 +98,11 @@ mod tests {
     fn the_servers_answer_must_name_an_audience_of_ours_where_we_have_any() {
         let ours = ["doorward".to_owned()];
         for audiences in [None, Some(&[][..]), Some(&["https://kubernetes.default.svc"][..])] {
-            assert_eq!(judge(&status(audiences), &ours), Err(NotTaken::Audience), "{audiences:?}");
+            assert_eq!(
+                judge(&status(audiences), &ours),
+                Err(NotTaken::Audience),
+                "{audiences:?}"
+            );
             assert_eq!(judge(&status(audiences), &[]).unwrap().user(), "alice");
         }
         assert!(judge(&status(Some(&["x", "doorward"])), &ours).is_ok());

@@ -119,7 +119,9 @@ impl Subject {
     /// How much it is, in bytes.
     pub(crate) fn size(&self) -> usize {
         let extra = self.extra.iter();
-        let extra: usize = extra.map(|(key, all)| key.len() + all.iter().map(String::len).sum::<usize>()).sum();
+        let extra: usize = extra
+            .map(|(key, all)| key.len() + all.iter().map(String::len).sum::<usize>())
+            .sum();
         self.user.len() + self.groups.iter().map(String::len).sum::<usize>() + extra
     }
 }

@@ -110,7 +110,9 @@ impl ClusterTokens {
         }
         let name = said.user();
         if let Some(account) = name.strip_prefix(SERVICE_ACCOUNT) {
-            let named = account.split_once(':').map(|(namespace, name)| format!("{namespace}/{name}"));
+            let named = account
+                .split_once(':')
+                .map(|(namespace, name)| format!("{namespace}/{name}"));
             if !named.is_some_and(|named| settings.service_accounts.contains(&named)) {
                 return Err(of_nobody("the token is a service account's, and people come in here").with_detail(account));
             }
@@ -132,7 +134,10 @@ impl ClusterTokens {
         let groups = groups.map(|group| printable(&format!("{}{group}", settings.groups_prefix), "groups"));
         let groups: BTreeSet<String> = groups.collect::<Result<_, _>>()?;
         if groups.len() > MOST_GROUPS {
-            return Err(Refusal::new(RefusalCode::TokenClaims, "you are in too many groups of the cluster"));
+            return Err(Refusal::new(
+                RefusalCode::TokenClaims,
+                "you are in too many groups of the cluster",
+            ));
         }
         printable(name, "username")?;
         Ok(Identity {

@@ -258,7 +258,13 @@ async fn whom_the_server_knows_itself_is_asked_about_as_it_said() {
     };
     let who = Identity::for_test("kubernetes:ci", &["kubernetes:devs"]).with_cluster(Subject::of_review(&said));
     let (_, act) = rbac.question(&workspace("pod", Some("pod-0"))).unwrap();
-    assert!(rbac.may(who.person(), &act, rbac.oldest()).await.unwrap().answer.allowed);
+    assert!(
+        rbac.may(who.person(), &act, rbac.oldest())
+            .await
+            .unwrap()
+            .answer
+            .allowed
+    );
     let spec = asked.lock().unwrap()[0].clone();
     assert_eq!(spec["user"], said.username.unwrap());
     assert_eq!(spec["uid"], "u-1");

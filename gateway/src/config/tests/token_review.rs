@@ -41,12 +41,18 @@ fn beside_an_issuer_its_people_carry_a_name_in_front_and_alone_they_do_not() {
 fn what_cannot_be_is_a_fault_with_its_place() {
     let whole = |line: &str| format!("{CLUSTER}[token-review]\n{line}\n");
     for (more, expected) in [
-        ("[token-review]\n".to_owned(), "asks the API server of [kubernetes], which is missing"),
+        (
+            "[token-review]\n".to_owned(),
+            "asks the API server of [kubernetes], which is missing",
+        ),
         (whole("cache = \"11s\""), "must be from 0s to 10s"),
         (whole("timeout = \"5s\""), "must be from 100ms to 4s"),
         (whole("reviews-per-second = 0"), "must be from 1 to 10000"),
         (whole("service-accounts = [\"deployer\"]"), "is not `namespace/name`"),
-        (whole("service-accounts = [\"system:serviceaccount:ci:x/y\"]"), "is not `namespace/name`"),
+        (
+            whole("service-accounts = [\"system:serviceaccount:ci:x/y\"]"),
+            "is not `namespace/name`",
+        ),
         (whole("groups = [\"system:masters\"]"), "those never count"),
         (whole("user-prefix = \"a b\""), "printable ASCII"),
         (whole("token = \"sha256~secret\""), "unknown key `token`"),
@@ -56,5 +62,8 @@ fn what_cannot_be_is_a_fault_with_its_place() {
     }
     let opaque = "token = \"opaque\"\nintrospection = { client-id = \"g\", client-secret-file = \"introspection\" }\n";
     let faults = read(&whole(""), |text| text.replace("keys-cool-down = \"10ms\"\n", opaque)).unwrap_err();
-    assert!(faults.to_string().contains("an issuer with opaque tokens as well"), "{faults}");
+    assert!(
+        faults.to_string().contains("an issuer with opaque tokens as well"),
+        "{faults}"
+    );
 }

@@ -66,8 +66,10 @@ async fn bench(settings: TokenReview) -> Bench {
             Some(user) => json!({ "authenticated": true, "user": user, "audiences": spec["audiences"] }),
             None => json!({ "error": "[invalid bearer token]" }),
         };
-        Answer::json(&json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {},
-            "spec": spec, "status": status }))
+        Answer::json(
+            &json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {},
+            "spec": spec, "status": status }),
+        )
     })
     .await;
     let client = connect(&server.settings()).await.unwrap().client();
@@ -135,13 +137,17 @@ async fn a_person_is_who_the_server_says_without_what_is_its_own() {
 #[tokio::test]
 async fn who_is_not_a_person_does_not_come_in() {
     let bench = bench(settings()).await;
-    let scoped = |scopes: &[&str]| json!({ "username": "bob", "extra": { "scopes.authorization.openshift.io": scopes } });
+    let scoped =
+        |scopes: &[&str]| json!({ "username": "bob", "extra": { "scopes.authorization.openshift.io": scopes } });
     for (user, code) in [
         (json!({ "username": "bob" }), "good"),
         (json!({ "username": "system:serviceaccount:ci:deployer" }), "good"),
         (json!({ "username": "system:serviceaccount:ci:other" }), "token-kind"),
         (json!({ "username": "system:serviceaccount:ci/deployer" }), "token-kind"),
-        (json!({ "username": "system:serviceaccount:ci:deployer:x" }), "token-kind"),
+        (
+            json!({ "username": "system:serviceaccount:ci:deployer:x" }),
+            "token-kind",
+        ),
         (json!({ "username": "system:admin" }), "token-kind"),
         (json!({ "username": "system:anonymous" }), "token-kind"),
         (scoped(&["user:full"]), "good"),
@@ -154,8 +160,14 @@ async fn who_is_not_a_person_does_not_come_in() {
         (json!({ "username": "b\nob" }), "token-claims"),
         (json!({ "username": "b".repeat(300) }), "token-claims"),
         (json!({ "username": "bob", "groups": ["a\u{0}b"] }), "token-claims"),
-        (json!({ "username": "bob", "groups": (0..1001).map(|n| n.to_string()).collect::<Vec<_>>() }), "token-claims"),
-        (json!({ "username": "bob", "extra": { "x": ["y".repeat(300_000)] } }), "token-claims"),
+        (
+            json!({ "username": "bob", "groups": (0..1001).map(|n| n.to_string()).collect::<Vec<_>>() }),
+            "token-claims",
+        ),
+        (
+            json!({ "username": "bob", "extra": { "x": ["y".repeat(300_000)] } }),
+            "token-claims",
+        ),
     ] {
         bench.knows("bobs", user.clone());
         assert_eq!(bench.code("bobs").await, code, "{user}");
@@ -259,7 +271,10 @@ async fn a_server_that_does_not_answer_is_named_opens_nothing_and_ends_nothing()
         assert!(bench.cluster.ready().unwrap_err().contains(expected));
         assert!(bench.cluster.reach().await.unwrap_err().contains(expected));
         let again = bench.cluster.recheck(&who, &token("alices")).await;
-        assert!(matches!(&again, Recheck::Unknown(why) if why.contains(expected)), "{again:?}");
+        assert!(
+            matches!(&again, Recheck::Unknown(why) if why.contains(expected)),
+            "{again:?}"
+        );
     }
     bench.answers(None);
     let again = bench.cluster.recheck(&who, &token("alices")).await;
@@ -279,15 +294,28 @@ async fn a_token_of_an_issuer_is_the_issuers_to_judge_and_every_other_the_cluste
     let tasks = Tasks::new(CancellationToken::new());
     let identities = Identities::start(&[issuer.settings()], Duration::from_secs(1), &tasks).unwrap();
     let identities = identities.with_cluster(Some(bench.cluster));
-    assert_eq!(identities.identify(&key.token(&issuer.claims())).await.unwrap().user(), "bob");
+    assert_eq!(
+        identities.identify(&key.token(&issuer.claims())).await.unwrap().user(),
+        "bob"
+    );
     let stranger = Key::new("one", Algorithm::ES256);
-    let forged = identities.identify(&stranger.token(&issuer.claims())).await.unwrap_err();
+    let forged = identities
+        .identify(&stranger.token(&issuer.claims()))
+        .await
+        .unwrap_err();
     assert_eq!(forged.code(), RefusalCode::TokenUntrusted);
-    assert_eq!(bench.server.requests(), 0, "the cluster was asked about an issuer's token");
+    assert_eq!(
+        bench.server.requests(),
+        0,
+        "the cluster was asked about an issuer's token"
+    );
     let mut foreign = issuer.claims();
     foreign["iss"] = json!("https://kubernetes.default.svc");
     let foreign = key.token(&foreign);
-    assert_eq!(identities.identify(&foreign).await.unwrap_err().code(), RefusalCode::TokenExpired);
+    assert_eq!(
+        identities.identify(&foreign).await.unwrap_err().code(),
+        RefusalCode::TokenExpired
+    );
     assert_eq!(identities.identify(&bearer("alices")).await.unwrap().user(), "k:alice");
     assert_eq!(bench.server.requests(), 2);
     let proof = ShownProof {
@@ -297,7 +325,10 @@ async fn a_token_of_an_issuer_is_the_issuers_to_judge_and_every_other_the_cluste
         path: "/".to_owned(),
     };
     let bound = Presented::with_proof(token("alices"), proof);
-    assert_eq!(identities.identify(&bound).await.unwrap_err().code(), RefusalCode::ProofInvalid);
+    assert_eq!(
+        identities.identify(&bound).await.unwrap_err().code(),
+        RefusalCode::ProofInvalid
+    );
     // The cluster logs nobody out by such tokens.
     assert!(identities.log_out(&token("alices")).await.is_err());
     assert!(identities.introspects(NAME) && !identities.introspects(&issuer.url));
