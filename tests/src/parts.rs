@@ -134,8 +134,24 @@ async fn start_cluster(place: Place, name: &str) -> Result<Cluster> {
     let settings = kube::Settings {
         folder: fresh(place, name)?,
         program: Some(PathBuf::from(place.program)),
+        people: people(),
     };
     Ok(Cluster::start(settings).await?)
+}
+
+/// Those whom every cluster knows by a token; it cannot learn of others while it runs.
+fn people() -> Vec<kube::KnownPerson> {
+    let all = [
+        ("alice", &["project-one-members"][..]),
+        ("bob", &["project-two-members"]),
+        ("olga", &["ambient-auditors"]),
+        ("mallory", &[]),
+    ];
+    let known = |(name, groups): (&str, &[&str])| kube::KnownPerson {
+        name: name.to_owned(),
+        groups: groups.iter().map(|&group| group.to_owned()).collect(),
+    };
+    all.map(known).to_vec()
 }
 
 async fn start_s3(place: Place, name: &str, kind: s3::Kind) -> Result<S3> {

@@ -34,6 +34,7 @@ impl Land {
         let settings = kube::Settings {
             folder: place.clone(),
             program: None,
+            people: Vec::new(),
         };
         let cluster = Cluster::start(settings).await?;
         let admin = cluster.admin();

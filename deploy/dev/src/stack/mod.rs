@@ -261,6 +261,20 @@ impl Stack {
         folder.run(&["config", "--write", "--no-include"]).await.map(drop)
     }
 
+    /// A second client folder whose tokens come from this command, with its ssh configuration.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or the gateway takes no such token.
+    pub async fn login_by(&self, command: &[&str], home: &Path) -> Result<ClientFolder, Error> {
+        let folder = self.client_folder(home)?;
+        let (url, ca) = (self.gateway_url(), self.ca_file());
+        let ca = ca.to_string_lossy();
+        let login = ["login", url.as_str(), "--ca", &ca, "--token-command"];
+        folder.run(&[&login[..], command].concat()).await?;
+        folder.run(&["config", "--write", "--no-include"]).await?;
+        Ok(folder)
+    }
+
     /// A second client folder in which nobody is logged in.
     ///
     /// # Errors

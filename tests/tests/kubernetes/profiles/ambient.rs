@@ -2,10 +2,14 @@
 //! restricted Pod Security Standard. Who enters is up to the roles of each project, and nobody else.
 
 use anyhow::{Context, Result, ensure};
-use doorward_dev::issuer::Person;
+use doorward_audit::Event;
+use doorward_dev::parts::kube::TokenRequest;
+use doorward_dev::stack::ClientFolder;
 use serde_json::{Value, json};
+use tests::journal::journal;
+use tests::until;
 
-use super::ground::Ground;
+use super::ground::{Ground, table};
 use super::lent;
 
 const PROJECT: &str = "project-one";
@@ -14,13 +18,7 @@ const SESSIONS: &str = "/apis/vteam.ambient-code/v1alpha1/namespaces";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -> Result<()> {
-    let people = vec![
-        Person::new("alice", &["project-one-members"]),
-        Person::new("bob", &["project-two-members"]),
-        Person::new("olga", &["ambient-auditors"]),
-        Person::new("mallory", &[]),
-    ];
-    let Some(mut ground) = Ground::prepare("ambient", people).await? else {
+    let Some(mut ground) = Ground::prepare("ambient", Vec::new()).await? else {
         return Ok(());
     };
     let admin = ground.admin();
@@ -39,13 +37,15 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
                 .or_insert(toml::Value::Table(toml::Table::new()));
             let session = session.as_table_mut().context("no table")?;
             session.insert("recheck-interval".to_owned(), "1s".into());
+            let robots = [format!("{PROJECT}/robot")].map(toml::Value::from).to_vec();
+            table(config, "token-review")?.insert("service-accounts".to_owned(), robots.into());
             Ok(())
         })
         .await?;
-    let alice = ground.login("alice").await?;
-    let bob = ground.login("bob").await?;
-    let olga = ground.login("olga").await?;
-    let mallory = ground.login("mallory").await?;
+    let alice = person(&ground, "alice").await?;
+    let bob = person(&ground, "bob").await?;
+    let olga = person(&ground, "olga").await?;
+    let mallory = person(&ground, "mallory").await?;
 
     // The pod has a name of its own; people say the session's.
     ground.listed(&alice, "refactor-login", Some("running")).await?;
@@ -59,6 +59,7 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
     }
 
     lent::by_a_project(&ground, &mallory).await?;
+    robots(&ground).await?;
 
     // One that has the labels and no session behind it takes no name, and disturbs nobody who has it.
     let mut imposter = json!({"apiVersion": "v1", "kind": "Pod", "spec": pod["spec"],
@@ -114,6 +115,85 @@ async fn ambient_finds_sessions_by_their_owners_in_projects_that_come_and_go() -
     ground.listed(&alice, "refactor-login", None).await?;
     ground.used_its_rights(&[]).await?;
     ground.stop().await
+}
+
+/// Somebody whom the cluster knows by a token that nobody else can read.
+async fn person(ground: &Ground, name: &str) -> Result<ClientFolder> {
+    let token = ground.cluster.token_of(name).context("nobody's token")?;
+    ground.login_by(name, token).await
+}
+
+/// Service accounts come in by name alone, a token that is nobody's does not, and one that was revoked ends what it opened.
+async fn robots(ground: &Ground) -> Result<()> {
+    let admin = ground.admin();
+    for name in ["robot", "stranger"] {
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": PROJECT}});
+        admin.apply(&account).await?;
+    }
+    let mut binding = ground.object("RoleBinding", "session-users")?;
+    binding["metadata"] = json!({"name": "robots", "namespace": PROJECT});
+    binding["subjects"] = ["robot", "stranger"]
+        .map(|name| json!({"kind": "ServiceAccount", "name": name, "namespace": PROJECT}))
+        .to_vec()
+        .into();
+    admin.apply(&binding).await?;
+    let token = async |account: &'static str| {
+        let wanted = TokenRequest {
+            namespace: PROJECT,
+            account,
+            audience: None,
+            pod: None,
+            seconds: 3600,
+        };
+        anyhow::Ok(ground.cluster.token(wanted).await?)
+    };
+    let robot = ground.login_by("robot", &token("robot").await?).await?;
+    ground.listed(&robot, "refactor-login", Some("running")).await?;
+    let session = ground.stay(&robot, "refactor-login").await?;
+    // Another token in the same place: what the program prints is what counts.
+    for (shown, expected) in [
+        (
+            token("stranger").await?,
+            "the token is a service account's, and people come in here",
+        ),
+        (
+            "sha256~nobodys".to_owned(),
+            "the cluster says that the token is not good, or not any more",
+        ),
+    ] {
+        ground.token_file("robot", &shown)?;
+        let refused = ground.attempt(&robot, "refactor-login").await?;
+        ensure!(
+            refused.code == Some(255) && refused.said().contains(expected) && !refused.said().contains(&shown),
+            "{:?}: {}",
+            refused.code,
+            refused.said()
+        );
+    }
+    until("who knew them, on record", async || {
+        let known = journal(&ground.stack.state_dir())?
+            .into_iter()
+            .any(|event| match event {
+                Event::SessionOpened(opened) => {
+                    opened.user == format!("system:serviceaccount:{PROJECT}:robot")
+                        && opened.issuer.as_deref() == Some("kubernetes-token-review")
+                }
+                _ => false,
+            });
+        Ok(known.then_some(()))
+    })
+    .await?;
+    // The token goes with its account; the API server believes it for some seconds more.
+    admin
+        .delete(&format!("/api/v1/namespaces/{PROJECT}/serviceaccounts/robot"))
+        .await?;
+    let (code, said) = session.ends().await?;
+    ensure!(
+        code == Some(255) && said.contains("the cluster does not take your token any more"),
+        "{code:?}: {said}"
+    );
+    Ok(())
 }
 
 /// What lets the members of a project into its sessions, as its own admins write it.

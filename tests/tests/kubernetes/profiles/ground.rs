@@ -38,7 +38,11 @@ impl Ground {
             return Ok(None);
         };
         let config = config(profile)?;
-        let said = |key: &str| config["oidc"][key].as_str().map(str::to_owned);
+        // Where the cluster knows people, the stack's own issuer is nobody's.
+        let said = |key: &str| match config.get("oidc") {
+            Some(oidc) => oidc.get(key).and_then(toml::Value::as_str).map(str::to_owned),
+            None => Some("doorward".to_owned()),
+        };
         let stack = Stack::start(Options {
             dir: fresh(PLACE, &format!("{profile}-stack"))?,
             program: Some(PLACE.program.into()),
@@ -147,6 +151,21 @@ impl Ground {
     pub(super) async fn login(&self, person: &str) -> Result<ClientFolder> {
         let folder = fresh(PLACE, &format!("{}-{person}", self.profile))?;
         Ok(self.stack.login(person, &folder).await?)
+    }
+
+    /// The client of somebody whom the cluster knows by this token.
+    pub(super) async fn login_by(&self, person: &str, token: &str) -> Result<ClientFolder> {
+        let folder = fresh(PLACE, &format!("{}-{person}", self.profile))?;
+        let file = self.token_file(person, token)?;
+        Ok(self.stack.login_by(&["cat", &file], &folder).await?)
+    }
+
+    /// The file that somebody's token is in.
+    pub(super) fn token_file(&self, person: &str, token: &str) -> Result<String> {
+        let state = self.stack.state_dir();
+        let file = state.parent().context("no folder")?.join(format!("token-of-{person}"));
+        std::fs::write(&file, format!("{token}\n"))?;
+        Ok(file.display().to_string())
     }
 
     /// Waits until somebody's list says this of a workspace: its state; nothing if it is not to be in the list.

@@ -33,6 +33,17 @@ pub struct Settings {
     pub folder: PathBuf,
     /// The executable that acts as our programs ([`crate::act_as_program`]); this process's own if `None`.
     pub program: Option<PathBuf>,
+    /// The people whom it knows by tokens that nobody else can read.
+    pub people: Vec<KnownPerson>,
+}
+
+/// Somebody whom the API server knows by an opaque token.
+#[derive(Clone, Debug)]
+pub struct KnownPerson {
+    /// The name.
+    pub name: String,
+    /// The groups.
+    pub groups: Vec<String>,
 }
 
 /// A running control plane. It ends when this is dropped, or with the process.
@@ -41,6 +52,8 @@ pub struct Cluster {
     found: Found,
     plane: Plane,
     admin: Api,
+    /// Name and token.
+    people: Vec<(String, String)>,
 }
 
 /// Which token is asked for.
@@ -71,11 +84,21 @@ impl Cluster {
             Some(program) => program,
             None => std::env::current_exe().map_err(Error::file("find", "this program"))?,
         };
-        let (mut plane, access) = Plane::prepare(&keeper, &found.path, &settings.folder)?;
+        let people: Vec<_> = settings.people.iter().map(|one| (one, token())).collect();
+        let (mut plane, access) = Plane::prepare(&keeper, &found.path, &settings.folder, &people)?;
         let admin = Api::new(&plane.url(), &access.ca, &access.admin)?;
         // The API server waits for its store by itself.
         plane.start_etcd().await?;
-        let mut cluster = Self { found, plane, admin };
+        let people = people
+            .into_iter()
+            .map(|(one, token)| (one.name.clone(), token))
+            .collect();
+        let mut cluster = Self {
+            found,
+            plane,
+            admin,
+            people,
+        };
         cluster.start_api().await?;
         cluster.plane.start_manager().await?;
         let admin = &cluster.admin;
@@ -144,6 +167,13 @@ impl Cluster {
     /// There is no such account or pod; the lifetime is too short.
     pub async fn token(&self, wanted: TokenRequest<'_>) -> Result<String, Error> {
         self.admin.token(wanted).await
+    }
+
+    /// The token of one of the people of [`Settings::people`].
+    #[must_use]
+    pub fn token_of(&self, person: &str) -> Option<&str> {
+        let mut all = self.people.iter();
+        all.find(|(name, _)| name == person).map(|(_, token)| token.as_str())
     }
 
     /// Makes a namespace and waits for its default service account, without which no pod is taken.
@@ -239,3 +269,9 @@ impl Cluster {
 }
 
 const DEFAULT_ACCOUNT: &str = "/api/v1/namespaces/default/serviceaccounts/default";
+
+/// A token as OpenShift's look.
+fn token() -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    format!("sha256~{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+}

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::super::server::{Launch, Server, make_dir, write_private};
 use super::super::{Error, port};
+use super::KnownPerson;
 use super::pki::{Authority, Pair};
 use crate::process::ProcessError;
 
@@ -36,7 +37,12 @@ pub(super) struct Access {
 
 impl Plane {
     /// Chooses the ports and writes certificates, keys and configurations into an empty folder.
-    pub(super) fn prepare(keeper: &Path, program: &Path, folder: &Path) -> Result<(Self, Access), Error> {
+    pub(super) fn prepare(
+        keeper: &Path,
+        program: &Path,
+        folder: &Path,
+        people: &[(&KnownPerson, String)],
+    ) -> Result<(Self, Access), Error> {
         let folder = make_dir(folder)?;
         let data = folder.join(ETCD_DATA);
         if data.exists() {
@@ -55,6 +61,11 @@ impl Plane {
             manager: None,
         };
         let access = plane.write()?;
+        let lines = people.iter().enumerate().map(|(uid, (person, token))| {
+            let (name, groups) = (&person.name, person.groups.join(","));
+            format!("{token},{name},uid-{uid},\"{groups}\"\n")
+        });
+        write_private(&plane.folder.join(PEOPLE), &lines.collect::<String>())?;
         Ok((plane, access))
     }
 
@@ -141,6 +152,7 @@ impl Plane {
             self.flag("tls-private-key-file", "apiserver.key"),
             self.flag("client-ca-file", CA),
             "--anonymous-auth=false".into(),
+            self.flag("token-auth-file", PEOPLE),
             "--authorization-mode=RBAC".into(),
             format!("--service-account-issuer={ISSUER}").into(),
             self.flag("service-account-signing-key-file", TOKEN_SIGNING_KEY),
@@ -230,6 +242,7 @@ pub(super) const TOKEN_KEY: &str = "tokens.pub";
 pub(super) const TOKEN_SIGNING_KEY: &str = "tokens.key";
 /// Who issues service accounts' tokens.
 pub const ISSUER: &str = "https://kubernetes.default.svc";
+const PEOPLE: &str = "people.csv";
 const ETCD_DATA: &str = "etcd";
 /// What makes pods of the objects that people write, gives service accounts their tokens, and clears up.
 const CONTROLLERS: [&str; 11] = [
