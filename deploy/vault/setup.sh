@@ -2,10 +2,12 @@
 # Sets Vault up for a Doorward gateway. `doorward-gateway vault apply` does the same from gateway.toml, and shows first what
 # would change; this is for those who would rather run Vault's own program. Both are made from one source: change neither here.
 #
-#   VAULT_ADDR=… VAULT_TOKEN=… LOGIN=kubernetes SIGN_AS=gateway deploy/vault/setup.sh
+#   VAULT_ADDR=… VAULT_TOKEN=… LOGIN=kubernetes SIGN_AS=gateway HOST_CERTIFICATES=gateway deploy/vault/setup.sh
 #
-# LOGIN is how the gateway logs in (kubernetes, approle, jwt, token-file), SIGN_AS as whom sessions are signed (gateway, user).
-# A second run changes nothing. It removes nothing and never touches a CA's key that is there. What else may be set:
+# LOGIN is how the gateway logs in (kubernetes, approle, jwt, token-file), SIGN_AS as whom sessions are signed (gateway, user),
+# HOST_CERTIFICATES who has host certificates signed (gateway, agents: then HOST_LIFE is a day), AGENT_METHOD how Vault knows
+# agents: jwt binds name and uid of the pod; kubernetes the service account alone, which is safe where each workspace has one
+# of its own, called as the workspace. A second run changes nothing. It removes nothing and never touches a CA's key that is there. What else may be set:
 #
 #   USER_MOUNT         SSH engine with the user CA (user-mount)
 #   HOST_MOUNT         SSH engine with the host CA (host-mount)
@@ -31,12 +33,22 @@
 #   ISSUER_CA_FILE     sign-as user: CA of that issuer's TLS, PEM; empty for those of Vault's system
 #   AUDIENCE           sign-as user: the audience of people's tokens
 #   USER_CLAIM         sign-as user: where the person's name stands, as a JSON pointer
+#   AGENT_MOUNT        host certificates for agents: the mount of their auth method, which nothing else uses
+#   AGENT_ROLE         host certificates for agents: their role there, and the name of its policy
+#   AGENT_AUDIENCE     host certificates for agents: the audience of the pods' tokens, which must not be the gateway's
+#   AGENT_NAMESPACES   host certificates for agents: the namespaces of their pods (commas between them)
+#   AGENT_CLUSTER      host certificates for agents: the issuer of the cluster's tokens (jwt), or its API server (kubernetes)
+#   AGENT_CLUSTER_CA_FILE host certificates for agents: CA of that server's TLS, PEM; empty for those of Vault's system
 set -euo pipefail
 
 LOGIN=${LOGIN:-kubernetes}
-SIGN_AS=${SIGN_AS:-gateway}
 case $LOGIN in kubernetes | approle | jwt | token-file) ;; *) echo "LOGIN: kubernetes, approle, jwt or token-file" >&2; exit 64 ;; esac
+SIGN_AS=${SIGN_AS:-gateway}
 case $SIGN_AS in gateway | user) ;; *) echo "SIGN_AS: gateway or user" >&2; exit 64 ;; esac
+HOST_CERTIFICATES=${HOST_CERTIFICATES:-gateway}
+case $HOST_CERTIFICATES in gateway | agents) ;; *) echo "HOST_CERTIFICATES: gateway or agents" >&2; exit 64 ;; esac
+AGENT_METHOD=${AGENT_METHOD:-jwt}
+case $AGENT_METHOD in jwt | kubernetes) ;; *) echo "AGENT_METHOD: jwt or kubernetes" >&2; exit 64 ;; esac
 LOGIN_MOUNT=${LOGIN_MOUNT:-$LOGIN}
 USER_MOUNT=${USER_MOUNT:-ssh}
 HOST_MOUNT=${HOST_MOUNT:-ssh-host}
@@ -60,10 +72,14 @@ USER_LOGIN_ROLE=${USER_LOGIN_ROLE:-doorward-user}
 ISSUER=${ISSUER:-}
 AUDIENCE=${AUDIENCE:-doorward-gateway}
 USER_CLAIM=${USER_CLAIM:-/preferred_username}
-issuer_ca=
-if [ -n "${ISSUER_CA_FILE:-}" ]; then
-  issuer_ca=$(awk '{ printf "%s\\n", $0 }' "$ISSUER_CA_FILE")
-fi
+AGENT_MOUNT=${AGENT_MOUNT:-doorward-agents}
+AGENT_ROLE=${AGENT_ROLE:-doorward-agent}
+AGENT_AUDIENCE=${AGENT_AUDIENCE:-vault}
+AGENT_NAMESPACES=${AGENT_NAMESPACES:-devenv}
+AGENT_CLUSTER=${AGENT_CLUSTER:-https://kubernetes.default.svc}
+pem() { [ -z "$1" ] || awk '{ printf "%s\\n", $0 }' "$1"; }
+issuer_ca=$(pem "${ISSUER_CA_FILE:-}")
+agent_cluster_ca=$(pem "${AGENT_CLUSTER_CA_FILE:-}")
 if [ "$SIGN_AS" = user ] && [ -z "$ISSUER" ]; then
   echo "ISSUER is needed with SIGN_AS=user" >&2
   exit 64
@@ -75,6 +91,17 @@ fi
 # The same names as a list; an empty one allows any.
 principals=\"${LOGINS//,/\", \"}\"
 [ "$LOGINS" != '*' ] || principals=
+namespaces=\"${AGENT_NAMESPACES//,/\", \"}\"
+if [ "$HOST_CERTIFICATES" = agents ]; then
+  # Whoever may log in as an agent must be no one else to Vault, and pods of every namespace no agents.
+  for other in "$LOGIN_ROLE" "$USER_LOGIN_ROLE"; do
+    if [ "$AGENT_ROLE" = "$other" ]; then echo "AGENT_ROLE: $other is somebody else's" >&2; exit 64; fi
+  done
+  for other in "$LOGIN_MOUNT" "$USER_LOGIN_MOUNT"; do
+    if [ "$AGENT_MOUNT" = "$other" ]; then echo "AGENT_MOUNT: $other is somebody else's" >&2; exit 64; fi
+  done
+  case $AGENT_NAMESPACES in *'*'*) echo "AGENT_NAMESPACES: name each" >&2; exit 64 ;; esac
+fi
 
 there() { vault read "$1" >/dev/null 2>&1; }
 # put PATH: writes the JSON on stdin.
@@ -150,7 +177,7 @@ ours "sys/mounts/$HOST_MOUNT/tune" <<EOF
 }
 EOF
 
-if [ "$SIGN_AS" = gateway ]; then
+if [ "$SIGN_AS" = gateway ] && [ "$HOST_CERTIFICATES" = gateway ]; then
 # what the gateway may do
 policy "$LOGIN_ROLE" <<EOF
 # Doorward's gateway: asks for certificates, looks at the roles that sign them.
@@ -240,7 +267,116 @@ path "auth/token/revoke-self" {
 EOF
 fi
 
-if [ "$SIGN_AS" = user ]; then
+if [ "$SIGN_AS" = gateway ] && [ "$HOST_CERTIFICATES" = agents ]; then
+# what the gateway may do
+policy "$LOGIN_ROLE" <<EOF
+# Doorward's gateway: asks for certificates, looks at the roles that sign them.
+
+path "$USER_MOUNT/sign/$SESSION_ROLE" {
+  capabilities = ["update"]
+  required_parameters = ["public_key", "valid_principals", "cert_type", "key_id", "ttl"]
+  allowed_parameters = {
+    "public_key" = []
+    "valid_principals" = [$principals]
+    "cert_type" = ["user"]
+    "key_id" = []
+    "ttl" = []
+    "extensions" = []
+    "critical_options" = []
+  }
+  denied_parameters = {
+    "valid_principals" = ["", "*,*", "* *"]
+  }
+}
+
+path "$USER_MOUNT/sign/$LINK_ROLE" {
+  capabilities = ["update"]
+  required_parameters = ["public_key", "valid_principals", "cert_type", "key_id", "ttl"]
+  allowed_parameters = {
+    "public_key" = []
+    "valid_principals" = ["doorward-gateway"]
+    "cert_type" = ["user"]
+    "key_id" = []
+    "ttl" = []
+    "extensions" = []
+    "critical_options" = []
+  }
+  denied_parameters = {
+    "valid_principals" = [""]
+  }
+}
+
+# Host certificates are signed for agents alone.
+path "$HOST_MOUNT/sign/*" {
+  capabilities = ["deny"]
+}
+path "$HOST_MOUNT/issue/*" {
+  capabilities = ["deny"]
+}
+
+path "sys/capabilities-self" {
+  capabilities = ["update"]
+}
+
+path "$USER_MOUNT/config/ca" {
+  capabilities = ["read"]
+}
+
+path "$HOST_MOUNT/config/ca" {
+  capabilities = ["read"]
+}
+
+path "$USER_MOUNT/roles/$SESSION_ROLE" {
+  capabilities = ["read"]
+}
+
+path "$USER_MOUNT/roles/$LINK_ROLE" {
+  capabilities = ["read"]
+}
+
+path "$HOST_MOUNT/roles/$HOST_ROLE" {
+  capabilities = ["read"]
+}
+
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
+EOF
+fi
+
+if [ "$HOST_CERTIFICATES" = agents ]; then
+# what an agent may do
+policy "$AGENT_ROLE" <<EOF
+# An agent of Doorward: asks for its own host certificate, nothing else.
+
+path "$HOST_MOUNT/sign/$HOST_ROLE" {
+  capabilities = ["update"]
+  required_parameters = ["public_key", "valid_principals", "cert_type", "key_id", "ttl"]
+  allowed_parameters = {
+    "public_key" = []
+    "valid_principals" = []
+    "cert_type" = ["host"]
+    "key_id" = []
+    "ttl" = []
+    "extensions" = []
+    "critical_options" = []
+  }
+  denied_parameters = {
+    "valid_principals" = ["", ",*", " *"]
+  }
+}
+EOF
+fi
+
+if [ "$SIGN_AS" = user ] && [ "$HOST_CERTIFICATES" = gateway ]; then
 # what the gateway may do
 policy "$LOGIN_ROLE" <<EOF
 # Doorward's gateway: asks for certificates, looks at the roles that sign them.
@@ -311,6 +447,9 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 EOF
+fi
+
+if [ "$SIGN_AS" = user ]; then
 # what a person may do
 policy "$USER_LOGIN_ROLE" <<EOF
 # A person at Doorward: asks for the certificate of a session, nothing else.
@@ -334,11 +473,99 @@ path "$USER_MOUNT/sign/$SESSION_ROLE" {
 EOF
 fi
 
+if [ "$SIGN_AS" = user ] && [ "$HOST_CERTIFICATES" = agents ]; then
+# what the gateway may do
+policy "$LOGIN_ROLE" <<EOF
+# Doorward's gateway: asks for certificates, looks at the roles that sign them.
+
+path "$USER_MOUNT/sign/$LINK_ROLE" {
+  capabilities = ["update"]
+  required_parameters = ["public_key", "valid_principals", "cert_type", "key_id", "ttl"]
+  allowed_parameters = {
+    "public_key" = []
+    "valid_principals" = ["doorward-gateway"]
+    "cert_type" = ["user"]
+    "key_id" = []
+    "ttl" = []
+    "extensions" = []
+    "critical_options" = []
+  }
+  denied_parameters = {
+    "valid_principals" = [""]
+  }
+}
+
+# Host certificates are signed for agents alone.
+path "$HOST_MOUNT/sign/*" {
+  capabilities = ["deny"]
+}
+path "$HOST_MOUNT/issue/*" {
+  capabilities = ["deny"]
+}
+
+path "sys/capabilities-self" {
+  capabilities = ["update"]
+}
+
+path "$USER_MOUNT/config/ca" {
+  capabilities = ["read"]
+}
+
+path "$HOST_MOUNT/config/ca" {
+  capabilities = ["read"]
+}
+
+path "$USER_MOUNT/roles/$SESSION_ROLE" {
+  capabilities = ["read"]
+}
+
+path "$USER_MOUNT/roles/$LINK_ROLE" {
+  capabilities = ["read"]
+}
+
+path "$HOST_MOUNT/roles/$HOST_ROLE" {
+  capabilities = ["read"]
+}
+
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
+EOF
+fi
+
 if [ "$LOGIN" = kubernetes ]; then
 # where the gateway logs in
 once "sys/auth/$LOGIN_MOUNT" <<EOF
 {
   "description": "Doorward: where the gateway logs in",
+  "type": "kubernetes"
+}
+EOF
+fi
+
+if [ "$HOST_CERTIFICATES" = agents ] && [ "$AGENT_METHOD" = jwt ]; then
+# where agents log in
+once "sys/auth/$AGENT_MOUNT" <<EOF
+{
+  "description": "Doorward: where agents log in",
+  "type": "jwt"
+}
+EOF
+fi
+
+if [ "$HOST_CERTIFICATES" = agents ] && [ "$AGENT_METHOD" = kubernetes ]; then
+# where agents log in
+once "sys/auth/$AGENT_MOUNT" <<EOF
+{
+  "description": "Doorward: where agents log in",
   "type": "kubernetes"
 }
 EOF
@@ -383,6 +610,27 @@ once "auth/$LOGIN_MOUNT/config" <<EOF
 EOF
 fi
 
+if [ "$HOST_CERTIFICATES" = agents ] && [ "$AGENT_METHOD" = jwt ]; then
+# the cluster whose pods are believed
+once "auth/$AGENT_MOUNT/config" <<EOF
+{
+  "bound_issuer": "$AGENT_CLUSTER",
+  "oidc_discovery_ca_pem": "$agent_cluster_ca",
+  "oidc_discovery_url": "$AGENT_CLUSTER"
+}
+EOF
+fi
+
+if [ "$HOST_CERTIFICATES" = agents ] && [ "$AGENT_METHOD" = kubernetes ]; then
+# the cluster whose pods are believed
+once "auth/$AGENT_MOUNT/config" <<EOF
+{
+  "kubernetes_ca_cert": "$agent_cluster_ca",
+  "kubernetes_host": "$AGENT_CLUSTER"
+}
+EOF
+fi
+
 if [ "$SIGN_AS" = user ]; then
 # whose tokens are believed
 ours "auth/$USER_LOGIN_MOUNT/config" <<EOF
@@ -415,6 +663,41 @@ put "auth/$LOGIN_MOUNT/role/$LOGIN_ROLE" <<EOF
   "token_no_default_policy": true,
   "token_policies": ["$LOGIN_ROLE"],
   "token_ttl": 3600
+}
+EOF
+fi
+
+if [ "$HOST_CERTIFICATES" = agents ] && [ "$AGENT_METHOD" = jwt ]; then
+# which pods are agents
+put "auth/$AGENT_MOUNT/role/$AGENT_ROLE" <<EOF
+{
+  "bound_audiences": ["$AGENT_AUDIENCE"],
+  "bound_claims": {"/kubernetes.io/namespace":[$namespaces]},
+  "claim_mappings": {"/kubernetes.io/pod/name":"pod_name","/kubernetes.io/pod/uid":"pod_uid"},
+  "role_type": "jwt",
+  "token_max_ttl": 60,
+  "token_no_default_policy": true,
+  "token_policies": ["$AGENT_ROLE"],
+  "token_ttl": 60,
+  "token_type": "batch",
+  "user_claim": "/kubernetes.io/pod/uid",
+  "user_claim_json_pointer": true
+}
+EOF
+fi
+
+if [ "$HOST_CERTIFICATES" = agents ] && [ "$AGENT_METHOD" = kubernetes ]; then
+# which pods are agents
+put "auth/$AGENT_MOUNT/role/$AGENT_ROLE" <<EOF
+{
+  "audience": "$AGENT_AUDIENCE",
+  "bound_service_account_names": ["*"],
+  "bound_service_account_namespaces": [$namespaces],
+  "token_max_ttl": 60,
+  "token_no_default_policy": true,
+  "token_policies": ["$AGENT_ROLE"],
+  "token_ttl": 60,
+  "token_type": "batch"
 }
 EOF
 fi
@@ -523,6 +806,7 @@ put "$USER_MOUNT/roles/$LINK_ROLE" <<EOF
 }
 EOF
 
+if [ "$HOST_CERTIFICATES" = gateway ]; then
 # the role that signs host certificates
 put "$HOST_MOUNT/roles/$HOST_ROLE" <<EOF
 {
@@ -550,6 +834,69 @@ put "$HOST_MOUNT/roles/$HOST_ROLE" <<EOF
   "ttl": $HOST_LIFE
 }
 EOF
+fi
+
+if [ "$HOST_CERTIFICATES" = agents ] && [ "$AGENT_METHOD" = jwt ]; then
+accessor=$(vault read -field=accessor "sys/auth/$AGENT_MOUNT")
+# the role that signs an agent's own host certificate
+put "$HOST_MOUNT/roles/$HOST_ROLE" <<EOF
+{
+  "allow_bare_domains": true,
+  "allow_empty_principals": false,
+  "allow_host_certificates": true,
+  "allow_subdomains": false,
+  "allow_user_certificates": false,
+  "allow_user_key_ids": true,
+  "allowed_critical_options": "none@doorward",
+  "allowed_domains": "{{identity.entity.aliases.$accessor.metadata.pod_name}},{{identity.entity.aliases.$accessor.metadata.pod_name}}.doorward",
+  "allowed_domains_template": true,
+  "allowed_extensions": "",
+  "allowed_user_key_lengths": {"ed25519":[0]},
+  "allowed_users": "",
+  "allowed_users_template": false,
+  "default_critical_options": {},
+  "default_extensions": {"workspace@doorward":"{{identity.entity.aliases.$accessor.metadata.pod_uid}}"},
+  "default_extensions_template": true,
+  "default_user": "",
+  "default_user_template": false,
+  "key_type": "ca",
+  "max_ttl": $HOST_LIFE,
+  "not_before_duration": 30,
+  "ttl": $HOST_LIFE
+}
+EOF
+fi
+
+if [ "$HOST_CERTIFICATES" = agents ] && [ "$AGENT_METHOD" = kubernetes ]; then
+accessor=$(vault read -field=accessor "sys/auth/$AGENT_MOUNT")
+# the role that signs an agent's own host certificate
+put "$HOST_MOUNT/roles/$HOST_ROLE" <<EOF
+{
+  "allow_bare_domains": true,
+  "allow_empty_principals": false,
+  "allow_host_certificates": true,
+  "allow_subdomains": false,
+  "allow_user_certificates": false,
+  "allow_user_key_ids": true,
+  "allowed_critical_options": "none@doorward",
+  "allowed_domains": "{{identity.entity.aliases.$accessor.metadata.service_account_name}},{{identity.entity.aliases.$accessor.metadata.service_account_name}}.doorward",
+  "allowed_domains_template": true,
+  "allowed_extensions": "workspace@doorward",
+  "allowed_user_key_lengths": {"ed25519":[0]},
+  "allowed_users": "",
+  "allowed_users_template": false,
+  "default_critical_options": {},
+  "default_extensions": {},
+  "default_extensions_template": false,
+  "default_user": "",
+  "default_user_template": false,
+  "key_type": "ca",
+  "max_ttl": $HOST_LIFE,
+  "not_before_duration": 30,
+  "ttl": $HOST_LIFE
+}
+EOF
+fi
 
 if [ "$SIGN_AS" = user ]; then
 accessor=$(vault read -field=accessor "sys/auth/$USER_LOGIN_MOUNT")

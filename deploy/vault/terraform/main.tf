@@ -59,8 +59,8 @@ resource "vault_generic_endpoint" "host_ca" {
 }
 
 # what the gateway may do
-resource "vault_policy" "gateway_as_gateway" {
-  count = var.sign_as == "gateway" ? 1 : 0
+resource "vault_policy" "gateway_as_gateway_hosts_by_gateway" {
+  count = var.sign_as == "gateway" && var.host_certificates == "gateway" ? 1 : 0
 
   name   = var.login_role
   policy = <<-EOT
@@ -152,8 +152,123 @@ resource "vault_policy" "gateway_as_gateway" {
 }
 
 # what the gateway may do
-resource "vault_policy" "gateway_as_user" {
-  count = var.sign_as == "user" ? 1 : 0
+resource "vault_policy" "gateway_as_gateway_hosts_by_agents" {
+  count = var.sign_as == "gateway" && var.host_certificates == "agents" ? 1 : 0
+
+  name   = var.login_role
+  policy = <<-EOT
+    # Doorward's gateway: asks for certificates, looks at the roles that sign them.
+
+    path "${var.user_mount}/sign/${var.session_role}" {
+      capabilities = ["update"]
+      required_parameters = ["public_key", "valid_principals", "cert_type", "key_id", "ttl"]
+      allowed_parameters = {
+        "public_key" = []
+        "valid_principals" = ${jsonencode(local.principals)}
+        "cert_type" = ["user"]
+        "key_id" = []
+        "ttl" = []
+        "extensions" = []
+        "critical_options" = []
+      }
+      denied_parameters = {
+        "valid_principals" = ["", "*,*", "* *"]
+      }
+    }
+
+    path "${var.user_mount}/sign/${var.link_role}" {
+      capabilities = ["update"]
+      required_parameters = ["public_key", "valid_principals", "cert_type", "key_id", "ttl"]
+      allowed_parameters = {
+        "public_key" = []
+        "valid_principals" = ["doorward-gateway"]
+        "cert_type" = ["user"]
+        "key_id" = []
+        "ttl" = []
+        "extensions" = []
+        "critical_options" = []
+      }
+      denied_parameters = {
+        "valid_principals" = [""]
+      }
+    }
+
+    # Host certificates are signed for agents alone.
+    path "${var.host_mount}/sign/*" {
+      capabilities = ["deny"]
+    }
+    path "${var.host_mount}/issue/*" {
+      capabilities = ["deny"]
+    }
+
+    path "sys/capabilities-self" {
+      capabilities = ["update"]
+    }
+
+    path "${var.user_mount}/config/ca" {
+      capabilities = ["read"]
+    }
+
+    path "${var.host_mount}/config/ca" {
+      capabilities = ["read"]
+    }
+
+    path "${var.user_mount}/roles/${var.session_role}" {
+      capabilities = ["read"]
+    }
+
+    path "${var.user_mount}/roles/${var.link_role}" {
+      capabilities = ["read"]
+    }
+
+    path "${var.host_mount}/roles/${var.host_role}" {
+      capabilities = ["read"]
+    }
+
+    path "auth/token/lookup-self" {
+      capabilities = ["read"]
+    }
+
+    path "auth/token/renew-self" {
+      capabilities = ["update"]
+    }
+
+    path "auth/token/revoke-self" {
+      capabilities = ["update"]
+    }
+  EOT
+}
+
+# what an agent may do
+resource "vault_policy" "agents" {
+  count = var.host_certificates == "agents" ? 1 : 0
+
+  name   = var.agent_role
+  policy = <<-EOT
+    # An agent of Doorward: asks for its own host certificate, nothing else.
+
+    path "${var.host_mount}/sign/${var.host_role}" {
+      capabilities = ["update"]
+      required_parameters = ["public_key", "valid_principals", "cert_type", "key_id", "ttl"]
+      allowed_parameters = {
+        "public_key" = []
+        "valid_principals" = []
+        "cert_type" = ["host"]
+        "key_id" = []
+        "ttl" = []
+        "extensions" = []
+        "critical_options" = []
+      }
+      denied_parameters = {
+        "valid_principals" = ["", ",*", " *"]
+      }
+    }
+  EOT
+}
+
+# what the gateway may do
+resource "vault_policy" "gateway_as_user_hosts_by_gateway" {
+  count = var.sign_as == "user" && var.host_certificates == "gateway" ? 1 : 0
 
   name   = var.login_role
   policy = <<-EOT
@@ -254,12 +369,101 @@ resource "vault_policy" "people" {
   EOT
 }
 
+# what the gateway may do
+resource "vault_policy" "gateway_as_user_hosts_by_agents" {
+  count = var.sign_as == "user" && var.host_certificates == "agents" ? 1 : 0
+
+  name   = var.login_role
+  policy = <<-EOT
+    # Doorward's gateway: asks for certificates, looks at the roles that sign them.
+
+    path "${var.user_mount}/sign/${var.link_role}" {
+      capabilities = ["update"]
+      required_parameters = ["public_key", "valid_principals", "cert_type", "key_id", "ttl"]
+      allowed_parameters = {
+        "public_key" = []
+        "valid_principals" = ["doorward-gateway"]
+        "cert_type" = ["user"]
+        "key_id" = []
+        "ttl" = []
+        "extensions" = []
+        "critical_options" = []
+      }
+      denied_parameters = {
+        "valid_principals" = [""]
+      }
+    }
+
+    # Host certificates are signed for agents alone.
+    path "${var.host_mount}/sign/*" {
+      capabilities = ["deny"]
+    }
+    path "${var.host_mount}/issue/*" {
+      capabilities = ["deny"]
+    }
+
+    path "sys/capabilities-self" {
+      capabilities = ["update"]
+    }
+
+    path "${var.user_mount}/config/ca" {
+      capabilities = ["read"]
+    }
+
+    path "${var.host_mount}/config/ca" {
+      capabilities = ["read"]
+    }
+
+    path "${var.user_mount}/roles/${var.session_role}" {
+      capabilities = ["read"]
+    }
+
+    path "${var.user_mount}/roles/${var.link_role}" {
+      capabilities = ["read"]
+    }
+
+    path "${var.host_mount}/roles/${var.host_role}" {
+      capabilities = ["read"]
+    }
+
+    path "auth/token/lookup-self" {
+      capabilities = ["read"]
+    }
+
+    path "auth/token/renew-self" {
+      capabilities = ["update"]
+    }
+
+    path "auth/token/revoke-self" {
+      capabilities = ["update"]
+    }
+  EOT
+}
+
 # where the gateway logs in
 resource "vault_auth_backend" "gateway_kubernetes" {
   count = var.login == "kubernetes" ? 1 : 0
 
   description = "Doorward: where the gateway logs in"
   path        = local.login_mount
+  type        = "kubernetes"
+}
+
+# where agents log in
+resource "vault_auth_backend" "agents_jwt" {
+  count = var.host_certificates == "agents" && var.agent_method == "jwt" ? 1 : 0
+
+  description = "Doorward: where agents log in"
+  path        = var.agent_mount
+  type        = "jwt"
+}
+
+# where agents log in
+resource "vault_auth_backend" "agents_kubernetes" {
+  count = var.host_certificates == "agents" && var.agent_method == "kubernetes" ? 1 : 0
+
+  description = "Doorward: where agents log in"
+  path        = var.agent_mount
   type        = "kubernetes"
 }
 
@@ -300,6 +504,35 @@ resource "vault_generic_endpoint" "gateway_config_kubernetes" {
 
   data_json = jsonencode({
     kubernetes_host = var.api_server
+  })
+}
+
+# the cluster whose pods are believed
+resource "vault_generic_endpoint" "agents_config_jwt" {
+  count = var.host_certificates == "agents" && var.agent_method == "jwt" ? 1 : 0
+
+  path                 = "auth/${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).path}/config"
+  ignore_absent_fields = true
+  disable_delete       = true
+
+  data_json = jsonencode({
+    bound_issuer          = var.agent_cluster
+    oidc_discovery_ca_pem = var.agent_cluster_ca
+    oidc_discovery_url    = var.agent_cluster
+  })
+}
+
+# the cluster whose pods are believed
+resource "vault_generic_endpoint" "agents_config_kubernetes" {
+  count = var.host_certificates == "agents" && var.agent_method == "kubernetes" ? 1 : 0
+
+  path                 = "auth/${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).path}/config"
+  ignore_absent_fields = true
+  disable_delete       = true
+
+  data_json = jsonencode({
+    kubernetes_ca_cert = var.agent_cluster_ca
+    kubernetes_host    = var.agent_cluster
   })
 }
 
@@ -347,6 +580,47 @@ resource "vault_generic_endpoint" "gateway_login_kubernetes" {
     token_no_default_policy          = true
     token_policies                   = [var.login_role]
     token_ttl                        = 3600
+  })
+}
+
+# which pods are agents
+resource "vault_generic_endpoint" "agents_login_jwt" {
+  count = var.host_certificates == "agents" && var.agent_method == "jwt" ? 1 : 0
+
+  path                 = "auth/${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).path}/role/${var.agent_role}"
+  ignore_absent_fields = true
+
+  data_json = jsonencode({
+    bound_audiences         = [var.agent_audience]
+    bound_claims            = { "/kubernetes.io/namespace" = var.agent_namespaces }
+    claim_mappings          = { "/kubernetes.io/pod/name" = "pod_name", "/kubernetes.io/pod/uid" = "pod_uid" }
+    role_type               = "jwt"
+    token_max_ttl           = 60
+    token_no_default_policy = true
+    token_policies          = [var.agent_role]
+    token_ttl               = 60
+    token_type              = "batch"
+    user_claim              = "/kubernetes.io/pod/uid"
+    user_claim_json_pointer = true
+  })
+}
+
+# which pods are agents
+resource "vault_generic_endpoint" "agents_login_kubernetes" {
+  count = var.host_certificates == "agents" && var.agent_method == "kubernetes" ? 1 : 0
+
+  path                 = "auth/${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).path}/role/${var.agent_role}"
+  ignore_absent_fields = true
+
+  data_json = jsonencode({
+    audience                         = var.agent_audience
+    bound_service_account_names      = ["*"]
+    bound_service_account_namespaces = var.agent_namespaces
+    token_max_ttl                    = 60
+    token_no_default_policy          = true
+    token_policies                   = [var.agent_role]
+    token_ttl                        = 60
+    token_type                       = "batch"
   })
 }
 
@@ -470,7 +744,9 @@ resource "vault_generic_endpoint" "link" {
 }
 
 # the role that signs host certificates
-resource "vault_generic_endpoint" "host" {
+resource "vault_generic_endpoint" "host_hosts_by_gateway" {
+  count = var.host_certificates == "gateway" ? 1 : 0
+
   path                 = "${vault_mount.host.path}/roles/${var.host_role}"
   ignore_absent_fields = true
 
@@ -484,6 +760,72 @@ resource "vault_generic_endpoint" "host" {
     allowed_critical_options    = "none@doorward"
     allowed_domains             = join(",", var.hosts)
     allowed_domains_template    = false
+    allowed_extensions          = "workspace@doorward"
+    allowed_user_key_lengths    = { ed25519 = [0] }
+    allowed_users               = ""
+    allowed_users_template      = false
+    default_critical_options    = {}
+    default_extensions          = {}
+    default_extensions_template = false
+    default_user                = ""
+    default_user_template       = false
+    key_type                    = "ca"
+    max_ttl                     = var.host_life
+    not_before_duration         = 30
+    ttl                         = var.host_life
+  })
+}
+
+# the role that signs an agent's own host certificate
+resource "vault_generic_endpoint" "host_hosts_by_agents_jwt" {
+  count = var.host_certificates == "agents" && var.agent_method == "jwt" ? 1 : 0
+
+  path                 = "${vault_mount.host.path}/roles/${var.host_role}"
+  ignore_absent_fields = true
+
+  data_json = jsonencode({
+    allow_bare_domains          = true
+    allow_empty_principals      = false
+    allow_host_certificates     = true
+    allow_subdomains            = false
+    allow_user_certificates     = false
+    allow_user_key_ids          = true
+    allowed_critical_options    = "none@doorward"
+    allowed_domains             = "{{identity.entity.aliases.${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).accessor}.metadata.pod_name}},{{identity.entity.aliases.${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).accessor}.metadata.pod_name}}.doorward"
+    allowed_domains_template    = true
+    allowed_extensions          = ""
+    allowed_user_key_lengths    = { ed25519 = [0] }
+    allowed_users               = ""
+    allowed_users_template      = false
+    default_critical_options    = {}
+    default_extensions          = { workspace@doorward = "{{identity.entity.aliases.${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).accessor}.metadata.pod_uid}}" }
+    default_extensions_template = true
+    default_user                = ""
+    default_user_template       = false
+    key_type                    = "ca"
+    max_ttl                     = var.host_life
+    not_before_duration         = 30
+    ttl                         = var.host_life
+  })
+}
+
+# the role that signs an agent's own host certificate
+resource "vault_generic_endpoint" "host_hosts_by_agents_kubernetes" {
+  count = var.host_certificates == "agents" && var.agent_method == "kubernetes" ? 1 : 0
+
+  path                 = "${vault_mount.host.path}/roles/${var.host_role}"
+  ignore_absent_fields = true
+
+  data_json = jsonencode({
+    allow_bare_domains          = true
+    allow_empty_principals      = false
+    allow_host_certificates     = true
+    allow_subdomains            = false
+    allow_user_certificates     = false
+    allow_user_key_ids          = true
+    allowed_critical_options    = "none@doorward"
+    allowed_domains             = "{{identity.entity.aliases.${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).accessor}.metadata.service_account_name}},{{identity.entity.aliases.${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).accessor}.metadata.service_account_name}}.doorward"
+    allowed_domains_template    = true
     allowed_extensions          = "workspace@doorward"
     allowed_user_key_lengths    = { ed25519 = [0] }
     allowed_users               = ""

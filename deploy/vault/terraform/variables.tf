@@ -22,6 +22,28 @@ variable "sign_as" {
   }
 }
 
+variable "host_certificates" {
+  description = "Who has host certificates signed (host-certificates)"
+  type        = string
+  default     = "gateway"
+
+  validation {
+    condition     = contains(["gateway", "agents"], var.host_certificates)
+    error_message = "One of gateway, agents."
+  }
+}
+
+variable "agent_method" {
+  description = "How Vault knows pods: jwt binds name and uid of the pod, kubernetes the service account alone"
+  type        = string
+  default     = "jwt"
+
+  validation {
+    condition     = contains(["jwt", "kubernetes"], var.agent_method)
+    error_message = "One of jwt, kubernetes."
+  }
+}
+
 variable "user_mount" {
   description = "SSH engine with the user CA (user-mount)"
   type        = string
@@ -164,4 +186,40 @@ variable "user_claim" {
   description = "sign-as user: where the person's name stands, as a JSON pointer"
   type        = string
   default     = "/preferred_username"
+}
+
+variable "agent_mount" {
+  description = "host certificates for agents: the mount of their auth method, which nothing else uses"
+  type        = string
+  default     = "doorward-agents"
+}
+
+variable "agent_role" {
+  description = "host certificates for agents: their role there, and the name of its policy"
+  type        = string
+  default     = "doorward-agent"
+}
+
+variable "agent_audience" {
+  description = "host certificates for agents: the audience of the pods' tokens, which must not be the gateway's"
+  type        = string
+  default     = "vault"
+}
+
+variable "agent_namespaces" {
+  description = "host certificates for agents: the namespaces of their pods"
+  type        = list(string)
+  default     = ["devenv"]
+}
+
+variable "agent_cluster" {
+  description = "host certificates for agents: the issuer of the cluster's tokens (jwt), or its API server (kubernetes)"
+  type        = string
+  default     = "https://kubernetes.default.svc"
+}
+
+variable "agent_cluster_ca" {
+  description = "host certificates for agents: CA of that server's TLS, PEM; empty for those of Vault's system"
+  type        = string
+  default     = ""
 }

@@ -225,10 +225,7 @@ fn agent_login(needs: &Needs, agents: &AgentLogin) -> Vec<Step> {
             ("jwt", config, more)
         }
         PodLogin::Kubernetes => {
-            let mut config = json!({ "kubernetes_host": agents.cluster });
-            if !agents.cluster_ca.is_empty() {
-                config["kubernetes_ca_cert"] = json!(agents.cluster_ca);
-            }
+            let config = json!({ "kubernetes_host": agents.cluster, "kubernetes_ca_cert": agents.cluster_ca });
             let more = json!({
                 "token_type": "batch",
                 "bound_service_account_names": ["*"],

@@ -23,6 +23,8 @@ use crate::{
 /// The SHA-256 of a token. The tokens themselves are not kept.
 type Key = [u8; 32];
 type Said = Result<Arc<Subject>, NotTaken>;
+/// Questions under way, each with its answer for all who wait for it.
+type UnderWay = Guarded<HashMap<Key, Arc<OnceCell<Result<Said, Failure>>>>>;
 
 /// Why nothing is known of a token.
 #[derive(Debug, Clone)]
@@ -43,7 +45,7 @@ pub(super) struct Reviews {
     known: Guarded<HashMap<Key, (Said, Instant)>>,
     /// Tokens that were good, and when last: a flood of others does not hold them back.
     good: Guarded<HashMap<Key, Instant>>,
-    under_way: Guarded<HashMap<Key, Arc<OnceCell<Result<Said, Failure>>>>>,
+    under_way: UnderWay,
     /// When all who were let through would have been let through evenly.
     paid: Guarded<Option<Instant>>,
     trouble: Guarded<Option<KubeError>>,
@@ -160,13 +162,13 @@ impl Reviews {
 
 /// A question under way, which others may wait for; it is forgotten with the last who waits.
 struct Place<'r> {
-    all: &'r Guarded<HashMap<Key, Arc<OnceCell<Result<Said, Failure>>>>>,
+    all: &'r UnderWay,
     key: Key,
     cell: Arc<OnceCell<Result<Said, Failure>>>,
 }
 
 impl<'r> Place<'r> {
-    fn of(all: &'r Guarded<HashMap<Key, Arc<OnceCell<Result<Said, Failure>>>>>, key: Key) -> Self {
+    fn of(all: &'r UnderWay, key: Key) -> Self {
         let cell = all.with(|all| match all.get(&key) {
             // One that was answered is over: whoever comes now wants to know how it is now.
             Some(cell) if !cell.initialized() => Arc::clone(cell),

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value};
 
-use super::super::{GatewayLogin, Kind, Names, Needs, Step, UserLogin, steps};
+use super::super::{AgentLogin, GatewayLogin, Kind, Names, Needs, Step, UserLogin, steps};
+use crate::vault::PodLogin;
 
 /// Something that people choose.
 pub(super) struct Parameter {
@@ -40,6 +41,8 @@ const fn one(mark: &'static str, name: &'static str, default: &'static str, kind
 const SESSION_LIFE: u64 = 4_000_000_001;
 const LINK_LIFE: u64 = 4_000_000_002;
 const HOST_LIFE: u64 = 4_000_000_003;
+/// How long the host certificates are good for that agents have signed themselves, in seconds, where nobody says otherwise.
+pub(super) const OF_AGENTS: u64 = 86_400;
 
 pub(super) const PARAMETERS: [Parameter; 22] = [
     one(
@@ -110,7 +113,7 @@ pub(super) const PARAMETERS: [Parameter; 22] = [
         "host_life",
         "2592000",
         Of::Seconds,
-        "longest life of a host certificate in seconds",
+        "longest life of a host certificate in seconds; a day where agents have them signed",
     ),
     one(
         "@login-mount@",
@@ -198,8 +201,8 @@ pub(super) const PARAMETERS: [Parameter; 22] = [
     ),
 ];
 
-/// The rest of what people choose, written out because the two choices switch steps on and off.
-pub(super) const MORE: [Parameter; 2] = [
+/// The rest of what people choose.
+pub(super) const MORE: [Parameter; 8] = [
     one(
         "@audience@",
         "audience",
@@ -214,14 +217,104 @@ pub(super) const MORE: [Parameter; 2] = [
         Of::Text,
         "sign-as user: where the person's name stands, as a JSON pointer",
     ),
+    one(
+        "@agent-mount@",
+        "agent_mount",
+        "doorward-agents",
+        Of::Text,
+        "host certificates for agents: the mount of their auth method, which nothing else uses",
+    ),
+    one(
+        "@agent-role@",
+        "agent_role",
+        "doorward-agent",
+        Of::Text,
+        "host certificates for agents: their role there, and the name of its policy",
+    ),
+    one(
+        "@agent-audience@",
+        "agent_audience",
+        "vault",
+        Of::Text,
+        "host certificates for agents: the audience of the pods' tokens, which must not be the gateway's",
+    ),
+    one(
+        "@agent-namespaces@",
+        "agent_namespaces",
+        "devenv",
+        Of::Names,
+        "host certificates for agents: the namespaces of their pods",
+    ),
+    one(
+        "@agent-cluster@",
+        "agent_cluster",
+        "https://kubernetes.default.svc",
+        Of::Text,
+        "host certificates for agents: the issuer of the cluster's tokens (jwt), or its API server (kubernetes)",
+    ),
+    one(
+        "@agent-cluster-ca@",
+        "agent_cluster_ca",
+        "",
+        Of::Pem,
+        "host certificates for agents: CA of that server's TLS, PEM; empty for those of Vault's system",
+    ),
 ];
 
-/// When a step is to be done.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
-    Always,
-    Login(&'static str),
-    SignAs(&'static str),
+/// A choice that switches steps on and off.
+pub(super) struct Choice {
+    pub(super) name: &'static str,
+    pub(super) says: &'static str,
+    /// The first one is the default.
+    pub(super) values: &'static [&'static str],
+}
+
+/// The choices, in the order in which a condition names them.
+pub(super) const CHOICES: [Choice; 4] = [
+    Choice {
+        name: "login",
+        says: "How the gateway logs in",
+        values: &["kubernetes", "approle", "jwt", "token-file"],
+    },
+    Choice {
+        name: "sign_as",
+        says: "As whom sessions are signed (sign-as)",
+        values: &["gateway", "user"],
+    },
+    Choice {
+        name: "host_certificates",
+        says: "Who has host certificates signed (host-certificates)",
+        values: &["gateway", "agents"],
+    },
+    Choice {
+        name: "agent_method",
+        says: "How Vault knows pods: jwt binds name and uid of the pod, kubernetes the service account alone",
+        values: &["jwt", "kubernetes"],
+    },
+];
+
+/// When a step is to be done: for each choice the value that it has to have, if one has.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct When(pub(super) [Option<&'static str>; CHOICES.len()]);
+
+impl When {
+    pub(super) fn is_always(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The conditions, all of which must hold: name of the choice and its value.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        CHOICES
+            .iter()
+            .zip(self.0)
+            .filter_map(|(choice, value)| Some((choice.name, value?)))
+    }
+
+    pub(super) fn of(&self, choice: &str) -> Option<&'static str> {
+        self.conditions()
+            .find(|(name, _)| *name == choice)
+            .map(|(_, value)| value)
+    }
 }
 
 /// A step of some kinds of set-up.
@@ -230,17 +323,19 @@ pub(super) struct Marked {
     pub(super) when: When,
 }
 
-const LOGINS: [&str; 4] = ["kubernetes", "approle", "jwt", "token-file"];
-const SIGN_AS: [&str; 2] = ["gateway", "user"];
-
 /// The steps of every kind of set-up, in an order in which they can be done.
 pub(super) fn marked() -> Vec<Marked> {
-    let variants: Vec<(&str, &str, Vec<Step>)> = LOGINS
+    let mut kinds: Vec<Vec<&'static str>> = vec![Vec::new()];
+    for choice in &CHOICES {
+        let longer = |kind: Vec<&'static str>| choice.values.iter().map(move |value| [&kind[..], &[*value]].concat());
+        kinds = kinds.into_iter().flat_map(longer).collect();
+    }
+    let variants: Vec<(Vec<&str>, Vec<Step>)> = kinds
         .into_iter()
-        .flat_map(|login| SIGN_AS.map(|sign_as| (login, sign_as, steps(&needs(login, sign_as)))))
+        .map(|kind| (kind.clone(), steps(&needs(&kind))))
         .collect();
     let mut all: Vec<Step> = Vec::new();
-    for step in variants.iter().flat_map(|(_, _, steps)| steps) {
+    for step in variants.iter().flat_map(|(_, steps)| steps) {
         if !all.contains(step) {
             all.push(step.clone());
         }
@@ -255,30 +350,30 @@ pub(super) fn marked() -> Vec<Marked> {
     });
     all.into_iter()
         .map(|step| {
-            let holds: Vec<_> = variants.iter().filter(|(_, _, steps)| steps.contains(&step)).collect();
-            let logins: BTreeSet<&str> = holds.iter().map(|(login, _, _)| *login).collect();
-            let sign_as: BTreeSet<&str> = holds.iter().map(|(_, sign_as, _)| *sign_as).collect();
-            assert_eq!(
-                holds.len(),
-                logins.len() * sign_as.len(),
-                "no simple condition: {}",
-                step.path
-            );
-            let only =
-                |all: &[&'static str], some: &BTreeSet<&str>| all.iter().find(|one| some.contains(*one)).copied();
-            let when = match (logins.len(), sign_as.len()) {
-                (4, 2) => When::Always,
-                (4, 1) => When::SignAs(only(&SIGN_AS, &sign_as).unwrap()),
-                (1, 2) => When::Login(only(&LOGINS, &logins).unwrap()),
-                _ => panic!("no simple condition: {}", step.path),
-            };
-            Marked { step, when }
+            let holds: Vec<_> = variants.iter().filter(|(_, steps)| steps.contains(&step)).collect();
+            let mut product = 1;
+            let when = std::array::from_fn(|place| {
+                let values: BTreeSet<&'static str> = holds.iter().map(|(kind, _)| kind[place]).collect();
+                product *= values.len();
+                match values.len() {
+                    1 => values.first().copied(),
+                    some => {
+                        assert_eq!(some, CHOICES[place].values.len(), "no simple condition: {}", step.path);
+                        None
+                    }
+                }
+            });
+            assert_eq!(holds.len(), product, "no simple condition: {}", step.path);
+            Marked { step, when: When(when) }
         })
         .collect()
 }
 
 /// The needs of one kind of set-up, with marks for what people choose.
-fn needs(login: &str, sign_as: &str) -> Needs {
+fn needs(kind: &[&str]) -> Needs {
+    let [login, sign_as, hosts, method] = kind else {
+        panic!("another number of choices");
+    };
     let (mount, role) = ("@login-mount@".to_owned(), "@login-role@".to_owned());
     Needs {
         user_mount: "@user-mount@".into(),
@@ -291,7 +386,7 @@ fn needs(login: &str, sign_as: &str) -> Needs {
         session_life: Duration::from_secs(SESSION_LIFE),
         link_life: Duration::from_secs(LINK_LIFE),
         host_life: Duration::from_secs(HOST_LIFE),
-        login: match login {
+        login: match *login {
             "kubernetes" => GatewayLogin::Kubernetes {
                 mount,
                 role,
@@ -309,8 +404,19 @@ fn needs(login: &str, sign_as: &str) -> Needs {
             },
             _ => GatewayLogin::TokenFile { policy: role },
         },
-        agents: None,
-        user_login: (sign_as == "user").then(|| UserLogin {
+        agents: (*hosts == "agents").then(|| AgentLogin {
+            method: match *method {
+                "jwt" => PodLogin::Jwt,
+                _ => PodLogin::Kubernetes,
+            },
+            mount: "@agent-mount@".into(),
+            role: "@agent-role@".into(),
+            namespaces: Names::These(vec!["@agent-namespaces@".into()]),
+            audience: "@agent-audience@".into(),
+            cluster: "@agent-cluster@".into(),
+            cluster_ca: "@agent-cluster-ca@".into(),
+        }),
+        user_login: (*sign_as == "user").then(|| UserLogin {
             mount: "@user-login-mount@".into(),
             role: "@user-login-role@".into(),
             issuer: "@issuer@".into(),
@@ -321,7 +427,7 @@ fn needs(login: &str, sign_as: &str) -> Needs {
     }
 }
 
-/// Everything that people choose, but how the gateway logs in and as whom it signs.
+/// Everything that people choose, but for the choices.
 pub(super) fn parameters() -> impl Iterator<Item = &'static Parameter> {
     PARAMETERS.iter().chain(&MORE)
 }

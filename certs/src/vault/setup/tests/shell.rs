@@ -7,15 +7,18 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Command, Output},
+    time::Duration,
 };
 
 use serde_json::{Map, Value, json};
 
 use super::{
     super::{GatewayLogin, Kind, Names, Needs, Step, step::accessor_of, steps},
-    deploy::{Marked, Of, When, committed, marked, parameters, sorted},
+    at_vault,
+    deploy::{CHOICES, Choice, Marked, OF_AGENTS, Of, When, committed, marked, parameters, sorted},
     needs, people,
 };
+use crate::vault::PodLogin;
 
 #[test]
 fn the_script_is_what_the_steps_say() {
@@ -35,6 +38,13 @@ fn script() -> String {
         writeln!(text, "#   {:<18} {}{list}", format!("{name}{file}"), parameter.says).unwrap();
     }
     text.push_str(BEFORE);
+    text.push_str(&choices());
+    text.push_str("LOGIN_MOUNT=${LOGIN_MOUNT:-$LOGIN}\n");
+    writeln!(
+        text,
+        "[ \"$HOST_CERTIFICATES\" = gateway ] || HOST_LIFE=${{HOST_LIFE:-{OF_AGENTS}}}"
+    )
+    .unwrap();
     for parameter in parameters().filter(|one| one.kind != Of::Pem && one.name != "login_mount") {
         let name = parameter.name.to_uppercase();
         // The dollar of a quoted default would be the shell's.
@@ -42,21 +52,42 @@ fn script() -> String {
         writeln!(text, "{name}=${{{name}:-{}}}", quoted(parameter.default)).unwrap();
     }
     text.push_str(FUNCTIONS);
-    let mut open = When::Always;
+    let mut open = When::default();
     for one in marked() {
         if one.when != open {
-            text.push_str(if open == When::Always { "" } else { "fi\n" });
-            open = one.when;
-            let condition = match open {
-                When::Always => None,
-                When::Login(method) => Some(format!("\nif [ \"$LOGIN\" = {method} ]; then\n")),
-                When::SignAs(whom) => Some(format!("\nif [ \"$SIGN_AS\" = {whom} ]; then\n")),
-            };
-            text.push_str(&condition.unwrap_or_default());
+            text.push_str(if open.is_always() { "" } else { "fi\n" });
+            open = one.when.clone();
+            let conditions: Vec<String> = open
+                .conditions()
+                .map(|(choice, value)| format!("[ \"${}\" = {value} ]", choice.to_uppercase()))
+                .collect();
+            if !conditions.is_empty() {
+                writeln!(text, "\nif {}; then", conditions.join(" && ")).unwrap();
+            }
         }
         text.push_str(&written(&one));
     }
-    text.push_str(if open == When::Always { "" } else { "fi\n" });
+    text.push_str(if open.is_always() { "" } else { "fi\n" });
+    text
+}
+
+/// The choices: their defaults, and what they may be.
+fn choices() -> String {
+    let mut text = String::new();
+    for Choice { name, values, .. } in &CHOICES {
+        let name = name.to_uppercase();
+        writeln!(text, "{name}=${{{name}:-{}}}", values[0]).unwrap();
+        let said = match values {
+            [all @ .., last] if all.len() > 1 => format!("{} or {last}", all.join(", ")),
+            _ => values.join(" or "),
+        };
+        writeln!(
+            text,
+            "case ${name} in {}) ;; *) echo \"{name}: {said}\" >&2; exit 64 ;; esac",
+            values.join(" | ")
+        )
+        .unwrap();
+    }
     text
 }
 
@@ -72,7 +103,7 @@ fn quoted(text: &str) -> String {
 fn written(one: &Marked) -> String {
     let Step { kind, path, what, body } = &one.step;
     let path = filled(path);
-    let before = if one.when == When::Always { "\n" } else { "" };
+    let before = if one.when.is_always() { "\n" } else { "" };
     if *kind == Kind::Policy {
         let name = path.trim_start_matches("sys/policies/acl/");
         let text = filled(body["policy"].as_str().unwrap()).replace("[\"$LOGINS\"]", "[$principals]");
@@ -89,18 +120,15 @@ fn written(one: &Marked) -> String {
         .map(|(name, value)| format!("  \"{name}\": {}", filled(&value.to_string())))
         .collect();
     writeln!(text, "{}\n}}\nEOF", lines.join(",\n")).unwrap();
-    if body
-        .values()
-        .any(|value| value.to_string().contains(&people_accessor()))
-    {
-        let read = "accessor=$(vault read -field=accessor \"sys/auth/$USER_LOGIN_MOUNT\")\n";
-        text.insert_str(before.len(), read);
+    for mount in ["user-login-mount", "agent-mount"] {
+        let accessor = accessor_of(&format!("@{mount}@"));
+        if body.values().any(|value| value.to_string().contains(&accessor)) {
+            let mount = mount.to_uppercase().replace('-', "_");
+            let read = format!("accessor=$(vault read -field=accessor \"sys/auth/${mount}\")\n");
+            text.insert_str(before.len(), &read);
+        }
     }
     text
-}
-
-fn people_accessor() -> String {
-    accessor_of("@user-login-mount@")
 }
 
 fn filled(text: &str) -> String {
@@ -108,10 +136,12 @@ fn filled(text: &str) -> String {
         !text.contains(['$', '`']) && !text.contains("\\\\"),
         "the shell would read this: {text}"
     );
-    let mut text = text.replace(&people_accessor(), "$accessor");
+    let mut text = text.replace(&accessor_of("@user-login-mount@"), "$accessor");
+    text = text.replace(&accessor_of("@agent-mount@"), "$accessor");
+    text = text.replace("[\"@agent-namespaces@\"]", "[$namespaces]");
     for parameter in parameters() {
         let name = match parameter.kind {
-            Of::Pem => "$issuer_ca".to_owned(),
+            Of::Pem => format!("${}", parameter.name),
             _ => format!("${}", parameter.name.to_uppercase()),
         };
         text = text.replace(parameter.mark, &name);
@@ -123,26 +153,22 @@ const HEAD: &str = r#"#!/usr/bin/env bash
 # Sets Vault up for a Doorward gateway. `doorward-gateway vault apply` does the same from gateway.toml, and shows first what
 # would change; this is for those who would rather run Vault's own program. Both are made from one source: change neither here.
 #
-#   VAULT_ADDR=… VAULT_TOKEN=… LOGIN=kubernetes SIGN_AS=gateway deploy/vault/setup.sh
+#   VAULT_ADDR=… VAULT_TOKEN=… LOGIN=kubernetes SIGN_AS=gateway HOST_CERTIFICATES=gateway deploy/vault/setup.sh
 #
-# LOGIN is how the gateway logs in (kubernetes, approle, jwt, token-file), SIGN_AS as whom sessions are signed (gateway, user).
-# A second run changes nothing. It removes nothing and never touches a CA's key that is there. What else may be set:
+# LOGIN is how the gateway logs in (kubernetes, approle, jwt, token-file), SIGN_AS as whom sessions are signed (gateway, user),
+# HOST_CERTIFICATES who has host certificates signed (gateway, agents: then for a day unless HOST_LIFE says more), AGENT_METHOD how Vault knows
+# agents: jwt binds name and uid of the pod; kubernetes the service account alone, which is safe where each workspace has one
+# of its own, called as the workspace. A second run changes nothing. It removes nothing and never touches a CA's key that is there. What else may be set:
 #
 "#;
 
 const BEFORE: &str = r#"set -euo pipefail
 
-LOGIN=${LOGIN:-kubernetes}
-SIGN_AS=${SIGN_AS:-gateway}
-case $LOGIN in kubernetes | approle | jwt | token-file) ;; *) echo "LOGIN: kubernetes, approle, jwt or token-file" >&2; exit 64 ;; esac
-case $SIGN_AS in gateway | user) ;; *) echo "SIGN_AS: gateway or user" >&2; exit 64 ;; esac
-LOGIN_MOUNT=${LOGIN_MOUNT:-$LOGIN}
 "#;
 
-const FUNCTIONS: &str = r#"issuer_ca=
-if [ -n "${ISSUER_CA_FILE:-}" ]; then
-  issuer_ca=$(awk '{ printf "%s\\n", $0 }' "$ISSUER_CA_FILE")
-fi
+const FUNCTIONS: &str = r#"pem() { [ -z "$1" ] || awk '{ printf "%s\\n", $0 }' "$1"; }
+issuer_ca=$(pem "${ISSUER_CA_FILE:-}")
+agent_cluster_ca=$(pem "${AGENT_CLUSTER_CA_FILE:-}")
 if [ "$SIGN_AS" = user ] && [ -z "$ISSUER" ]; then
   echo "ISSUER is needed with SIGN_AS=user" >&2
   exit 64
@@ -154,6 +180,17 @@ fi
 # The same names as a list; an empty one allows any.
 principals=\"${LOGINS//,/\", \"}\"
 [ "$LOGINS" != '*' ] || principals=
+namespaces=\"${AGENT_NAMESPACES//,/\", \"}\"
+if [ "$HOST_CERTIFICATES" = agents ]; then
+  # Whoever may log in as an agent must be no one else to Vault, and pods of every namespace no agents.
+  for other in "$LOGIN_ROLE" "$USER_LOGIN_ROLE"; do
+    if [ "$AGENT_ROLE" = "$other" ]; then echo "AGENT_ROLE: $other is somebody else's" >&2; exit 64; fi
+  done
+  for other in "$LOGIN_MOUNT" "$USER_LOGIN_MOUNT"; do
+    if [ "$AGENT_MOUNT" = "$other" ]; then echo "AGENT_MOUNT: $other is somebody else's" >&2; exit 64; fi
+  done
+  case $AGENT_NAMESPACES in *'*'*) echo "AGENT_NAMESPACES: name each" >&2; exit 64 ;; esac
+fi
 
 there() { vault read "$1" >/dev/null 2>&1; }
 # put PATH: writes the JSON on stdin.
@@ -188,7 +225,7 @@ set -euo pipefail
 name() { printf %s "${1//\//%}"; }
 case "$1 $2" in
   "read -field=description") [ -e "$STUB/$(name "$3")" ] && echo "${MOUNTED_FOR:-Doorward: test}" ;;
-  "read -field=accessor") [ -e "$STUB/$(name "$3")" ] && echo auth_jwt_1 ;;
+  "read -field=accessor") [ -e "$STUB/$(name "$3")" ] && echo "auth_${3##*/}_1" ;;
   "read "*) [ -e "$STUB/$(name "$2")" ] ;;
   "write "*) [ "$3" = - ] && cat >"$STUB/$(name "$2")" && echo "$2" >>"$STUB.calls" ;;
   "policy write") [ "$4" = - ] && cat >"$STUB/$(name "sys/policies/acl/$3")" && echo "sys/policies/acl/$3" >>"$STUB.calls" ;;
@@ -248,7 +285,9 @@ impl Stage {
 
 fn due(needs: &Needs) -> BTreeMap<String, Map<String, Value>> {
     let named = |mut step: Step| {
-        super::super::plan::name_accessor(&mut step.body, "jwt", "auth_jwt_1");
+        for mount in ["jwt", "doorward-agents"] {
+            super::super::plan::name_accessor(&mut step.body, mount, &format!("auth_{mount}_1"));
+        }
         (step.path, step.body)
     };
     steps(needs).into_iter().map(named).collect()
@@ -281,12 +320,17 @@ fn the_script_writes_what_the_plan_writes() {
         GatewayLogin::TokenFile { policy: role() },
     ];
     for (login, method) in logins.into_iter().zip(["kubernetes", "approle", "jwt", "token-file"]) {
-        for people in [None, Some(people())] {
+        let agents = [None, Some(PodLogin::Jwt), Some(PodLogin::Kubernetes)];
+        for (people, agents) in agents
+            .into_iter()
+            .flat_map(|agents| [(None, agents), (Some(people()), agents)])
+        {
             let needs = Needs {
                 login: login.clone(),
                 user_login: people,
                 hosts: Names::Any,
-                ..needs()
+                host_life: Duration::from_secs(if agents.is_some() { OF_AGENTS } else { 30 * 86_400 }),
+                ..agents.map_or_else(needs, at_vault)
             };
             let stage = Stage::new();
             let sign_as = if needs.user_login.is_some() { "user" } else { "gateway" };
@@ -303,6 +347,12 @@ fn the_script_writes_what_the_plan_writes() {
             ];
             if method == "jwt" {
                 set.push(("LOGIN_MOUNT", "gateway-jwt"));
+            }
+            if let Some(method) = agents {
+                set.push(("HOST_CERTIFICATES", "agents"));
+                if method == PodLogin::Kubernetes {
+                    set.push(("AGENT_METHOD", "kubernetes"));
+                }
             }
             let output = stage.run(&set);
             assert!(output.status.success(), "{output:?}");
@@ -341,6 +391,11 @@ fn the_script_leaves_to_others_what_is_theirs_and_refuses_half_a_choice() {
         [("SIGN_AS", "nobody"), ("ISSUER", "")],
         [("LOGIN", "jwt"), ("LOGIN_ISSUER", "")],
         [("LOGIN", "guess"), ("LOGIN_ISSUER", "")],
+        [("HOST_CERTIFICATES", "nobody"), ("AGENT_METHOD", "jwt")],
+        [("HOST_CERTIFICATES", "agents"), ("AGENT_METHOD", "guess")],
+        [("HOST_CERTIFICATES", "agents"), ("AGENT_ROLE", "doorward-gateway")],
+        [("HOST_CERTIFICATES", "agents"), ("AGENT_MOUNT", "kubernetes")],
+        [("HOST_CERTIFICATES", "agents"), ("AGENT_NAMESPACES", "*")],
     ] {
         assert_eq!(stage.run(&set).status.code(), Some(64), "{set:?}");
     }

@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 
 use super::{
     super::{Kind, Step, step::accessor_of},
-    deploy::{Marked, Of, When, committed, marked, parameters, sorted},
+    deploy::{CHOICES, Marked, OF_AGENTS, Of, committed, marked, parameters, sorted},
 };
 
 #[test]
 fn the_files_are_what_the_steps_say() {
+    assert!(HEAD.contains(&format!("\"agents\" ? {OF_AGENTS} : ")));
     committed("terraform/main.tf", &main());
     committed("terraform/variables.tf", &variables());
 }
@@ -24,6 +25,7 @@ locals {
   login_mount = var.login_mount == "" ? var.login : var.login_mount
   # An empty list allows any.
   principals = contains(var.logins, "*") ? [] : var.logins
+  host_life  = coalesce(var.host_life, var.host_certificates == "agents" ? 86400 : 2592000)
 }
 "#;
 
@@ -65,23 +67,38 @@ fn name(one: &Marked) -> String {
         "auth/@login-mount@/role/@login-role@" => "gateway_login",
         "auth/@user-login-mount@/config" => "people_config",
         "auth/@user-login-mount@/role/@user-login-role@" => "people_login",
+        "sys/policies/acl/@agent-role@" | "sys/auth/@agent-mount@" => "agents",
+        "auth/@agent-mount@/config" => "agents_config",
+        "auth/@agent-mount@/role/@agent-role@" => "agents_login",
         other => panic!("no name for {other}"),
     };
-    match one.when {
-        When::Login(method) => format!("{base}_{method}"),
-        When::SignAs(whom) if base == "session" || (base == "gateway" && path.contains("policies")) => {
-            format!("{base}_as_{whom}")
-        }
-        _ => base.to_owned(),
+    let mut name = base.to_owned();
+    if let Some(method) = one.when.of("login") {
+        write!(name, "_{method}").unwrap();
     }
+    let told_apart = base == "session" || base == "host" || (base == "gateway" && path.contains("policies"));
+    if let Some(whom) = one.when.of("sign_as").filter(|_| told_apart) {
+        write!(name, "_as_{whom}").unwrap();
+    }
+    if let Some(whom) = one.when.of("host_certificates").filter(|_| told_apart) {
+        write!(name, "_hosts_by_{whom}").unwrap();
+    }
+    if let Some(method) = one.when.of("agent_method") {
+        write!(name, "_{method}").unwrap();
+    }
+    name
 }
 
 fn resource(name: &str, one: &Marked, tuning: Option<&Map<String, Value>>) -> String {
     let Step { kind, path, what, body } = &one.step;
-    let count = match one.when {
-        When::Always => String::new(),
-        When::Login(method) => format!("  count = var.login == \"{method}\" ? 1 : 0\n\n"),
-        When::SignAs(whom) => format!("  count = var.sign_as == \"{whom}\" ? 1 : 0\n\n"),
+    let conditions: Vec<String> = one
+        .when
+        .conditions()
+        .map(|(choice, value)| format!("var.{choice} == \"{value}\""))
+        .collect();
+    let count = match conditions.is_empty() {
+        true => String::new(),
+        false => format!("  count = {} ? 1 : 0\n\n", conditions.join(" && ")),
     };
     let (of, lines) = match kind {
         Kind::Engine => {
@@ -128,6 +145,10 @@ fn endpoint(kind: Kind, path: &str, body: &Map<String, Value>) -> String {
             "${one(concat(vault_auth_backend.gateway_kubernetes, vault_auth_backend.gateway_approle, vault_auth_backend.gateway_jwt)).path}",
         ),
         ("@user-login-mount@", "${vault_auth_backend.people[0].path}"),
+        (
+            "@agent-mount@",
+            "${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).path}",
+        ),
     ] {
         path = path.replace(mark, resource);
     }
@@ -166,12 +187,16 @@ fn hcl(value: &Value) -> String {
         Value::String(text) => expression(text),
         Value::Array(all) => match all.as_slice() {
             [Value::String(one)] if one == "@logins@" => "var.logins".to_owned(),
+            [Value::String(one)] if one == "@agent-namespaces@" => "var.agent_namespaces".to_owned(),
             all => format!("[{}]", all.iter().map(hcl).collect::<Vec<_>>().join(", ")),
         },
         Value::Object(all) => {
             let all: Vec<String> = sorted(all)
                 .into_iter()
-                .map(|(name, value)| format!("{name} = {}", hcl(value)))
+                .map(|(name, value)| match name.contains('/') {
+                    true => format!("\"{name}\" = {}", hcl(value)),
+                    false => format!("{name} = {}", hcl(value)),
+                })
                 .collect();
             if all.is_empty() {
                 "{}".to_owned()
@@ -182,7 +207,10 @@ fn hcl(value: &Value) -> String {
         other => {
             let text = other.to_string();
             let number = parameters().find(|one| one.kind == Of::Seconds && one.mark == text);
-            number.map_or(text, |one| format!("var.{}", one.name))
+            number.map_or(text, |one| match one.name {
+                "host_life" => "local.host_life".to_owned(),
+                name => format!("var.{name}"),
+            })
         }
     }
 }
@@ -201,6 +229,10 @@ fn filled(text: &str) -> String {
         &accessor_of("@user-login-mount@"),
         "${vault_auth_backend.people[0].accessor}",
     );
+    text = text.replace(
+        &accessor_of("@agent-mount@"),
+        "${one(concat(vault_auth_backend.agents_jwt, vault_auth_backend.agents_kubernetes)).accessor}",
+    );
     for parameter in parameters() {
         let reference = match parameter.kind {
             Of::Names => format!("${{join(\",\", var.{})}}", parameter.name),
@@ -214,20 +246,8 @@ fn filled(text: &str) -> String {
 
 fn variables() -> String {
     let mut text = String::from("# What may be chosen. Made from the same source as main.tf: do not change here.\n");
-    for (name, says, default, allowed) in [
-        (
-            "login",
-            "How the gateway logs in",
-            "kubernetes",
-            ["kubernetes", "approle", "jwt", "token-file"].as_slice(),
-        ),
-        (
-            "sign_as",
-            "As whom sessions are signed (sign-as)",
-            "gateway",
-            ["gateway", "user"].as_slice(),
-        ),
-    ] {
+    for choice in &CHOICES {
+        let (name, says, default, allowed) = (choice.name, choice.says, choice.values[0], choice.values);
         let allowed = allowed
             .iter()
             .map(|one| format!("\"{one}\""))
@@ -244,6 +264,8 @@ fn variables() -> String {
     for one in parameters() {
         let (kind, default) = match one.kind {
             Of::Text | Of::Pem => ("string", format!("\"{}\"", one.default)),
+            // Which it is depends on a choice.
+            Of::Seconds if one.name == "host_life" => ("number", "null".to_owned()),
             Of::Seconds => ("number", one.default.to_owned()),
             Of::Names => ("list(string)", format!("[\"{}\"]", one.default)),
         };
