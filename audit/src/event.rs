@@ -222,6 +222,8 @@ events! {
     97 EndAnnounced,
     /// An object of the cluster lent some of what a session was granted.
     110 AccessLent,
+    /// A workspace showed a host certificate that the gateway had not seen before.
+    114 HostCertificateSeen,
 }
 
 impl<C> Encode<C> for Stamped {

@@ -193,6 +193,31 @@ pub struct Enrolled {
     pub uid: String,
 }
 
+/// A workspace showed a host certificate that the gateway had not seen before, whoever had it signed. Written once for each, by each
+/// gateway that sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct HostCertificateSeen {
+    /// Name of the workspace.
+    #[n(0)]
+    pub workspace: String,
+    /// Which life of that name; of a pod its uid.
+    #[n(1)]
+    pub uid: String,
+    /// The certificate's serial.
+    #[n(2)]
+    pub serial: u64,
+    /// Its key id.
+    #[n(3)]
+    pub key_id: String,
+    /// Fingerprint of the authority that signed it.
+    #[n(4)]
+    pub authority: String,
+    /// When it ends, Unix seconds.
+    #[n(5)]
+    pub valid_before: u64,
+}
+
 /// A workspace asked for a host certificate and got none. Written once for each reason in turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]

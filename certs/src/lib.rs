@@ -42,8 +42,8 @@ pub use secret::{Secret, UserToken};
 pub use serials::SerialsSeen;
 pub use terms::{Capabilities, Recording, RecordingMode, RemoteForward, Sftp, Terms, TermsError};
 pub use verify::{
-    SessionCheck, VerifiedHost, VerifiedLink, VerifiedSession, judge_host_at, judge_link_at, verify_host, verify_link,
-    verify_session,
+    HostSays, SessionCheck, VerifiedHost, VerifiedLink, VerifiedSession, judge_host_at, judge_link_at, verify_host,
+    verify_link, verify_session,
 };
 
 /// The principal of every link certificate, and a name that no [`Login`] may have.

@@ -210,6 +210,35 @@ pub fn verify_host(
     })
 }
 
+/// What a host certificate says, for a record of it. Nobody vouches for any of it here: it is for one that was judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSays {
+    /// The serial.
+    pub serial: u64,
+    /// The key id.
+    pub key_id: String,
+    /// Fingerprint of the key that signed it.
+    pub authority: String,
+    /// When it ends, in Unix seconds.
+    pub valid_before: u64,
+}
+
+impl HostSays {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn of(blob: &[u8]) -> Result<Self, Refusal> {
+        let certificate = blob::read(blob)?;
+        Ok(Self {
+            serial: certificate.serial(),
+            key_id: certificate.key_id().to_owned(),
+            authority: crate::fingerprint(&PublicKey::from(certificate.signature_key().clone())),
+            valid_before: certificate.valid_before(),
+        })
+    }
+}
+
 /// The key of a host certificate that was good at the time `at`, for judging recordings long afterwards.
 ///
 /// # Errors

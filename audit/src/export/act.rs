@@ -246,6 +246,11 @@ fn journal(event: &Event) -> Option<(&'static str, Value)> {
         }
         Event::LinkDown(b) => ("link-down", json!({"workspace": b.workspace, "reason": b.reason})),
         Event::Enrolled(b) => ("enrolled", json!({"workspace": b.workspace, "workspace-uid": b.uid})),
+        Event::HostCertificateSeen(b) => (
+            "host-certificate-seen",
+            json!({"workspace": b.workspace, "workspace-uid": b.uid, "serial": b.serial, "key-id": b.key_id,
+                "authority": b.authority, "valid-before": b.valid_before}),
+        ),
         Event::EnrolRefused(b) => (
             "enrol-refused",
             json!({"workspace": b.workspace, "workspace-uid": b.uid, "code": b.code, "detail": b.detail}),

@@ -156,6 +156,7 @@ fn judge(event: &Event) -> What {
         Event::WorkspaceKept(_) | Event::KeepReleased(_) => What::of(&["host"], &["change"]).outcome(true),
         Event::EndAnnounced(b) => What::of(&["session"], &["info"]).reason(&b.why),
         Event::Enrolled(_) => What::of(&["host", "iam"], &["creation"]).outcome(true),
+        Event::HostCertificateSeen(_) => What::of(&["host", "iam"], &["info"]).outcome(true),
         Event::EnrolRefused(b) => What::of(&["host", "iam"], &["creation"])
             .outcome(false)
             .reason(&b.detail),

@@ -228,6 +228,7 @@ fn workspace_of(entry: &Entry<'_>) -> Option<String> {
         Event::LinkDown(body) => Some(body.workspace.as_str()),
         Event::Enrolled(body) => Some(body.workspace.as_str()),
         Event::EnrolRefused(body) => Some(body.workspace.as_str()),
+        Event::HostCertificateSeen(body) => Some(body.workspace.as_str()),
         Event::BreakGlass(body) => Some(body.workspace.as_str()),
         Event::WorkspaceWoken(body) => Some(body.workspace.as_str()),
         Event::WorkspaceKept(body) => Some(body.workspace.as_str()),

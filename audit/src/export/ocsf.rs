@@ -276,6 +276,13 @@ fn judge(entry: &Entry<'_>) -> What {
             "entity",
             json!({"type": "workspace", "name": shown(&b.workspace), "uid": shown(&b.uid)}),
         ),
+        Event::HostCertificateSeen(b) => What::of(ENTITY, 3, "Update")
+            .good()
+            .with("entity", workspace(&b.workspace, &b.uid))
+            .with(
+                "comment",
+                shown(&format!("host certificate {} by {}", b.serial, b.authority)),
+            ),
         Event::EnrolRefused(b) => What::of(ENTITY, 1, "Create")
             .severe(2)
             .failed(&b.detail)

@@ -294,6 +294,15 @@ fn all(text: &str) -> Vec<(bool, Event)> {
             uid: t(),
         }
         .into(),
+        HostCertificateSeen {
+            workspace: t(),
+            uid: t(),
+            serial: 9,
+            key_id: t(),
+            authority: t(),
+            valid_before: 1_767_225_600,
+        }
+        .into(),
         GatewayStopped {}.into(),
         SessionKilled {
             session,

@@ -96,6 +96,7 @@ async fn answer<W: AsyncWrite + Unpin>(
                     match renew(standing, live, &certificate, asked.enrol.as_ref()).await {
                         Ok(fresh) => {
                             certificate.clone_from(&fresh);
+                            standing.journal_certificate(&fresh);
                             Message::Enrolled(Enrolled { host_certificate: fresh })
                         }
                         Err(error) => {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorward_audit::{EnrolRefused, LinkDown, LinkUp};
+use doorward_audit::{EnrolRefused, HostCertificateSeen, LinkDown, LinkUp};
+use doorward_certs::HostSays;
 use doorward_wire::link::Mux;
 use ssh_key::PublicKey;
 use tokio::sync::{Notify, watch};
@@ -13,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::handshake::{self, Established, HandshakeError};
 use super::{Shared, State, Target, control};
+use crate::guarded::Guarded;
 use crate::refusal::chain;
 use crate::workspace::line;
 
@@ -24,6 +26,8 @@ pub(super) struct Standing {
     pub(super) sessions: TaskTracker,
     state: watch::Sender<Now>,
     kick: Notify,
+    /// The host certificate that was put on record last.
+    recorded: Guarded<Vec<u8>>,
 }
 
 /// A link that is up.
@@ -58,6 +62,7 @@ impl Standing {
             sessions: TaskTracker::new(),
             state,
             kick: Notify::new(),
+            recorded: Guarded::default(),
         }
     }
 
@@ -104,6 +109,27 @@ impl Standing {
             code: refused.code().to_owned(),
             detail: line(&chain(refused)),
         });
+    }
+
+    /// Puts a host certificate that was judged on record, unless it is there: who has it signed need not be this gateway.
+    pub(super) fn journal_certificate(&self, certificate: &[u8]) {
+        let new = self.recorded.with(|last| {
+            let new = last != certificate;
+            if new {
+                certificate.clone_into(last);
+            }
+            new
+        });
+        if let Some(says) = HostSays::of(certificate).ok().filter(|_| new) {
+            self.shared.journal.append(HostCertificateSeen {
+                workspace: self.target.name.to_string(),
+                uid: self.target.life.uid.to_string(),
+                serial: says.serial,
+                key_id: line(&says.key_id),
+                authority: says.authority,
+                valid_before: says.valid_before,
+            });
+        }
     }
 
     fn set_dialling(&self) {
@@ -188,6 +214,7 @@ async fn serve(standing: &Arc<Standing>, established: Established, stop: &Cancel
         uid: standing.target.life.uid.to_string(),
         agent_version: agent_version.clone(),
     });
+    standing.journal_certificate(&certificate);
     tracing::info!(workspace, agent_version, "link is up");
     let abandon = CancellationToken::new();
     let driven = {

@@ -3,7 +3,7 @@ mod pods;
 use std::time::SystemTime;
 
 use doorward_audit::{Event, Outcome, Verdict};
-use doorward_certs::{HostRequest, verify_host};
+use doorward_certs::{HostRequest, HostSays, verify_host};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -86,6 +86,17 @@ async fn until(what: &str, mut check: impl FnMut() -> bool) {
 
 fn is_up(links: &Links) -> bool {
     matches!(links.state(&name()), State::Up { .. })
+}
+
+/// What is on record so far.
+fn recorded(rig: &Rig) -> Vec<Event> {
+    let folder = rig.dir.path().join("journal");
+    let stream = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(stream.join(doorward_audit::segment_name(0))).unwrap_or_default();
+    // The last block may not be whole yet.
+    let blocks = doorward_audit::blocks(&bytes[..]).map_while(Result::ok);
+    let stamped = blocks.flat_map(|block| block.events().unwrap());
+    stamped.map(|stamped| stamped.event).collect()
 }
 
 /// Waits for the link to fail and says why.
@@ -203,6 +214,28 @@ async fn a_certificate_past_half_its_life_is_renewed_at_the_greeting_and_on_requ
         })
         .await;
         until("the link is up", || is_up(&links)).await;
+        // Each certificate that the agent had while the link stood is on record, and once.
+        let fresh = agent.manner.certificate.with(|own| own.clone());
+        let shown: Vec<_> = [old.filter(|_| renew), fresh]
+            .into_iter()
+            .flatten()
+            .map(|blob| HostSays::of(&blob).unwrap())
+            .collect();
+        let seen = || -> Vec<_> {
+            let seen = recorded(&rig).into_iter().filter_map(|event| match event {
+                Event::HostCertificateSeen(seen) => Some(seen),
+                _ => None,
+            });
+            seen.collect()
+        };
+        until("the certificates on record", || seen().len() >= shown.len()).await;
+        let authority = doorward_certs::fingerprint(rig.authority.host_ca().await.unwrap().iter().next().unwrap());
+        assert_eq!(seen().len(), shown.len());
+        for (seen, shown) in seen().iter().zip(&shown) {
+            assert_eq!((seen.workspace.as_str(), seen.uid.as_str()), ("devenv-0", "uid-0"));
+            assert_eq!((seen.serial, &seen.key_id), (shown.serial, &shown.key_id));
+            assert_eq!((&seen.authority, seen.valid_before), (&authority, shown.valid_before));
+        }
         links.close().await;
     }
 }

@@ -123,19 +123,10 @@ async fn a_good_certificate_needs_no_api_server_and_renews_nothing_without_the_t
 
 /// Waits until an enrolment that was refused for this reason is on record; the whole record.
 async fn until_refused(rig: &Rig, code: &str) -> Vec<Event> {
-    let folder = rig.dir.path().join("journal");
-    let stream = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
-    let read = || -> Vec<Event> {
-        let bytes = std::fs::read(stream.join(doorward_audit::segment_name(0))).unwrap_or_default();
-        // The last block may not be whole yet.
-        let blocks = doorward_audit::blocks(&bytes[..]).map_while(Result::ok);
-        let stamped = blocks.flat_map(|block| block.events().unwrap());
-        stamped.map(|stamped| stamped.event).collect()
-    };
     let found = |event: &Event| {
         matches!(event, Event::EnrolRefused(refused)
             if (refused.code.as_str(), refused.workspace.as_str(), refused.uid.as_str()) == (code, "devenv-0", "uid-0"))
     };
-    until(code, || read().iter().any(found)).await;
-    read()
+    until(code, || recorded(rig).iter().any(found)).await;
+    recorded(rig)
 }
