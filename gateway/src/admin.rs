@@ -122,7 +122,7 @@ fn ready(gateway: &Gateway) -> Response<Body> {
         .into_iter()
         .map(|(name, state)| (name.to_owned(), state.map_or_else(Value::String, |()| json!("ok"))))
         .collect();
-    // What refuses nobody, and somebody should see to.
+    // What refuses nobody, or not everybody, and somebody should see to.
     let anchoring = gateway.anchoring.state().map_or_else(Value::String, |()| json!("ok"));
     let exports: Map<String, Value> = gateway
         .exports
@@ -136,6 +136,12 @@ fn ready(gateway: &Gateway) -> Response<Body> {
     }
     if let Some(access) = &gateway.access {
         details["workspace-access"] = access.current().map_or_else(Value::String, |()| json!("ok"));
+    }
+    if let Some(rbac) = &gateway.rbac {
+        details["authorization"] = rbac.ready().map_or_else(Value::String, |()| json!("ok"));
+    }
+    if let Some(state) = gateway.identities.cluster_ready() {
+        details["token-review"] = state.map_or_else(Value::String, |()| json!("ok"));
     }
     let mut response = problem::json(&json!({ "ready": all, "checks": checks, "details": details }));
     if !all {

@@ -64,6 +64,17 @@ impl Rbac {
         Some((rbac.require, act))
     }
 
+    /// Whether people can be asked about, as far as the last question told.
+    ///
+    /// # Errors
+    /// Why not, for operators.
+    pub fn ready(&self) -> Result<(), String> {
+        match self.rights.trouble() {
+            Some(error) => Err(format!("{}: {error}", error.code())),
+            None => Ok(()),
+        }
+    }
+
     /// From when on answers are believed.
     pub(super) fn oldest(&self) -> Instant {
         let now = Instant::now();

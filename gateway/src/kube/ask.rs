@@ -23,6 +23,8 @@ struct Inner<K> {
     places: Semaphore,
     /// Until then the server wants to be left alone.
     rest: Guarded<Option<Instant>>,
+    /// What the last question failed of, if it failed, and when.
+    trouble: Guarded<Option<(KubeError, Instant)>>,
 }
 
 impl<K> Ask<K>
@@ -40,6 +42,7 @@ where
             within,
             places: Semaphore::new(at_once),
             rest: Guarded::default(),
+            trouble: Guarded::default(),
         }))
     }
 
@@ -69,11 +72,24 @@ where
             Ok(answer) => answer.map_err(KubeError::from),
             Err(_) => Err(KubeError::Hanging(inner.within)),
         };
+        let failed = answer.as_ref().err().cloned();
+        inner
+            .trouble
+            .with(|trouble| *trouble = failed.map(|error| (error, Instant::now())));
         if let Err(KubeError::Throttled { after }) = &answer {
             let rest = after.unwrap_or(USUAL_REST).min(LONGEST_REST);
             inner.rest.with(|until| *until = Some(Instant::now() + rest));
         }
         answer
+    }
+}
+
+impl<K> Ask<K> {
+    /// What the last question failed of, if it failed a moment ago. What is older says nothing of now: where nobody is sent
+    /// because of it, nobody would ask again.
+    pub(crate) fn trouble(&self) -> Option<KubeError> {
+        let trouble = self.0.trouble.with(|trouble| trouble.clone());
+        trouble.filter(|(_, at)| at.elapsed() < TELLING).map(|(error, _)| error)
     }
 }
 
@@ -101,5 +117,7 @@ impl<K> fmt::Debug for Ask<K> {
     }
 }
 
+/// How long a failure tells how it is.
+const TELLING: Duration = Duration::from_secs(15);
 const USUAL_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);

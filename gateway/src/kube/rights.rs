@@ -136,6 +136,11 @@ impl Rights {
         Self(Ask::new(client, within, AT_ONCE))
     }
 
+    /// What the last question failed of, if it failed a moment ago.
+    pub(crate) fn trouble(&self) -> Option<KubeError> {
+        self.0.trouble()
+    }
+
     /// Whether the person may do this. One question, never repeated here.
     ///
     /// # Errors

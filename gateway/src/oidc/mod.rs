@@ -222,7 +222,7 @@ impl Identities {
     pub fn ready(&self) -> Result<(), String> {
         let mut first = None;
         let mut any = false;
-        match self.cluster.as_ref().map(ClusterTokens::ready) {
+        match self.cluster_ready() {
             Some(Ok(())) => any = true,
             Some(Err(why)) => first = Some(why),
             None => {}
@@ -239,6 +239,11 @@ impl Identities {
             Some(why) if !any => Err(why),
             _ => Ok(()),
         }
+    }
+
+    /// Whether tokens that the cluster reads can be checked, as far as the last question told; nothing where it is not asked.
+    pub(crate) fn cluster_ready(&self) -> Option<Result<(), String>> {
+        self.cluster.as_ref().map(ClusterTokens::ready)
     }
 
     /// Who checks a token: the one issuer, or of several the one that it names; what names none of them is for the cluster, or for

@@ -240,8 +240,11 @@ async fn a_server_in_trouble_is_named_within_the_deadline() {
         let server = FakeServer::start(move |_| answer()).await;
         let rbac = rbac(&server, Duration::from_secs(60)).await;
         let (_, act) = rbac.question(&workspace("pod", Some("pod-0"))).unwrap();
+        assert!(rbac.ready().is_ok());
         let failed = rbac.may(bob.person(), &act, rbac.oldest()).await.err().unwrap();
         assert_eq!(failed.code(), code, "{failed}");
+        // A review without an answer is one all the same.
+        assert_eq!(rbac.ready().is_ok(), code == "kube-garbage", "{code}");
         assert_eq!(rbac.as_if(bob.person()).await.unwrap_err().code(), code);
     }
 }

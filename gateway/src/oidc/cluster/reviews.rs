@@ -48,7 +48,7 @@ pub(super) struct Reviews {
     under_way: UnderWay,
     /// When all who were let through would have been let through evenly.
     paid: Guarded<Option<Instant>>,
-    trouble: Guarded<Option<KubeError>>,
+    trouble: Guarded<Option<(KubeError, Instant)>>,
 }
 
 impl Reviews {
@@ -88,10 +88,12 @@ impl Reviews {
         self.people.whose(NOBODYS).await.map(drop)
     }
 
-    /// What the last question failed of, if it failed.
+    /// What the last question failed of, if it failed a moment ago. What is older says nothing of now: where nobody is sent because
+    /// of it, nobody would ask again.
     pub(super) fn trouble(&self) -> Option<String> {
         let trouble = self.trouble.with(|trouble| trouble.clone());
-        trouble.map(|error| format!("{}: {error}", error.code()))
+        let trouble = trouble.filter(|(_, at)| at.elapsed() < TELLING);
+        trouble.map(|(error, _)| format!("{}: {error}", error.code()))
     }
 
     async fn ask_of(&self, key: Key, token: &str) -> Result<Said, Failure> {
@@ -106,7 +108,8 @@ impl Reviews {
         let answer = tokio::time::timeout_at(by, self.people.whose(token)).await;
         let answer = answer.unwrap_or(Err(KubeError::Hanging(self.within)));
         let failed = answer.as_ref().err().cloned();
-        self.trouble.with(|trouble| *trouble = failed);
+        self.trouble
+            .with(|trouble| *trouble = failed.map(|error| (error, Instant::now())));
         let said = answer.map_err(Failure::Server)?.map(Arc::new);
         self.remember(key, &said, asked);
         Ok(said)
@@ -196,6 +199,15 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 impl Reviews {
+    /// Makes the last failure older.
+    pub(super) fn age_trouble(&self, by: Duration) {
+        self.trouble.with(|trouble| {
+            if let Some((_, at)) = trouble {
+                *at = at.checked_sub(by).unwrap();
+            }
+        });
+    }
+
     /// How much is kept: answers, good tokens, questions under way.
     pub(super) fn kept(&self) -> (usize, usize, usize) {
         (
@@ -211,5 +223,7 @@ const NOBODYS: &str = "doorward-trial-token-of-nobody";
 const MOST_KNOWN: usize = 8192;
 /// How long a token is recognised as one that was good.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// How long a failure tells how it is.
+const TELLING: Duration = Duration::from_secs(15);
 /// So much may come at once.
 const BURST: Duration = Duration::from_secs(1);

@@ -276,6 +276,9 @@ async fn a_server_that_does_not_answer_is_named_opens_nothing_and_ends_nothing()
             "{again:?}"
         );
     }
+    // Where nobody is sent any more because of that, nobody would ask again.
+    bench.cluster.reviews.age_trouble(Duration::from_secs(15));
+    assert!(bench.cluster.ready().is_ok());
     bench.answers(None);
     let again = bench.cluster.recheck(&who, &token("alices")).await;
     assert!(matches!(again, Recheck::Good(_)), "{again:?}");
@@ -331,6 +334,7 @@ async fn a_token_of_an_issuer_is_the_issuers_to_judge_and_every_other_the_cluste
     );
     // The cluster logs nobody out by such tokens.
     assert!(identities.log_out(&token("alices")).await.is_err());
+    assert_eq!(identities.cluster_ready(), Some(Ok(())));
     assert!(identities.introspects(NAME) && !identities.introspects(&issuer.url));
     assert_eq!(bench.server.requests(), 2);
     tasks.closing().cancel();
