@@ -51,11 +51,16 @@ fn uid() -> WorkspaceUid {
 
 /// An agent that the host authority knows.
 async fn known(rig: &Rig, life: Duration) -> Manner {
+    known_as(rig, life, "uid-0").await
+}
+
+/// The same, for another life of its name.
+async fn known_as(rig: &Rig, life: Duration, uid: &str) -> Manner {
     let manner = Manner::default();
     let request = HostRequest {
         subject: manner.key.public_key().clone(),
         workspace: name(),
-        workspace_uid: WorkspaceUid::try_from("uid-0").unwrap(),
+        workspace_uid: WorkspaceUid::try_from(uid).unwrap(),
         names: vec![],
         valid_for: life,
     };
@@ -238,6 +243,22 @@ async fn a_certificate_past_half_its_life_is_renewed_at_the_greeting_and_on_requ
         }
         links.close().await;
     }
+}
+
+/// As Vault would sign for the token of a pod that was deleted a moment ago: it is good, and nobody dials that pod any more.
+#[tokio::test]
+async fn a_certificate_of_a_life_that_is_gone_opens_no_link() {
+    let rig = Rig::new().await;
+    let agent = FakeAgent::start(known_as(&rig, handshake::HOST_LIFE, "uid-gone").await).await;
+    let links = links(&rig, &agent.address);
+    let reason = down(&links).await;
+    assert!(reason.contains("host certificate is refused"), "{reason}");
+    assert!(
+        !recorded(&rig)
+            .iter()
+            .any(|event| matches!(event, Event::LinkUp(_) | Event::HostCertificateSeen(_)))
+    );
+    links.close().await;
 }
 
 /// An agent that stops here is given up in time; once it behaves, the next attempt succeeds.
