@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use doorward_audit::Event;
 use doorward_dev::kube::allow_gateway;
-use doorward_dev::parts::kube::{ISSUER, Identity, TokenRequest};
+use doorward_dev::parts::kube::{Identity, TokenRequest};
 use doorward_dev::parts::{Cluster, Error as PartError};
 use doorward_dev::stack::{Options, Stack};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -193,7 +193,7 @@ impl<'a> Bench<'a> {
         let account = self.cluster.admin().read(&path).await?["metadata"]["uid"].clone();
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
         let claims = json!({
-            "iss": ISSUER, "aud": ["doorward"], "sub": format!("system:serviceaccount:{}:default", pod.namespace),
+            "iss": self.cluster.issuer(), "aud": ["doorward"], "sub": format!("system:serviceaccount:{}:default", pod.namespace),
             "iat": now + from, "nbf": now + from, "exp": now + until, "jti": uuid::Uuid::now_v7(),
             "kubernetes.io": {
                 "namespace": pod.namespace, "pod": {"name": pod.name, "uid": pod.uid},

@@ -10,7 +10,7 @@ use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use doorward_dev::kube::{Kubelet, Set, allow_gateway, gateway_section};
-use doorward_dev::parts::kube::{ISSUER, Identity, TokenRequest};
+use doorward_dev::parts::kube::{Identity, TokenRequest};
 use doorward_dev::parts::vault::AppRole;
 use doorward_dev::parts::{Cluster, Error as PartError, Vault};
 use doorward_dev::stack::{ClientFolder, Options, Real, Stack};
@@ -197,14 +197,14 @@ fn hand_over(config: &mut toml::Table, kubernetes: toml::Table) {
     }
 }
 
-/// Makes Vault's JWT method believe the cluster's tokens: by its key, since this API server shows its key set to nobody.
+/// Makes Vault's JWT method believe the cluster's tokens: by its key, as people do whose API server shows its key set to nobody.
 async fn know_pods(cluster: &Cluster, vault: &Vault) -> Result<()> {
     let root = vault.root();
     root.write("sys/auth/doorward-agents", &json!({"type": "jwt"})).await?;
     let believes = json!({
         "jwt_validation_pubkeys": [fs::read_to_string(cluster.token_key())?],
         "jwt_supported_algs": ["ES256"],
-        "bound_issuer": ISSUER,
+        "bound_issuer": cluster.issuer(),
     });
     root.write("auth/doorward-agents/config", &believes).await?;
     Ok(())

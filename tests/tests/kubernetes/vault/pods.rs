@@ -36,7 +36,7 @@ async fn a_pods_token_gets_a_certificate_for_its_own_name_and_uid_alone() -> Res
     );
     let foreign = Pod::make(cluster, "not-at-vault", "box-0", "default").await?;
     know_pods(cluster, &vault).await?;
-    set_up(&vault, PodLogin::Jwt, "doorward-agents").await?;
+    set_up(&vault, PodLogin::Jwt, "doorward-agents", None).await?;
     let token = own.token(cluster, Some("vault")).await?;
     let signer = |token: &str| signer(&vault, PodLogin::Jwt, "doorward-agents", token);
 
@@ -148,7 +148,7 @@ async fn with_the_kubernetes_method_a_service_account_is_a_workspace() -> Result
     let own = Pod::make(cluster, "at-vault-too", "box-0", "box-0").await?;
     let foreign = Pod::make(cluster, "not-at-vault-too", "box-0", "box-0").await?;
     ask_the_cluster(cluster, &vault).await?;
-    set_up(&vault, PodLogin::Kubernetes, "pods").await?;
+    set_up(&vault, PodLogin::Kubernetes, "pods", None).await?;
     let signer = |token: &str| signer(&vault, PodLogin::Kubernetes, "pods", token);
     let token = own.token(cluster, Some("vault")).await?;
     let certificate = sign(&signer(&token)?, &vault, "box-0", &own.uid).await?;
@@ -184,6 +184,52 @@ async fn with_the_kubernetes_method_a_service_account_is_a_workspace() -> Result
         Ok((code(&ended) == "vault-login-refused").then_some(()))
     })
     .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn vault_reads_whom_to_believe_from_the_cluster_itself() -> Result<()> {
+    let name = name_of(&|| ());
+    if !can_be_had(&[&KUBERNETES, &VAULT], PLACE, name).await? {
+        return Ok(());
+    }
+    let (Had::Here(cluster), Had::Here(vault)) = (
+        shared_cluster(PLACE, name).await?,
+        own_vault(PLACE, name, Storage::File).await?,
+    ) else {
+        return Ok(());
+    };
+    let own = Pod::make(cluster, "at-vault-three", "box-0", "default").await?;
+    // Until its admins say that anybody may read the keys, Vault cannot, and nothing is half done in silence.
+    let refused = set_up(&vault, PodLogin::Jwt, "doorward-agents", Some(cluster)).await;
+    ensure!(refused.is_err(), "Vault read what nobody may read");
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "keys-of-tokens"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": "system:service-account-issuer-discovery"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:unauthenticated"}],
+    });
+    cluster.admin().apply(&binding).await?;
+    // The authoriser learns of a new binding by its own watch.
+    until("Vault is set up", async || {
+        Ok(set_up(&vault, PodLogin::Jwt, "doorward-agents", Some(cluster))
+            .await
+            .ok())
+    })
+    .await?;
+    let config = vault.root().read("auth/doorward-agents/config").await?["data"].clone();
+    ensure!(config["oidc_discovery_url"] == cluster.issuer(), "{config}");
+    ensure!(config["jwt_validation_pubkeys"] == json!([]), "{config}");
+    let signer = |token: &str| signer(&vault, PodLogin::Jwt, "doorward-agents", token);
+    let token = own.token(cluster, Some("vault")).await?;
+    let certificate = sign(&signer(&token)?, &vault, "box-0", &own.uid).await?;
+    ensure!(certificate.contains(&own.uid), "{certificate}");
+    // By another key, and of another issuer.
+    let (signed, _) = token.rsplit_once('.').context("no JWT")?;
+    let other = own.token(cluster, Some("doorward")).await?;
+    let (_, signature) = other.rsplit_once('.').context("no JWT")?;
+    let forged = sign(&signer(&format!("{signed}.{signature}"))?, &vault, "box-0", &own.uid).await;
+    ensure!(code(&forged) == "vault-login-refused", "{forged:?}");
     Ok(())
 }
 
@@ -267,7 +313,7 @@ async fn ask_the_cluster(cluster: &Cluster, vault: &Vault) -> Result<()> {
 }
 
 /// What `vault apply` does for such a layout; twice, and the second time changes nothing.
-async fn set_up(vault: &Vault, method: PodLogin, mount: &str) -> Result<()> {
+async fn set_up(vault: &Vault, method: PodLogin, mount: &str, cluster: Option<&Cluster>) -> Result<()> {
     let settings = settings(
         vault,
         doorward_certs::vault::Login::TokenFile {
@@ -283,10 +329,18 @@ async fn set_up(vault: &Vault, method: PodLogin, mount: &str) -> Result<()> {
             method,
             mount: mount.to_owned(),
             role: "doorward-agent".into(),
-            namespaces: Names::These(vec!["at-vault".to_owned(), "at-vault-too".to_owned()]),
+            namespaces: Names::These(vec![
+                "at-vault".to_owned(),
+                "at-vault-too".to_owned(),
+                "at-vault-three".to_owned(),
+            ]),
             audience: "vault".into(),
-            cluster: "https://unused.example".into(),
-            cluster_ca: String::new(),
+            // Where somebody configured the method before, this is not used.
+            cluster: cluster.map_or_else(|| "https://unused.example".to_owned(), Cluster::issuer),
+            cluster_ca: match cluster {
+                Some(cluster) => fs::read_to_string(cluster.ca_file())?,
+                None => String::new(),
+            },
         }),
         ..needs(&settings, gateway)
     };

@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 
 pub use api::Api;
 pub use identity::Identity;
-pub use plane::ISSUER;
 pub use watch::Watch;
 
 use super::{Error, Found, KUBERNETES};
@@ -116,6 +115,12 @@ impl Cluster {
     /// The API's address: `https://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
+        self.plane.url()
+    }
+
+    /// Who issues service accounts' tokens: the same address.
+    #[must_use]
+    pub fn issuer(&self) -> String {
         self.plane.url()
     }
 

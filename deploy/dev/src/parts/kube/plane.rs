@@ -87,6 +87,15 @@ impl Plane {
         let tokens = KeyPair::generate()?;
         write(TOKEN_SIGNING_KEY, &tokens.serialize_pem())?;
         write(TOKEN_KEY, &tokens.public_key_pem())?;
+        // Anonymous requests for the keys of tokens alone; a role has to let them, besides.
+        let authentication = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1beta1",
+            "kind": "AuthenticationConfiguration",
+            "anonymous": {"enabled": true, "conditions": [
+                {"path": "/.well-known/openid-configuration"}, {"path": "/openid/v1/jwks"},
+            ]},
+        });
+        write(AUTHENTICATION, &authentication.to_string())?;
         let policy = json!({
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
@@ -151,10 +160,11 @@ impl Plane {
             self.flag("tls-cert-file", "apiserver.crt"),
             self.flag("tls-private-key-file", "apiserver.key"),
             self.flag("client-ca-file", CA),
-            "--anonymous-auth=false".into(),
+            self.flag("authentication-config", AUTHENTICATION),
             self.flag("token-auth-file", PEOPLE),
             "--authorization-mode=RBAC".into(),
-            format!("--service-account-issuer={ISSUER}").into(),
+            // Its own address, so that who may read them finds the keys there (OpenID Connect Discovery 1.0).
+            format!("--service-account-issuer={}", self.url()).into(),
             self.flag("service-account-signing-key-file", TOKEN_SIGNING_KEY),
             self.flag("service-account-key-file", TOKEN_KEY),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
@@ -240,8 +250,7 @@ pub(super) const ADMIN: &str = "admin";
 pub(super) const AUDIT: &str = "audit.log";
 pub(super) const TOKEN_KEY: &str = "tokens.pub";
 pub(super) const TOKEN_SIGNING_KEY: &str = "tokens.key";
-/// Who issues service accounts' tokens.
-pub const ISSUER: &str = "https://kubernetes.default.svc";
+const AUTHENTICATION: &str = "authentication.json";
 const PEOPLE: &str = "people.csv";
 const ETCD_DATA: &str = "etcd";
 /// What makes pods of the objects that people write, gives service accounts their tokens, and clears up.
