@@ -5,7 +5,7 @@
 #   VAULT_ADDR=… VAULT_TOKEN=… LOGIN=kubernetes SIGN_AS=gateway HOST_CERTIFICATES=gateway deploy/vault/setup.sh
 #
 # LOGIN is how the gateway logs in (kubernetes, approle, jwt, token-file), SIGN_AS as whom sessions are signed (gateway, user),
-# HOST_CERTIFICATES who has host certificates signed (gateway, agents: then HOST_LIFE is a day), AGENT_METHOD how Vault knows
+# HOST_CERTIFICATES who has host certificates signed (gateway, agents: then for a day unless HOST_LIFE says more), AGENT_METHOD how Vault knows
 # agents: jwt binds name and uid of the pod; kubernetes the service account alone, which is safe where each workspace has one
 # of its own, called as the workspace. A second run changes nothing. It removes nothing and never touches a CA's key that is there. What else may be set:
 #
@@ -18,7 +18,7 @@
 #   HOSTS              names of host certificates: each workspace, and each with .doorward behind it; * for any (commas between them)
 #   SESSION_LIFE       longest life of a session certificate in seconds (certificate-life)
 #   LINK_LIFE          longest life of the gateway's own certificate in seconds
-#   HOST_LIFE          longest life of a host certificate in seconds
+#   HOST_LIFE          longest life of a host certificate in seconds; a day where agents have them signed
 #   LOGIN_MOUNT        mount of the gateway's auth method; default: the method's name
 #   LOGIN_ROLE         the gateway's role there, and the name of its policy
 #   SERVICE_ACCOUNT    kubernetes: the gateway's service account
@@ -50,6 +50,7 @@ case $HOST_CERTIFICATES in gateway | agents) ;; *) echo "HOST_CERTIFICATES: gate
 AGENT_METHOD=${AGENT_METHOD:-jwt}
 case $AGENT_METHOD in jwt | kubernetes) ;; *) echo "AGENT_METHOD: jwt or kubernetes" >&2; exit 64 ;; esac
 LOGIN_MOUNT=${LOGIN_MOUNT:-$LOGIN}
+[ "$HOST_CERTIFICATES" = gateway ] || HOST_LIFE=${HOST_LIFE:-86400}
 USER_MOUNT=${USER_MOUNT:-ssh}
 HOST_MOUNT=${HOST_MOUNT:-ssh-host}
 SESSION_ROLE=${SESSION_ROLE:-doorward-session}

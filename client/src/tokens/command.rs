@@ -148,7 +148,8 @@ fn read(printed: &[u8]) -> Result<Secret, &'static str> {
 #[cfg(windows)]
 const NO_WINDOW: u32 = 0x0800_0000;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 

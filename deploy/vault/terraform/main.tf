@@ -4,6 +4,7 @@ locals {
   login_mount = var.login_mount == "" ? var.login : var.login_mount
   # An empty list allows any.
   principals = contains(var.logins, "*") ? [] : var.logins
+  host_life  = coalesce(var.host_life, var.host_certificates == "agents" ? 86400 : 2592000)
 }
 
 # the engine with the user CA
@@ -770,9 +771,9 @@ resource "vault_generic_endpoint" "host_hosts_by_gateway" {
     default_user                = ""
     default_user_template       = false
     key_type                    = "ca"
-    max_ttl                     = var.host_life
+    max_ttl                     = local.host_life
     not_before_duration         = 30
-    ttl                         = var.host_life
+    ttl                         = local.host_life
   })
 }
 
@@ -803,9 +804,9 @@ resource "vault_generic_endpoint" "host_hosts_by_agents_jwt" {
     default_user                = ""
     default_user_template       = false
     key_type                    = "ca"
-    max_ttl                     = var.host_life
+    max_ttl                     = local.host_life
     not_before_duration         = 30
-    ttl                         = var.host_life
+    ttl                         = local.host_life
   })
 }
 
@@ -836,9 +837,9 @@ resource "vault_generic_endpoint" "host_hosts_by_agents_kubernetes" {
     default_user                = ""
     default_user_template       = false
     key_type                    = "ca"
-    max_ttl                     = var.host_life
+    max_ttl                     = local.host_life
     not_before_duration         = 30
-    ttl                         = var.host_life
+    ttl                         = local.host_life
   })
 }
 

@@ -99,9 +99,9 @@ variable "link_life" {
 }
 
 variable "host_life" {
-  description = "longest life of a host certificate in seconds"
+  description = "longest life of a host certificate in seconds; a day where agents have them signed"
   type        = number
-  default     = 2592000
+  default     = null
 }
 
 variable "login_mount" {
