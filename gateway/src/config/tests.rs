@@ -468,9 +468,10 @@ fn the_document_tells_the_truth() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    let [gateway, issuers, vault, s3, exports, roles] = samples[..] else {
-        panic!("six samples")
+    let [gateway, issuers, cluster, vault, s3, exports, roles] = samples[..] else {
+        panic!("seven samples")
     };
+    crate::record::fixture::install_provider();
     let (before, rest) = gateway.split_once("[oidc]").unwrap();
     let (_, after) = rest.split_once("[authority.local]").unwrap();
     let (several, _) = load(&format!("{before}{issuers}\n[authority.local]{after}"));
@@ -485,7 +486,15 @@ fn the_document_tells_the_truth() {
     );
     crate::policy::Roles::parse(Path::new("policy.toml"), roles).unwrap();
     // Every default that is commented out, said aloud; files that are not there stay unsaid.
-    let unsaid = ["ca ", "namespace", "owner", "join", "prefix", "workspaces-claim"];
+    let unsaid = [
+        "ca ",
+        "namespace",
+        "owner",
+        "join",
+        "prefix",
+        "workspaces-claim",
+        "groups =",
+    ];
     let aloud = |sample: &str| -> String {
         let line = |line: &str| match line.strip_prefix("# ") {
             Some(key) if !unsaid.iter().any(|name| key.starts_with(name)) => format!("{key}\n"),
@@ -503,6 +512,7 @@ fn the_document_tells_the_truth() {
         gateway.to_owned(),
         gateway.replace(local, vault),
         format!("{gateway}\n{s3}"),
+        format!("{gateway}\n[kubernetes]\n{cluster}"),
         format!("{gateway}\n{exports}"),
     ] {
         let ((as_shown, _), (said_aloud, _)) = (load(&sample), load(&aloud(&sample)));
