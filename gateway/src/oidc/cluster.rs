@@ -128,7 +128,8 @@ impl ClusterTokens {
         }
         let counts = |group: &&String| {
             let named = settings.groups.as_ref().is_none_or(|groups| groups.contains(*group));
-            named && !group.starts_with(OF_THE_SERVER)
+            // Nobody is in a group without a name, which some ways of logging in give to those who are in none.
+            named && !group.is_empty() && !group.starts_with(OF_THE_SERVER)
         };
         let groups = said.groups().iter().filter(counts);
         let groups = groups.map(|group| printable(&format!("{}{group}", settings.groups_prefix), "groups"));

@@ -125,6 +125,9 @@ async fn a_person_is_who_the_server_says_without_what_is_its_own() {
     assert_eq!((subject.user(), subject.uid()), ("alice", Some("u-1")));
     assert_eq!(subject.groups(), ["devs", "system:authenticated"]);
     assert_eq!(bench.asked.lock().unwrap()[0], json!({ "token": "alices" }));
+    bench.knows("bobs", json!({ "username": "bob", "groups": [""] }));
+    let who = bench.cluster.identify(&bearer("bobs")).await.unwrap();
+    assert!(who.groups().is_empty(), "{who:?}");
     let named = TokenReview {
         groups: Some(BTreeSet::from(["ops".to_owned()])),
         ..settings()
