@@ -165,7 +165,7 @@ pub(crate) async fn pass(home: &Home, settings: &Settings) -> Result<Pass, Error
 pub(crate) async fn pass_in_place(home: &Home, settings: &Settings, refused: &Pass) -> Result<Pass, Error> {
     let gateway = settings.gateway()?;
     let need = Need::Other(refused.token());
-    let pass = silent(home, gateway, settings.ca(home), need, Voice::Heard).await?;
+    let pass = silent(home, settings, need, Voice::Heard).await?;
     pass.ok_or_else(|| not_logged_in(home, gateway))
 }
 
