@@ -169,35 +169,44 @@ struct Exporter {
 }
 
 impl Exporter {
+    /// Until stop: a batch under way is still handed over and its cursor moved, so that an orderly stop repeats nothing, unless its sink hangs.
     async fn run(mut self) {
         let stop = self.stop.clone();
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = overdue => {}
             () = self.follow() => {}
         }
     }
 
     async fn follow(&mut self) {
+        let stop = self.stop.clone();
         let mut cursor = self.begin().await;
         let mut reader = JournalReader::new(self.journal.clone(), cursor.stream, cursor.events);
         let mut recording = None;
         let mut durable = self.state.durable.clone();
-        loop {
+        while !stop.is_cancelled() {
             let upto = *durable.borrow_and_update();
             let events = self.journal_batch(&mut reader, &cursor, upto).await;
             let mut idle = events.is_none();
             if let Some(batch) = events {
-                cursor = self.deliver(batch).await;
+                let Some(moved) = self.deliver(batch).await else { return };
+                cursor = moved;
             }
             // In turn, so that neither waits for the end of the other.
             if let Some(batch) = self.recording_batch(&mut recording, &cursor).await {
-                cursor = self.deliver(batch).await;
+                let Some(moved) = self.deliver(batch).await else { return };
+                cursor = moved;
                 idle = false;
             }
             if idle {
                 self.state.oldest.store(0, Ordering::Relaxed);
                 tokio::select! {
                     _ = durable.changed() => {}
+                    () = stop.cancelled() => {}
                     // Recordings are closed without a word.
                     () = tokio::time::sleep(LOOK) => {}
                 }
@@ -369,8 +378,8 @@ impl Exporter {
         missing.line(self.language)
     }
 
-    /// Hands a batch over, however long that takes, and moves the cursor.
-    async fn deliver(&mut self, batch: Batch) -> Cursor {
+    /// Hands a batch over, however long that takes, and moves the cursor; none where it could not before stop.
+    async fn deliver(&mut self, batch: Batch) -> Option<Cursor> {
         self.state.oldest.store(batch.oldest, Ordering::Relaxed);
         let mut rest = batch.lines;
         let mut at_once = rest.len().max(1);
@@ -391,30 +400,31 @@ impl Exporter {
                         let why = format!("the sink takes no event of {} bytes", line.len());
                         *line = self.missing(uuid::Uuid::nil(), 0, &why);
                     }
-                    self.pause(&mut failures, failure.why).await;
+                    self.pause(&mut failures, failure.why).await?;
                 }
-                Err(failure) => self.pause(&mut failures, failure.why).await,
+                Err(failure) => self.pause(&mut failures, failure.why).await?,
             }
         }
         while let Err(error) = batch.after.save(&self.folder, &self.state.name).await {
             self.pause(&mut failures, format!("its cursor cannot be written: {error}"))
-                .await;
+                .await?;
         }
         self.state.fails(None);
         self.state.done.fetch_add(batch.events, Ordering::Relaxed);
         self.state
             .sessions
             .store(batch.after.sessions.len() as u64, Ordering::Relaxed);
-        batch.after
+        Some(batch.after)
     }
 
-    /// Waits longer after each failure, and not as long as others do.
-    async fn pause(&self, failures: &mut u32, why: String) {
+    /// Waits longer after each failure, and not as long as others do; none at stop.
+    async fn pause(&self, failures: &mut u32, why: String) -> Option<()> {
         metrics::export_failed(&self.state.name);
         self.state.fails(Some(why));
         let most = FIRST_PAUSE.saturating_mul(1 << (*failures).min(16)).min(LONGEST_PAUSE);
         *failures = failures.saturating_add(1);
-        tokio::time::sleep(most.mul_f64(rand::random_range(0.5..1.0))).await;
+        let pause = tokio::time::sleep(most.mul_f64(rand::random_range(0.5..1.0)));
+        self.stop.run_until_cancelled(pause).await
     }
 }
 
@@ -437,6 +447,8 @@ impl State {
 const LOOK: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a batch under way may still take at stop.
+const GRACE: Duration = Duration::from_secs(2);
 /// Sessions whose recordings may wait; past that the journal waits as well.
 const MOST_SESSIONS: usize = 16 * 1024;
 /// Recordings that are asked about in one round.

@@ -8,6 +8,7 @@ use doorward_audit::{Denied, Exec, FileBytes, FileClosed, SessionEnded, SessionO
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::*;
@@ -29,6 +30,19 @@ fn to_file(path: &Path, batch: usize) -> Export {
     Export {
         name: "test".into(),
         sink: SinkKind::File(path.to_owned()),
+        language: Language::Lines,
+        batch,
+    }
+}
+
+fn to_server(url: url::Url, token: &Path, batch: usize) -> Export {
+    Export {
+        name: "siem".into(),
+        sink: SinkKind::Http {
+            url,
+            ca: None,
+            token_file: Some(token.to_owned()),
+        },
         language: Language::Lines,
         batch,
     }
@@ -195,7 +209,12 @@ async fn a_sessions_acts_follow_once_its_recording_is_closed() {
 }
 
 /// Answers in turn, the last one for ever, and keeps the bodies that it took.
-async fn server(mut answers: VecDeque<u16>) -> (url::Url, Arc<Guarded<Vec<String>>>) {
+async fn server(answers: VecDeque<u16>) -> (url::Url, Arc<Guarded<Vec<String>>>) {
+    patient_server(answers, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))).await
+}
+
+/// The same, each answer for a permit.
+async fn patient_server(mut answers: VecDeque<u16>, permits: Arc<Semaphore>) -> (url::Url, Arc<Guarded<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/in?key=secret", listener.local_addr().unwrap())
         .parse()
@@ -228,6 +247,7 @@ async fn server(mut answers: VecDeque<u16>) -> (url::Url, Arc<Guarded<Vec<String
             if status == 200 {
                 keep.with(|taken| taken.push(body));
             }
+            permits.acquire().await.unwrap().forget();
             let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let _ = stream.write_all(answer.as_bytes()).await;
         }
@@ -246,17 +266,7 @@ async fn a_server_that_fails_is_asked_again_and_told_of_in_order() {
         rig.journal.append(denied(&n.to_string()));
     }
     eventually(|| rig.journal.durable().borrow().events >= 10).await;
-    let export = Export {
-        name: "siem".into(),
-        sink: SinkKind::Http {
-            url,
-            ca: None,
-            token_file: Some(token),
-        },
-        language: Language::Lines,
-        batch: 100,
-    };
-    let running = Running::start(&rig, export);
+    let running = Running::start(&rig, to_server(url, &token, 100));
     eventually(|| matches!(running.exports.states()[..], [("siem", Err(_))])).await;
     let why = running.exports.states()[0].1.clone().unwrap_err();
     assert!(why.starts_with("http://127.0.0.1:") && !why.contains("secret"), "{why}");
@@ -273,22 +283,32 @@ async fn a_server_that_fails_is_asked_again_and_told_of_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_at_stop_is_not_sent_again() {
+    let rig = Rig::new().await;
+    let token = rig.dir.path().join("token");
+    crate::testing::private(&token, "t0ken");
+    let permits = Arc::new(Semaphore::new(0));
+    let (url, taken) = patient_server([200].into(), Arc::clone(&permits)).await;
+    let export = to_server(url, &token, 100);
+    let running = Running::start(&rig, export.clone());
+    eventually(|| taken.with(|taken| !taken.is_empty())).await;
+    // Stop comes before the answer.
+    tokio::join!(running.stop(), async { permits.add_permits(1_000) });
+    rig.journal.append(denied("after"));
+    let running = Running::start(&rig, export);
+    eventually(|| taken.with(|taken| taken.iter().any(|body| body.contains("after")))).await;
+    running.stop().await;
+    let started = taken.with(|taken| taken.iter().filter(|body| body.contains("gateway-started")).count());
+    assert_eq!(started, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_too_large_is_said_to_be_missing() {
     let rig = Rig::new().await;
     let token = rig.dir.path().join("token");
     crate::testing::private(&token, "t0ken");
     let (url, taken) = server([413, 200].into()).await;
-    let export = Export {
-        name: "siem".into(),
-        sink: SinkKind::Http {
-            url,
-            ca: None,
-            token_file: Some(token),
-        },
-        language: Language::Lines,
-        batch: 1,
-    };
-    let running = Running::start(&rig, export);
+    let running = Running::start(&rig, to_server(url, &token, 1));
     eventually(|| taken.with(|taken| taken.iter().any(|body| body.contains("not-exported")))).await;
     running.stop().await;
 }
