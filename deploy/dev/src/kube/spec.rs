@@ -66,7 +66,10 @@ impl Pod {
             let image = container["image"].as_str().unwrap_or_default();
             let program = command.first().copied().unwrap_or(image);
             let is_agent = name_of(program) == AGENT;
-            is_agent.then(|| (container, command.into_iter().skip(1).chain(words("args")).collect()))
+            // The container's own command, around which the agent is, is in an image that is not here.
+            let own = |word: &&str| *word != "--";
+            let words = command.into_iter().skip(1).chain(words("args"));
+            is_agent.then(|| (container, words.take_while(own).collect()))
         })
     }
 
@@ -212,11 +215,17 @@ mod tests {
             {"image": "x", "command": ["/opt/doorward-agent", "run"], "args": ["--config", "f"]},
             {"image": "x", "command": ["/bin/sh", "-c", "/d/doorward-agent run --config g & exec sleep inf"]},
             {"image": "x", "command": ["sh", "-c", "exec sleep inf"]},
+            {"image": "x", "command": ["/d/doorward-agent", "run", "--"], "args": ["sleep", "inf"]},
         ]}}));
         let found: Vec<Vec<&str>> = pod.agents().map(|(_, args)| args).collect();
         assert_eq!(
             found,
-            [vec!["run"], vec!["run", "--config", "f"], vec!["run", "--config", "g"]]
+            [
+                vec!["run"],
+                vec!["run", "--config", "f"],
+                vec!["run", "--config", "g"],
+                vec!["run"]
+            ]
         );
     }
 

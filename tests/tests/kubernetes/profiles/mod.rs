@@ -11,6 +11,7 @@ mod ground;
 mod lent;
 mod platform;
 mod research;
+mod security;
 mod workspaces;
 
 use std::fs;
