@@ -24,6 +24,7 @@ async fn cluster(folder: &Path) -> Result<Cluster> {
     let settings = Settings {
         folder: folder.join("cluster"),
         program: None,
+        people: Vec::new(),
     };
     Ok(Cluster::start(settings).await?)
 }
