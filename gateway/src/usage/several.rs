@@ -111,7 +111,7 @@ async fn a_server_that_hangs_delays_nobody_and_hears_the_latest_afterwards() {
     used(&bench, 1000);
     let listed = bench.get_as(&bench.token(|_| {}), "/v1/workspaces").await.json();
     let known = listed["workspaces"][0]["last-use"].as_str().and_then(moment).unwrap();
-    assert_eq!(known.elapsed().unwrap().as_secs() / 100, 10, "{listed}");
+    assert!(known.elapsed().unwrap().as_secs().abs_diff(1000) < 30, "{listed}");
     assert!(says(&pod, 5000));
     pod.hangs.store(false, Ordering::SeqCst);
     eventually(|| says(&pod, 1000)).await;
