@@ -55,7 +55,7 @@ pub(crate) async fn answer(
         }
         _ => {}
     }
-    let shown = token(request)?;
+    let shown = token(request)?.from(peer.ip());
     http::addressed(gateway, &shown)?;
     let who = gateway.identities.identify(&shown).await?;
     let body = http::body(request, &route).await?;

@@ -262,7 +262,7 @@ fn asked(
     let Route::Connect { workspace, accept_key } = route else {
         return Err(Refusal::new(RefusalCode::Internal, "the request took a wrong way"));
     };
-    let token = token(request)?;
+    let token = token(request)?.from(peer.ip());
     let user_agent = request::user_agent(request.headers());
     let reason = Reason::of(request.headers())?;
     let (respond, answered) = oneshot::channel();

@@ -23,6 +23,7 @@ pub mod certificate;
 mod lobby;
 
 use certificate::{CertificateError, Shown};
+pub(crate) use lobby::network;
 pub use lobby::{Lobby, Permit};
 
 /// A bound listener with its certificate.

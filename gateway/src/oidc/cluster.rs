@@ -57,7 +57,7 @@ impl ClusterTokens {
                 "a token that the cluster reads is bound to no key, and one was shown beside it",
             ));
         }
-        match self.reviews.whose(shown.token.expose()).await {
+        match self.reviews.whose(shown.token.expose(), shown.source).await {
             Ok(Ok(subject)) => self.person(&subject, SystemTime::now()),
             Ok(Err(not_taken)) => Err(refused(&not_taken)),
             Err(Failure::Busy) => Err(Refusal::new(

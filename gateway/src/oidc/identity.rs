@@ -1,6 +1,6 @@
 //! Who a person is, proved by a token that was checked.
 
-use std::{collections::BTreeSet, fmt, time::SystemTime};
+use std::{collections::BTreeSet, fmt, net::IpAddr, time::SystemTime};
 
 use doorward_certs::{Login, Secret, UserToken, WorkspaceName};
 use zeroize::Zeroizing;
@@ -170,6 +170,8 @@ pub struct Person<'a> {
 pub struct Presented {
     pub(super) token: BearerToken,
     pub(super) proof: Option<ShownProof>,
+    /// The address, or of IPv6 the network, from which it was shown.
+    pub(super) source: IpAddr,
 }
 
 /// The proof that came beside a token (RFC 9449), and the request that it must be about. Not checked yet.
@@ -189,15 +191,28 @@ impl Presented {
     /// A bearer token (RFC 6750).
     #[must_use]
     pub fn bearer(token: BearerToken) -> Self {
-        Self { token, proof: None }
+        Self {
+            token,
+            proof: None,
+            source: IpAddr::from([0; 16]),
+        }
     }
 
     /// A token with the proof of its holder's key.
     #[must_use]
     pub fn with_proof(token: BearerToken, proof: ShownProof) -> Self {
         Self {
-            token,
             proof: Some(proof),
+            ..Self::bearer(token)
+        }
+    }
+
+    /// The same, shown from this address: so that nobody's nonsense keeps others out.
+    #[must_use]
+    pub fn from(self, peer: IpAddr) -> Self {
+        Self {
+            source: crate::listen::network(peer),
+            ..self
         }
     }
 

@@ -18,6 +18,7 @@ mod login;
 mod logout;
 mod replay;
 mod token;
+mod turns;
 mod verifier;
 
 pub use cluster::ClusterTokens;
@@ -47,6 +48,7 @@ use crate::{
     tasks::Tasks,
 };
 use replay::Seen;
+use turns::Crowd;
 use verifier::Verifier;
 
 /// The check of tokens.
@@ -57,7 +59,7 @@ pub struct Identities {
     proofs: Seen,
     logouts: logout::Logouts,
     checks: Semaphore,
-    waiting: Semaphore,
+    waiting: Crowd,
 }
 
 impl Identities {
@@ -76,7 +78,7 @@ impl Identities {
             proofs: Seen::new(2 * dpop::WINDOW, MOST_PROOFS, MOST_PROOFS_OF_ONE),
             logouts: logout::Logouts::default(),
             checks: Semaphore::new(MOST_CHECKS),
-            waiting: Semaphore::new(MOST_WAITING),
+            waiting: Crowd::new(MOST_WAITING),
         })
     }
 
@@ -116,7 +118,7 @@ impl Identities {
             Judge::Issuer(verifier) => verifier,
             Judge::Cluster(cluster) => {
                 drop(place);
-                let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+                let _waiting = self.waiting.enter(shown.source).ok_or_else(busy)?;
                 return cluster.identify(shown).await;
             }
         };
@@ -125,7 +127,7 @@ impl Identities {
             None => {
                 // Waiting for the issuer must not take places from tokens whose keys are known.
                 drop(place);
-                let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+                let _waiting = self.waiting.enter(shown.source).ok_or_else(busy)?;
                 verifier.check_by_asking(&shown.token).await?
             }
         };
@@ -289,8 +291,8 @@ enum Judge<'a> {
 
 /// How many tokens are checked at once.
 const MOST_CHECKS: usize = 256;
-/// How many of them may wait for the issuer.
-const MOST_WAITING: usize = 1024;
+/// How many of them may wait for the issuer; those of one address at most half.
+const MOST_WAITING: usize = 2048;
 /// How long a check may wait for its turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// How long a check may take in all: somebody waits at a prompt.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use crate::{
         people::{NotTaken, People},
         rights::Subject,
     },
-    oidc::digest,
+    oidc::{digest, turns::Line},
 };
 
 /// The SHA-256 of a token. The tokens themselves are not kept.
@@ -41,13 +42,11 @@ pub(super) struct Reviews {
     people: People,
     cache: Duration,
     within: Duration,
-    every: Duration,
+    line: Line,
     known: Guarded<HashMap<Key, (Said, Instant)>>,
     /// Tokens that were good, and when last: a flood of others does not hold them back.
     good: Guarded<HashMap<Key, Instant>>,
     under_way: UnderWay,
-    /// When all who were let through would have been let through evenly.
-    paid: Guarded<Option<Instant>>,
     trouble: Guarded<Option<(KubeError, Instant)>>,
 }
 
@@ -57,17 +56,16 @@ impl Reviews {
             people,
             cache: settings.cache,
             within: settings.timeout,
-            every: Duration::from_secs(1) / settings.per_second.max(1),
+            line: Line::new(Duration::from_secs(1) / settings.per_second.max(1)),
             known: Guarded::default(),
             good: Guarded::default(),
             under_way: Guarded::default(),
-            paid: Guarded::default(),
             trouble: Guarded::default(),
         }
     }
 
-    /// Whose the token is, or was a moment ago.
-    pub(super) async fn whose(&self, token: &str) -> Result<Said, Failure> {
+    /// Whose the token is, or was a moment ago; `source` is where it was shown from.
+    pub(super) async fn whose(&self, token: &str, source: IpAddr) -> Result<Said, Failure> {
         let key = digest(token);
         let known = self.known.with(|known| known.get(&key).cloned());
         if let Some((said, asked)) = known
@@ -75,12 +73,12 @@ impl Reviews {
         {
             return Ok(said);
         }
-        self.ask_of(key, token).await
+        self.ask_of(key, token, source).await
     }
 
-    /// Whose the token is now.
+    /// Whose a token is now that was good before.
     pub(super) async fn ask(&self, token: &str) -> Result<Said, Failure> {
-        self.ask_of(digest(token), token).await
+        self.ask_of(digest(token), token, IpAddr::from([0; 16])).await
     }
 
     /// Asks about a token that nobody has.
@@ -96,14 +94,18 @@ impl Reviews {
         trouble.map(|(error, _)| format!("{}: {error}", error.code()))
     }
 
-    async fn ask_of(&self, key: Key, token: &str) -> Result<Said, Failure> {
+    async fn ask_of(&self, key: Key, token: &str, source: IpAddr) -> Result<Said, Failure> {
         let place = Place::of(&self.under_way, key);
-        place.cell.get_or_init(|| self.question(key, token)).await.clone()
+        place
+            .cell
+            .get_or_init(|| self.question(key, token, source))
+            .await
+            .clone()
     }
 
-    async fn question(&self, key: Key, token: &str) -> Result<Said, Failure> {
+    async fn question(&self, key: Key, token: &str, source: IpAddr) -> Result<Said, Failure> {
         let by = tokio::time::Instant::now() + self.within;
-        self.turn(&key, by).await?;
+        self.turn(&key, source, by).await?;
         let asked = Instant::now();
         let answer = tokio::time::timeout_at(by, self.people.whose(token)).await;
         let answer = answer.unwrap_or(Err(KubeError::Hanging(self.within)));
@@ -116,22 +118,14 @@ impl Reviews {
     }
 
     /// Waits until another unknown token may be asked about; known ones need not wait.
-    async fn turn(&self, key: &Key, by: tokio::time::Instant) -> Result<(), Failure> {
+    async fn turn(&self, key: &Key, source: IpAddr, by: tokio::time::Instant) -> Result<(), Failure> {
         let was_good = self.good.with(|good| good.get(key).copied());
         if was_good.is_some_and(|last| last.elapsed() < REMEMBERED) {
             return Ok(());
         }
         let now = Instant::now();
-        // The generic cell rate algorithm, with a second's worth at once.
-        let wait = self.paid.with(|paid| {
-            let due = paid.map_or(now, |paid| paid.max(now));
-            let wait = due.duration_since(now).saturating_sub(BURST);
-            let last = by.into_std().duration_since(now) / 2;
-            (wait <= last).then(|| {
-                *paid = Some(due + self.every);
-                wait
-            })
-        });
+        let patience = by.into_std().duration_since(now) / 2;
+        let wait = self.line.turn(source, now, patience);
         tokio::time::sleep(wait.ok_or(Failure::Busy)?).await;
         Ok(())
     }
@@ -225,5 +219,3 @@ const MOST_KNOWN: usize = 8192;
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// How long a failure tells how it is.
 const TELLING: Duration = Duration::from_secs(15);
-/// So much may come at once.
-const BURST: Duration = Duration::from_secs(1);

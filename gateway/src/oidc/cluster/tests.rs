@@ -236,6 +236,26 @@ async fn a_flood_of_nonsense_is_none_at_the_server_and_keeps_nobody_out() {
 }
 
 #[tokio::test]
+async fn a_flood_from_one_address_leaves_turns_for_newcomers_elsewhere() {
+    let bench = bench(TokenReview {
+        per_second: 5,
+        timeout: Duration::from_secs(4),
+        ..settings()
+    })
+    .await;
+    let [flooding, elsewhere] = [1, 2].map(|last| std::net::IpAddr::from([192, 0, 2, last]));
+    let mut shown: Vec<_> = (0..200)
+        .map(|n| bearer(&format!("nonsense-{n}")).from(flooding))
+        .collect();
+    shown.push(bearer("alices").from(elsewhere));
+    let all = shown.iter().map(|shown| bench.cluster.identify(shown));
+    let mut answers = futures_util::future::join_all(all).await;
+    assert_eq!(answers.pop().unwrap().unwrap().user(), "k:alice");
+    let asked = bench.asked();
+    assert!(asked < 20, "{asked}");
+}
+
+#[tokio::test]
 async fn who_goes_away_leaves_nothing_behind() {
     let bench = bench(settings()).await;
     bench.answers(Some((0, "")));
