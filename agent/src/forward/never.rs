@@ -60,7 +60,9 @@ fn is_platform(address: IpAddr) -> bool {
         IpAddr::V4(v4) => is_platform_v4(v4),
         IpAddr::V6(v6) => {
             let carried = carried(v6).is_some_and(|v4| is_platform_v4(v4) || v4.is_loopback());
-            carried || v6.is_multicast() || v6.is_unicast_link_local() || METADATA_V6.contains(&v6)
+            let [first, second, ..] = v6.segments();
+            let platform = METADATA_V6.contains(&v6) || [first, second] == AWS_V6;
+            carried || v6.is_multicast() || v6.is_unicast_link_local() || platform
         }
     }
 }
@@ -70,11 +72,13 @@ fn is_platform_v4(address: Ipv4Addr) -> bool {
     address.is_link_local() || address.is_multicast() || first == 0 || first >= 240 || METADATA_V4.contains(&address)
 }
 
-/// The IPv4 address inside of an IPv6 one: NAT64 (RFC 6052), 6to4 (RFC 3056), and the old compatible form.
+/// The IPv4 address inside of an IPv6 one: NAT64 (RFC 6052, RFC 8215), SIIT (RFC 7915), 6to4 (RFC 3056), and the old compatible
+/// form.
 fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, .., high, low] => Some(v4(high, low)),
+        [0, 0, 0, 0, 0xffff, 0, high, low] => Some(v4(high, low)),
         [0x2002, high, low, ..] => Some(v4(high, low)),
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
         _ => None,
@@ -87,8 +91,13 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-/// AWS, Google.
-const METADATA_V6: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+/// Google, Oracle, Scaleway, Linode, Alibaba.
+const METADATA_V6: [Ipv6Addr; 5] = [
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+    Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200),
 ];
+/// What every address of AWS's own services begins with: metadata (`::254`), the credentials of pods (`::23`), names, time.
+const AWS_V6: [u16; 2] = [0xfd00, 0xec2];
