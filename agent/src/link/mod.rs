@@ -5,6 +5,7 @@
 
 mod control;
 mod hello;
+mod newcomers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,28 +15,24 @@ use doorward_wire::link::{MuxIncoming, MuxLimits, MuxStream, Side, accept, mux, 
 use doorward_wire::message::{self, Message, OpenRecords, Refused, StreamAnswer, StreamOpen};
 use doorward_wire::send_leftover;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::session::{self, Link};
 use crate::workspace::Workspace;
+use newcomers::{Newcomers, Place};
 
 /// Accepts links for a workspace until the agent stops.
 pub(crate) async fn listen(workspace: Arc<Workspace>, listener: TcpListener) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let newcomers = Newcomers::default();
     let links = Arc::new(Semaphore::new(LINKS));
     loop {
-        // A place first: who comes beyond the bound waits in the kernel's queue, not in our memory.
-        let place = tokio::select! {
-            place = Arc::clone(&handshakes).acquire_owned() => place,
-            () = workspace.shared.life.stop.cancelled() => return,
-        };
-        let Ok(place) = place else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = workspace.shared.life.stop.cancelled() => return,
         };
         match accepted {
             Ok((tcp, peer)) => {
+                let place = newcomers.enter(peer.ip());
                 let served = serve(Arc::clone(&workspace), tcp, peer, place, Arc::clone(&links));
                 workspace.shared.tasks.spawn(served);
             }
@@ -48,15 +45,9 @@ pub(crate) async fn listen(workspace: Arc<Workspace>, listener: TcpListener) {
     }
 }
 
-async fn serve(
-    workspace: Arc<Workspace>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    handshake: OwnedSemaphorePermit,
-    links: Arc<Semaphore>,
-) {
+async fn serve(workspace: Arc<Workspace>, tcp: TcpStream, peer: SocketAddr, place: Place, links: Arc<Semaphore>) {
     let name = workspace.config.name.clone();
-    match link(&workspace, tcp, peer, handshake, links).await {
+    match link(&workspace, tcp, peer, place, links).await {
         Ok(why) => tracing::info!(workspace = %name, %peer, why, "link closed"),
         Err(why) => tracing::info!(workspace = %name, %peer, why, "link refused or broken"),
     }
@@ -67,14 +58,16 @@ async fn link(
     workspace: &Arc<Workspace>,
     tcp: TcpStream,
     peer: SocketAddr,
-    handshake: OwnedSemaphorePermit,
+    place: Place,
     links: Arc<Semaphore>,
 ) -> Result<String, String> {
     let agent = tcp.local_addr().map_err(|error| error.to_string())?;
     tune(&tcp).map_err(|error| error.to_string())?;
-    let (io, gateway) = accept(tcp, workspace.identity.link_key(), HANDSHAKE_WITHIN)
-        .await
-        .map_err(|error| chain(&error))?;
+    let handshake = accept(tcp, workspace.identity.link_key(), HANDSHAKE_WITHIN);
+    let (io, gateway) = tokio::select! {
+        accepted = handshake => accepted.map_err(|error| chain(&error))?,
+        () = place.given_way() => return Err(GAVE_WAY.to_owned()),
+    };
     let (mux, mut incoming, driver) = mux(io, Side::Agent, MuxLimits::default());
     // The driver is polled here, beside what it drives: the link lives in this one task.
     let work = async {
@@ -87,12 +80,13 @@ async fn link(
         };
         let (control, use_every) = tokio::select! {
             greeted = greeted => greeted?,
+            () = place.given_way() => return Err(GAVE_WAY.to_owned()),
             () = workspace.shared.life.stop.cancelled() => return Err("the agent stops".to_owned()),
         };
-        let _place = links
+        let _link = links
             .try_acquire()
             .map_err(|_| "there are as many links as may be".to_owned())?;
-        drop(handshake);
+        drop(place);
         tracing::info!(workspace = %workspace.config.name, "link up");
         let link = Link {
             key: gateway.0,
@@ -196,8 +190,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Links of a workspace at once: a gateway has few replicas.
 const LINKS: usize = 64;
-/// Peers at once that have not shown yet who they are. Each is gone within seconds, so strangers cannot hold them all.
-const HANDSHAKES: usize = 512;
+const GAVE_WAY: &str = "it had not shown who it is when others came";
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
