@@ -1,6 +1,6 @@
 //! Who signs: asked with a request, answering with a certificate that was checked against it.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ssh_key::certificate::CertType;
 
@@ -96,13 +96,13 @@ impl Authority {
         token: UserToken,
         now: SystemTime,
     ) -> Result<SessionCert, AuthorityError> {
-        let wanted = request.wanted()?;
+        let (wanted, asked) = (request.wanted()?, Instant::now());
         let purpose = Purpose::Session {
             user: &request.user,
             token: &token,
         };
         let Answered { blob, trusted } = self.answer(&wanted, purpose, now).await?;
-        Ok(SessionCert::check(&wanted, blob, &trusted, now)?)
+        Ok(SessionCert::check(&wanted, blob, &trusted, now + asked.elapsed())?)
     }
 
     /// Has a host certificate signed.
@@ -110,9 +110,9 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`]: refused before it was asked, not signed, or answered differently.
     pub async fn sign_host(&self, request: &HostRequest, now: SystemTime) -> Result<HostCert, AuthorityError> {
-        let wanted = request.wanted()?;
+        let (wanted, asked) = (request.wanted()?, Instant::now());
         let Answered { blob, trusted } = self.answer(&wanted, Purpose::Host, now).await?;
-        Ok(HostCert::check(&wanted, blob, &trusted, now)?)
+        Ok(HostCert::check(&wanted, blob, &trusted, now + asked.elapsed())?)
     }
 
     /// Has a link certificate signed.
@@ -120,9 +120,9 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`]: refused before it was asked, not signed, or answered differently.
     pub async fn sign_link(&self, request: &LinkRequest, now: SystemTime) -> Result<LinkCert, AuthorityError> {
-        let wanted = request.wanted()?;
+        let (wanted, asked) = (request.wanted()?, Instant::now());
         let Answered { blob, trusted } = self.answer(&wanted, Purpose::Link, now).await?;
-        Ok(LinkCert::check(&wanted, blob, &trusted, now)?)
+        Ok(LinkCert::check(&wanted, blob, &trusted, now + asked.elapsed())?)
     }
 
     /// The keys that sign session and link certificates.

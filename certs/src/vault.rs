@@ -1,7 +1,7 @@
 //! The authority that is HashiCorp Vault's SSH engine, asked over HTTPS.
 //!
 //! It owns one transport, one login, the keys of two mounts and the limits. A signing has one deadline for everything that it
-//! needs. It refuses to be sent elsewhere, to read without bound, and to take anything from the environment. What Vault
+//! needs, once its turn has come. It refuses to be sent elsewhere, to read without bound, and to take anything from the environment. What Vault
 //! answers is not believed here: [`crate::Authority`] holds it against the request.
 
 mod error;
@@ -10,6 +10,7 @@ mod inspect;
 mod keys;
 mod limits;
 mod memory;
+mod queue;
 mod retry;
 mod session;
 mod settings;
@@ -43,6 +44,7 @@ use crate::{
 use error::{GATEWAY, PERSON};
 use keys::MountKeys;
 use limits::Limits;
+use queue::Queue;
 use session::Session;
 use verdict::{Asked, judge};
 
@@ -55,6 +57,7 @@ pub struct Vault {
     users: MountKeys,
     hosts: MountKeys,
     limits: Limits,
+    queue: Queue,
     /// What the last look at Vault found wrong.
     trouble: Mutex<Option<VaultError>>,
 }
@@ -71,6 +74,7 @@ impl Vault {
             users: MountKeys::new(settings.user_mount.clone(), USER_OVERLAP),
             hosts: MountKeys::new(settings.host_mount.clone(), HOST_OVERLAP),
             limits: Limits::new(settings.signings_per_second, settings.signings_per_user_per_minute),
+            queue: Queue::new(settings.timeout),
             trouble: Mutex::new(None),
             settings,
         })
@@ -141,12 +145,26 @@ impl Vault {
         if matches!(purpose, Purpose::Host) && self.settings.hosts == HostCertificates::Agents {
             return Err(VaultError::HostsAreAgents.into());
         }
-        let deadline = Instant::now() + self.settings.timeout;
+        let came = Instant::now();
         let user = match purpose {
             Purpose::Session { user, .. } => Some(user),
             Purpose::Link | Purpose::Host => None,
         };
-        self.limits.turn(user, deadline).await?;
+        self.limits.turn(user, self.queue.latest(came)).await?;
+        let place = self.queue.place(came, || self.transport.address()).await?;
+        let signed = self.sign_until(wanted, purpose, place.deadline).await;
+        signed.map_err(|error| match error {
+            AuthorityError::Vault(error) => self.queue.blame(&place, error).into(),
+            error => error,
+        })
+    }
+
+    async fn sign_until(
+        &self,
+        wanted: &Wanted,
+        purpose: Purpose<'_>,
+        deadline: Instant,
+    ) -> Result<Answered, AuthorityError> {
         let text = match (purpose, &self.settings.sign_as) {
             (Purpose::Session { token, .. }, SignAs::User { mount, role }) => {
                 self.sign_as_person(wanted, token, mount, role, deadline).await?
@@ -216,6 +234,7 @@ impl Vault {
         let path = format!("{mount}/sign/{role}");
         let reply = retry::within(deadline, || async {
             let reply = self.transport.call(&endpoint, Some(token), deadline).await?;
+            self.queue.heard();
             judge(&self.transport, Asked::Signing(who), &path, reply, deadline).await
         })
         .await?;

@@ -42,6 +42,12 @@ pub enum VaultError {
         /// How long was waited.
         within: Duration,
     },
+    /// It answers others, and came to this signing too late.
+    #[error("Vault at {address} answers too slowly: a signing was given up, others were answered meanwhile")]
+    Slow {
+        /// Scheme, host and port.
+        address: String,
+    },
     /// It is sealed.
     #[error("Vault at {address} is sealed; it has to be unsealed")]
     Sealed {
@@ -175,7 +181,7 @@ pub enum VaultError {
     /// The CA file cannot be used, or no HTTP client can be made of the settings.
     #[error("the client for Vault cannot be made: {0}")]
     Client(String),
-    /// So many signings are asked for that this one would miss its deadline.
+    /// So many signings are asked for that the turn of this one would come too late.
     #[error("more signings are asked for than `signings-per-second` allows")]
     Busy,
     /// Host certificates are the agents' own business here.
@@ -195,6 +201,7 @@ impl VaultError {
             Self::Tls { .. } => "vault-tls",
             Self::Broken { .. } => "vault-broken",
             Self::Hanging { .. } => "vault-hanging",
+            Self::Slow { .. } => "vault-slow",
             Self::Sealed { .. } => "vault-sealed",
             Self::NotInitialised { .. } => "vault-not-initialised",
             Self::Standby { .. } => "vault-standby",
@@ -226,6 +233,7 @@ impl VaultError {
             Self::Tls { .. } => "Vault, which signs SSH certificates, shows a TLS certificate that is not trusted",
             Self::Broken { .. } => "Vault, which signs SSH certificates, breaks connections off",
             Self::Hanging { .. } => "Vault, which signs SSH certificates, does not answer",
+            Self::Slow { .. } => "Vault, which signs SSH certificates, has too much to do at the moment",
             Self::Sealed { .. } => "Vault, which signs SSH certificates, is sealed",
             Self::NotInitialised { .. } => "Vault, which signs SSH certificates, is not initialised",
             Self::Standby { .. } => "Vault, which signs SSH certificates, has no active node",
@@ -262,7 +270,7 @@ impl VaultError {
             Self::NotInitialised { .. } | Self::NoCa { .. } | Self::Failed { .. } => {
                 "nothing is wrong on your side; tell whoever runs Vault"
             }
-            Self::RateLimited { .. } | Self::Busy => {
+            Self::RateLimited { .. } | Self::Slow { .. } | Self::Busy => {
                 "nothing is wrong on your side; try again in a moment, and tell your platform team if it stays"
             }
             Self::UserTooFast => "wait a minute; if a program of yours connects in a loop, stop it",

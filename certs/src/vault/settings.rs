@@ -6,6 +6,8 @@ use std::{path::PathBuf, time::Duration};
 
 use url::{Host, Url};
 
+use super::queue::WAITS;
+
 /// Where Vault is and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -31,12 +33,21 @@ pub struct Settings {
     pub sign_as: SignAs,
     /// How the gateway itself logs in.
     pub login: Login,
-    /// The one deadline of a signing, with everything that it needs: a login, retries, the authority's keys.
+    /// The one deadline of a signing, with everything that it needs: a login, retries, the authority's keys. It begins when its
+    /// turn has come, for which is waited twice as long at most, and only while Vault answers others.
     pub timeout: Duration,
-    /// How many signings may begin in a second, in all. Past that they wait, up to the deadline.
+    /// How many signings may begin in a second, in all. Past that they wait for their turn.
     pub signings_per_second: u32,
     /// How many sessions of one person may be signed in a minute. Past that they are refused.
     pub signings_per_user_per_minute: u32,
+}
+
+impl Settings {
+    /// How long it takes at most until a signing is answered or refused.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.timeout * (WAITS + 1)
+    }
 }
 
 /// Who has host certificates signed.

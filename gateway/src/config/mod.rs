@@ -126,7 +126,7 @@ impl Authority {
     pub fn sign_within(&self) -> Duration {
         match &self.kind {
             AuthorityKind::Local { .. } => Duration::from_secs(4),
-            AuthorityKind::Vault(vault) => vault.timeout + Duration::from_millis(500),
+            AuthorityKind::Vault(vault) => vault.longest() + Duration::from_millis(500),
         }
     }
 }
