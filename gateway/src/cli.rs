@@ -13,7 +13,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Error, config::Config, doctor, explain, oidc::Email, policy::Verdict, tasks::Drained, vault};
+use crate::{
+    Error,
+    config::Config,
+    doctor, explain,
+    oidc::Email,
+    policy::{Roles, Verdict},
+    tasks::Drained,
+    vault,
+};
 
 /// The gateway of Doorward: people enter their workspaces through it.
 #[derive(Debug, Parser)]
@@ -157,8 +165,12 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn check(file: &Path) -> ExitCode {
     match Config::load(file) {
-        Ok(_) => {
+        Ok(config) => {
             println!("{}: no fault", file.display());
+            let roles = Roles::load(&config.policy.file);
+            if let Some((text, remedy)) = roles.ok().and_then(|roles| doctor::lends_nothing(&config, &roles)) {
+                println!("warning: {text}\nhint: {remedy}");
+            }
             ExitCode::SUCCESS
         }
         Err(faults) => {

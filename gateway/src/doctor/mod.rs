@@ -22,6 +22,7 @@ use std::{path::Path, pin::Pin, time::Duration};
 use futures_util::future::join_all;
 
 pub use report::{Finding, Verdict, exit_code, json, text};
+pub(crate) use rules::lends_nothing;
 
 use crate::config::{Config, Fault, Faults};
 

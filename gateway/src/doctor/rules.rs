@@ -3,6 +3,7 @@
 use super::Finding;
 use crate::{
     config::Config,
+    kube::access::{KIND, LENDS_NOTHING},
     policy::{Roles, oddities},
 };
 
@@ -18,11 +19,22 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         Some(cluster) if !cluster.workspaces.is_empty() => &[],
         _ => config.workspaces.as_slice(),
     };
-    let all = oddities(&roles, workspaces);
+    let odd = oddities(&roles, workspaces);
+    let mut all: Vec<Finding> = odd
+        .into_iter()
+        .map(|odd| Finding::warning("policy", &odd.role, odd.text, odd.remedy))
+        .collect();
+    if let Some((text, remedy)) = lends_nothing(config, &roles) {
+        all.push(Finding::warning("policy", KIND, text, remedy));
+    }
     if all.is_empty() {
         return vec![Finding::ok("policy", file, "no role looks odd")];
     }
-    all.into_iter()
-        .map(|odd| Finding::warning("policy", &odd.role, odd.text, odd.remedy))
-        .collect()
+    all
+}
+
+/// That objects of the cluster are heard and can lend nothing, and what to do about it.
+pub(crate) fn lends_nothing(config: &Config, roles: &Roles) -> Option<(&'static str, &'static str)> {
+    let heard = !config.authorize.access.is_empty();
+    (heard && !roles.lend()).then_some(LENDS_NOTHING)
 }

@@ -145,6 +145,10 @@ impl Policy {
                         "it is for whoever a WorkspaceAccess of the workspace's namespace lends it to, and none does"
                             .to_owned()
                     }
+                    Weight::LentBeyond => {
+                        "a WorkspaceAccess lends it, which its `lending` lets it do neither in every namespace nor to everybody"
+                            .to_owned()
+                    }
                     Weight::Stranger => "none of its groups, addresses and domains is the person's".to_owned(),
                     Weight::NotByRbac => {
                         "it is for whoever Kubernetes RBAC lets in, which is not said of the person".to_owned()

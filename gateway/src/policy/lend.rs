@@ -20,11 +20,20 @@ pub struct Lends {
 }
 
 impl Policy {
-    /// What comes of lending the role of this name so; nothing if no role of this name may be lent.
+    /// Whether any role may be lent at all.
     #[must_use]
-    pub fn lends(&self, role: &str, narrower: &Narrower) -> Option<Lends> {
+    pub fn lends_any(&self) -> bool {
+        self.roles.load().lend()
+    }
+
+    /// What comes of lending the role of this name so; nothing if objects of this namespace may lend no role of this name.
+    #[must_use]
+    pub fn lends(&self, role: &str, namespace: &str, narrower: &Narrower) -> Option<Lends> {
         let roles = self.roles.load();
-        let role = roles.0.iter().find(|one| one.name == role && one.is_grantable())?;
+        let role = roles
+            .0
+            .iter()
+            .find(|one| one.name == role && one.is_lent_in(namespace))?;
         let given = capabilities(role, narrower);
         let wanted = narrower.allow.as_ref().map(capability_words).unwrap_or_default();
         let words = capability_words(&given);

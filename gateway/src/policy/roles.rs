@@ -25,6 +25,7 @@ pub struct Roles(pub(super) Vec<Role>);
 pub(super) struct Role {
     pub(super) name: String,
     pub(super) members: Members,
+    pub(super) lending: Lending,
     /// Names and globs; none means every workspace (then `owner` is set).
     pub(super) workspaces: Option<GlobSet>,
     /// Only workspaces whose owner is the person.
@@ -53,6 +54,15 @@ pub(super) struct Members {
     rbac: bool,
     /// Whoever a `WorkspaceAccess` object lends the role to.
     grantable: bool,
+}
+
+/// How far a role may be lent; as it stands, in every namespace and to everybody.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lending {
+    /// The namespaces whose objects may lend it; none named means all.
+    namespaces: Option<GlobSet>,
+    /// Who may be lent it; none named means everybody.
+    to: Option<Members>,
 }
 
 /// What somebody may do to others.
@@ -123,6 +133,11 @@ impl Roles {
 }
 
 impl Roles {
+    /// Whether any role may be lent.
+    pub(crate) fn lend(&self) -> bool {
+        self.0.iter().any(Role::is_grantable)
+    }
+
     /// The logins that roles name.
     pub(crate) fn logins(&self) -> impl Iterator<Item = &Login> {
         self.0.iter().filter_map(|role| role.login.as_ref())
@@ -147,22 +162,7 @@ impl Role {
 
     /// What makes somebody a member.
     pub(super) fn by(&self, person: Person<'_>) -> Option<String> {
-        let Members {
-            groups,
-            emails,
-            domains,
-            rbac: _,
-            grantable: _,
-        } = &self.members;
-        if let Some(group) = groups.intersection(person.groups).next() {
-            return Some(format!("the group `{group}`"));
-        }
-        let email = person.email?;
-        if emails.contains(email) {
-            return Some(format!("the e-mail address `{email}`"));
-        }
-        let domain = domains.get(email.domain())?;
-        Some(format!("the e-mail domain `{domain}`"))
+        self.members.by(person)
     }
 
     /// Whether the role is also for whoever Kubernetes RBAC lets in.
@@ -173,6 +173,18 @@ impl Role {
     /// Whether the admins of a namespace may lend the role.
     pub(super) fn is_grantable(&self) -> bool {
         self.members.grantable
+    }
+
+    /// Whether objects of this namespace may lend the role.
+    pub(super) fn is_lent_in(&self, namespace: &str) -> bool {
+        let named = |globs: &GlobSet| globs.is_match(namespace);
+        self.is_grantable() && self.lending.namespaces.as_ref().is_none_or(named)
+    }
+
+    /// Whether this person may be lent the role, wherever it may be lent.
+    pub(super) fn is_lent_to(&self, person: Person<'_>) -> bool {
+        let to = &self.lending.to;
+        to.as_ref().is_none_or(|members| members.by(person).is_some())
     }
 
     /// Whether there can be members whom the policy does not know, because others let them in.
@@ -206,9 +218,35 @@ impl Role {
     }
 }
 
+impl Members {
+    /// By what it names the person.
+    fn by(&self, person: Person<'_>) -> Option<String> {
+        let Self {
+            groups,
+            emails,
+            domains,
+            rbac: _,
+            grantable: _,
+        } = self;
+        if let Some(group) = groups.intersection(person.groups).next() {
+            return Some(format!("the group `{group}`"));
+        }
+        let email = person.email?;
+        if emails.contains(email) {
+            return Some(format!("the e-mail address `{email}`"));
+        }
+        let domain = domains.get(email.domain())?;
+        Some(format!("the e-mail domain `{domain}`"))
+    }
+}
+
 fn read_role(section: &Section<'_>) -> Option<Role> {
     let name = section.required("name", text);
     let members = read_members(section);
+    let lending = section.section("lending", read_lending);
+    if section.has("lending") && members.as_ref().is_some_and(|members| !members.grantable) {
+        section.fault_at("lending", "`lending` is about a role with `grantable = true`");
+    }
     let workspaces = section.optional("workspaces", |value| globs(&list(text)(value)?));
     let owner = section.or("owner", false, flag);
     if !section.has("workspaces") && !owner {
@@ -275,6 +313,11 @@ fn read_role(section: &Section<'_>) -> Option<Role> {
     Some(Role {
         name: name?,
         members: members?,
+        lending: if section.has("lending") {
+            lending?
+        } else {
+            Lending::default()
+        },
         workspaces: if section.has("workspaces") {
             Some(workspaces?)
         } else {
@@ -340,31 +383,63 @@ fn mode(value: &DeValue<'_>) -> Result<RecordingMode, String> {
 }
 
 fn read_members(section: &Section<'_>) -> Option<Members> {
+    let named = read_named(section);
+    let rbac = section.or("rbac", false, flag);
+    let grantable = section.or("grantable", false, flag);
+    if !names_people(section) && !rbac && !grantable {
+        section.fault("a role needs members: `groups`, `emails`, `email-domains`, `rbac = true` or `grantable = true`");
+    }
+    Some(Members {
+        rbac,
+        grantable,
+        ..named
+    })
+}
+
+/// `[role.lending]`: in which namespaces a role may be lent, and to whom.
+fn read_lending(section: &Section<'_>) -> Option<Lending> {
+    let namespaces = section.optional("namespaces", |value| globs(&list(text)(value)?));
+    let to = read_named(section);
+    if !section.has("namespaces") && !names_people(section) {
+        section.fault("bounds nothing: name `namespaces`, or people by `groups`, `emails` or `email-domains`");
+    }
+    Some(Lending {
+        namespaces: if section.has("namespaces") {
+            Some(namespaces?)
+        } else {
+            None
+        },
+        to: names_people(section).then_some(to),
+    })
+}
+
+const PEOPLE: [&str; 3] = ["groups", "emails", "email-domains"];
+
+fn names_people(section: &Section<'_>) -> bool {
+    PEOPLE.into_iter().any(|key| section.has(key))
+}
+
+/// People, as they are named.
+fn read_named(section: &Section<'_>) -> Members {
     let groups = section.optional("groups", list(text));
     let emails = section.optional("emails", list(email));
     let domains = section.optional("email-domains", list(domain));
-    for (key, empty) in [
-        ("groups", groups.as_ref().is_some_and(Vec::is_empty)),
-        ("emails", emails.as_ref().is_some_and(Vec::is_empty)),
-        ("email-domains", domains.as_ref().is_some_and(Vec::is_empty)),
-    ] {
+    let empty = [
+        groups.as_ref().is_some_and(Vec::is_empty),
+        emails.as_ref().is_some_and(Vec::is_empty),
+        domains.as_ref().is_some_and(Vec::is_empty),
+    ];
+    for (key, empty) in PEOPLE.into_iter().zip(empty) {
         if empty {
             section.fault_at(key, format!("`{key}` must name at least one"));
         }
     }
-    let rbac = section.or("rbac", false, flag);
-    let grantable = section.or("grantable", false, flag);
-    let keys = ["groups", "emails", "email-domains"];
-    if !keys.into_iter().any(|key| section.has(key)) && !rbac && !grantable {
-        section.fault("a role needs members: `groups`, `emails`, `email-domains`, `rbac = true` or `grantable = true`");
-    }
-    Some(Members {
+    Members {
         groups: groups.unwrap_or_default().into_iter().collect(),
         emails: emails.unwrap_or_default().into_iter().collect(),
         domains: domains.unwrap_or_default().into_iter().collect(),
-        rbac,
-        grantable,
-    })
+        ..Members::default()
+    }
 }
 
 fn email(value: &DeValue<'_>) -> Result<Email, String> {

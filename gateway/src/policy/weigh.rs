@@ -39,6 +39,8 @@ pub(super) enum Weight {
     NotByRbac,
     /// It is for whoever an object of the namespace lends it to, and none does.
     NotLent,
+    /// An object lends it, which the policy does not let objects of that namespace do, or not to this person.
+    LentBeyond,
     /// It is for other workspaces.
     Elsewhere,
     /// It is for workspaces of their owners, and the person does not own this one.
@@ -97,6 +99,14 @@ fn weigh_either<'r>(
             // Everything is looked at, so that every answer takes the same work.
             let (holds, covers) = (role.holds_for(workspace, person), role.names(workspace.name.as_str()));
             let weight = match (member, held.opens(), covers, holds) {
+                (false, ..)
+                    if heard
+                        .lent()
+                        .iter()
+                        .any(|lent| role.is_grantable() && lent.role == role.name) =>
+                {
+                    Weight::LentBeyond
+                }
                 (false, ..) if role.is_grantable() => Weight::NotLent,
                 (false, ..) if role.is_by_rbac() => Weight::NotByRbac,
                 (false, ..) => Weight::Stranger,
@@ -153,7 +163,8 @@ fn held<'r>(roles: &'r Roles, person: Person<'_>, heard: &'r Heard) -> impl Iter
         let lent = heard
             .lent()
             .iter()
-            .filter(move |lent| role.is_grantable() && lent.role == role.name);
+            .filter(move |lent| lent.role == role.name && role.is_lent_in(&lent.object.namespace))
+            .filter(move |_| role.is_lent_to(person));
         let lent = lent.map(move |lent| Held { role, lent: Some(lent) });
         let is_lent = lent.clone().next().is_some();
         let own = Some((Held { role, lent: None }, member)).filter(|_| member || !is_lent);

@@ -10,10 +10,11 @@ use super::{
         fetch::Fetched,
         json,
         report::{Finding, text},
+        rules,
     },
     has,
 };
-use crate::{config::Config, testing};
+use crate::{config::Config, kube::access::KIND, testing};
 
 #[test]
 fn the_worst_is_the_exit_code_and_texts_are_plain() {
@@ -204,4 +205,21 @@ fn what_is_private_must_be() {
     fs::remove_dir(state.join("journal")).unwrap();
     fs::write(state.join("journal"), "").unwrap();
     has(&disk::state(&config), "state", Verdict::Broken, "is no folder");
+}
+
+#[test]
+fn objects_that_can_lend_nothing_are_told() {
+    let (folder, mut config) = loaded();
+    let lendable = fs::read_to_string(folder.path().join("policy.toml")).unwrap()
+        + "\n[[role]]\nname = \"lendable\"\ngrantable = true\nworkspaces = [\"*\"]\nallow = [\"shell\"]\n";
+    assert!(rules::check(&config).iter().all(|one| one.subject != KIND));
+    config.authorize.access.insert("sessions".to_owned());
+    has(
+        &rules::check(&config),
+        "policy",
+        Verdict::Warning,
+        "no role of the policy is `grantable`",
+    );
+    fs::write(folder.path().join("policy.toml"), lendable).unwrap();
+    assert!(rules::check(&config).iter().all(|one| one.subject != KIND));
 }

@@ -161,8 +161,16 @@ impl Access {
         let mut roles = policy.changes();
         let mut unserved = FIRST_LOOK;
         let mut news = true;
+        let mut lends = true;
         loop {
             roles.mark_unchanged();
+            if std::mem::replace(&mut lends, policy.lends_any()) && !lends {
+                tracing::warn!(
+                    remedy = LENDS_NOTHING.1,
+                    "{KIND} objects are heard, and {}",
+                    LENDS_NOTHING.0
+                );
+            }
             let (began, now) = (Instant::now(), SystemTime::now());
             let mut others = false;
             let mut next: Option<SystemTime> = None;
@@ -263,6 +271,11 @@ fn query(namespace: Option<&str>) -> Query {
     }
 }
 
+/// That the objects can lend nothing, and what to do about it.
+pub const LENDS_NOTHING: (&str, &str) = (
+    "no role of the policy is `grantable`: no such object lets anybody in",
+    "mark the roles that may be lent with `grantable = true`, or take `[[authorize.workspace-access]]` out",
+);
 /// The API group.
 pub const GROUP: &str = "doorward.dev";
 /// The kind.

@@ -86,8 +86,8 @@ pub(super) fn conditions(object: &Kept, policy: &Policy, now: SystemTime) -> [Co
         Ok(spec) => spec,
         Err(fault) => return refused(fault.reason, line(&fault.message)),
     };
-    let Some(lends) = policy.lends(&spec.role, &spec.narrower) else {
-        let message = "the gateway's policy has no role of this name that objects may lend";
+    let Some(lends) = policy.lends(&spec.role, &object.namespace, &spec.narrower) else {
+        let message = "the gateway's policy has no role of this name that objects of this namespace may lend";
         return refused("RoleNotGrantable", message.to_owned());
     };
     let good = match lends.beyond.is_empty() {

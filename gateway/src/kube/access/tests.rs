@@ -54,7 +54,8 @@ fn with(member: &str, value: Value) -> Value {
 
 fn policy() -> Policy {
     let text = "[[role]]\nname = \"developer\"\ngrantable = true\nworkspaces = [\"*\"]\nallow = [\"shell\", \"exec\"]\n\
-                longest = \"4h\"\n[[role]]\nname = \"admin\"\ngroups = [\"admins\"]\nworkspaces = [\"*\"]\nallow = [\"shell\"]\n";
+                longest = \"4h\"\n[[role]]\nname = \"theirs\"\ngrantable = true\nworkspaces = [\"*\"]\nallow = [\"shell\"]\n\
+                lending = { namespaces = [\"theirs\"] }\n[[role]]\nname = \"admin\"\ngroups = [\"admins\"]\nworkspaces = [\"*\"]\nallow = [\"shell\"]\n";
     Policy::new(Roles::parse(Path::new("policy.toml"), text).unwrap())
 }
 
@@ -82,6 +83,8 @@ fn what_is_wrong_with_an_object_stands_in_its_conditions() {
     assert_eq!(judged(&with("longest", json!("2h"))), accepted("Accepted"));
     assert_eq!(judged(&good()), accepted("Bounded"));
     assert_eq!(judged(&with("allow", json!(["shell", "pty"]))), accepted("Bounded"));
+    // The role is one that may be lent elsewhere.
+    assert_eq!(judged(&with("role", json!("theirs"))), refused("RoleNotGrantable"));
     for (spec, reason) in [
         (json!(null), "Malformed"),
         (json!({}), "Malformed"),

@@ -78,7 +78,7 @@ fn what_is_lent_is_at_most_the_role() {
     let bounded = granted(&eve, "d", &heard(vec![lent("a", "lent", wide.clone())])).unwrap();
     assert_eq!(words(&bounded), "shell sftp:read forward-to:db:443");
     assert_eq!(bounded.terms().longest, Duration::from_secs(4 * 3600));
-    let lends = policy(POLICY).lends("lent", &wide).unwrap();
+    let lends = policy(POLICY).lends("lent", "team", &wide).unwrap();
     assert_eq!(
         lends.beyond,
         [
@@ -222,5 +222,70 @@ fn a_role_that_may_be_lent_gives_no_power_over_others() {
         let text = format!("[[role]]\nname = 'r'\ngrantable = true\nworkspaces = ['*']\nallow = ['shell']\n{more}\n");
         let faults = Roles::parse(Path::new("policy.toml"), &text).unwrap_err().to_string();
         assert!(faults.contains(why), "{faults}");
+    }
+}
+
+#[test]
+fn a_role_is_lent_as_far_as_the_policy_says_where_and_to_whom() {
+    let lend = |bounds: &str, who: &Identity| {
+        let text = format!(
+            "[[role]]\nname = 'lent'\ngrantable = true\nworkspaces = ['*']\nallow = ['shell']\n[role.lending]\n{bounds}\n"
+        );
+        let heard = heard(vec![lent("a", "lent", Narrower::default())]);
+        let policy = policy(&text);
+        let granted = policy.decide(who, Some(&workspace("d", None)), RecordStore::Works, &heard);
+        let name = WorkspaceName::try_from("d").unwrap();
+        let said = policy.explain(who.person(), &name, Some(&workspace("d", None)), true, &heard);
+        assert_eq!(said.is_granted(), granted.is_ok());
+        (granted.is_ok(), said.rules[0].why.clone())
+    };
+    let (staff, eve) = (
+        Identity::for_test("bob", &["staff"]),
+        Identity::for_test("eve", &["guests"]),
+    );
+    for (bounds, staff_in, eve_in) in [
+        ("namespaces = ['team']", true, true),
+        ("namespaces = ['te*']", true, true),
+        ("namespaces = ['teams', 'tea', 'TEAM']", false, false),
+        ("groups = ['staff']", true, false),
+        ("groups = ['staff', 'guests']\nnamespaces = ['other']", false, false),
+        ("email-domains = ['example.com']", false, false),
+        ("emails = ['eve@example.com']\ngroups = ['staff']", true, false),
+    ] {
+        for (who, expected) in [(&staff, staff_in), (&eve, eve_in)] {
+            let (granted, said) = lend(bounds, who);
+            assert_eq!(granted, expected, "{bounds}: {said}");
+            assert_eq!(said.contains("its `lending` lets it do"), !expected, "{said}");
+        }
+    }
+    let mail = Identity::for_test("eve", &[]).with_email("eve@example.com");
+    assert!(lend("email-domains = ['example.com']", &mail).0);
+    assert!(!lend("email-domains = ['mple.com']", &mail).0);
+}
+
+#[test]
+fn bounds_of_lending_that_bound_nothing_are_a_fault() {
+    for (more, why) in [
+        ("grantable = true\n[role.lending]", "bounds nothing"),
+        (
+            "grantable = true\n[role.lending]\ngroups = []",
+            "must name at least one",
+        ),
+        (
+            "grantable = true\n[role.lending]\nnamespaces = []",
+            "must name at least one",
+        ),
+        (
+            "groups = ['g']\n[role.lending]\ngroups = ['staff']",
+            "about a role with `grantable = true`",
+        ),
+        (
+            "grantable = true\n[role.lending]\nusers = ['bob']",
+            "unknown key `users`",
+        ),
+    ] {
+        let text = format!("[[role]]\nname = 'r'\nworkspaces = ['*']\nallow = ['shell']\n{more}\n");
+        let faults = Roles::parse(Path::new("policy.toml"), &text).unwrap_err().to_string();
+        assert!(faults.contains(why), "{more}: {faults}");
     }
 }
