@@ -40,7 +40,10 @@ pub(crate) fn mask_event(patterns: &Arc<Patterns>, event: &mut Event, masked: &m
     };
     match event {
         Event::Exec(exec) => found.of(exec.channel).bytes(&mut exec.command),
-        Event::Env(env) => found.of(env.channel).bytes(&mut env.value),
+        Event::Env(env) => {
+            found.of(env.channel).text(&mut env.name);
+            found.bytes(&mut env.value);
+        }
         Event::Pty(pty) => found.of(pty.channel).bytes(&mut pty.term),
         Event::Subsystem(subsystem) => found.of(subsystem.channel).text(&mut subsystem.name),
         Event::FileOperation(operation) => {
@@ -51,12 +54,19 @@ pub(crate) fn mask_event(patterns: &Arc<Patterns>, event: &mut Event, masked: &m
         Event::FileClosed(file) => found.of(file.channel).bytes(&mut file.path),
         Event::FolderListed(folder) => found.of(folder.channel).bytes(&mut folder.path),
         Event::ChannelOpened(opened) => found.of(opened.channel).text(&mut opened.kind),
-        Event::ForwardConnected(connected) => found.of(connected.channel).text(&mut connected.asked),
+        Event::ForwardConnected(connected) => {
+            found.of(connected.channel).text(&mut connected.asked);
+            found.text(&mut connected.address);
+        }
         Event::ForwardFailed(failed) => {
             found.text(&mut failed.asked);
             found.text(&mut failed.why);
         }
-        Event::ListenerOpened(listener) => found.text(&mut listener.asked),
+        Event::ListenerOpened(listener) => {
+            found.text(&mut listener.asked);
+            listener.addresses.iter_mut().for_each(|address| found.text(address));
+        }
+        Event::Ended(ended) => found.text(&mut ended.reason),
         Event::Refused(refused) => {
             found.channel = refused.channel;
             found.text(&mut refused.what);
@@ -64,6 +74,18 @@ pub(crate) fn mask_event(patterns: &Arc<Patterns>, event: &mut Event, masked: &m
         }
         _ => {}
     }
+}
+
+/// A text without the secrets in it.
+pub(crate) fn mask_text(patterns: &Arc<Patterns>, mut text: String) -> String {
+    let (channel, masked) = (None, &mut Vec::new());
+    Values {
+        patterns,
+        channel,
+        masked,
+    }
+    .text(&mut text);
+    text
 }
 
 struct Values<'a> {
@@ -142,5 +164,43 @@ mod tests {
             form: "plain".to_owned(),
         };
         assert_eq!(before, [expected.into()]);
+    }
+
+    /// Wherever a client can have words of its own written down.
+    #[test]
+    fn names_of_variables_places_of_listeners_and_reasons_are_masked() {
+        let secret = Secret {
+            name: "TOKEN".to_owned(),
+            value: Zeroizing::new(b"secret-canary".to_vec()),
+        };
+        let patterns = Arc::new(Patterns::new(&[secret]).unwrap());
+        let events: [Event; 3] = [
+            doorward_audit::Env {
+                channel: 0,
+                name: "secret-canary".to_owned(),
+                value: Bytes::new(),
+                accepted: false,
+            }
+            .into(),
+            doorward_audit::ListenerOpened {
+                listener: 0,
+                kind: "streamlocal-forward".to_owned(),
+                asked: "/tmp/secret-canary".to_owned(),
+                addresses: vec!["/tmp/secret-canary".to_owned()],
+            }
+            .into(),
+            doorward_audit::Ended {
+                reason: "not 'secret-canary'".to_owned(),
+                code: "other-login".to_owned(),
+            }
+            .into(),
+        ];
+        for mut event in events {
+            let mut before = Vec::new();
+            mask_event(&patterns, &mut event, &mut before);
+            assert!(!format!("{event:?}").contains("canary"), "{event:?}");
+            assert!(!before.is_empty());
+        }
+        assert_eq!(mask_text(&patterns, "x secret-canary".to_owned()), "x *************");
     }
 }

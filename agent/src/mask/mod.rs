@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use event::{content_events, mask_event};
+pub(crate) use event::{content_events, mask_event, mask_text};
 pub(crate) use patterns::Patterns;
 pub(crate) use stream::{Masker, Passed};
 

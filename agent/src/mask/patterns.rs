@@ -1,7 +1,7 @@
 //! What is looked for: each secret plainly and in base64, in one automaton.
 //!
 //! Line ends are left out on both sides, so that a terminal's carriage returns and the line breaks of base64 hide
-//! nothing.
+//! nothing; likewise what stands between the letters on a terminal (`stream.rs`).
 
 use std::collections::HashMap;
 
@@ -11,6 +11,8 @@ use aho_corasick::{Anchored, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
+
+use super::stream::{ESC, sequence};
 
 /// A value that must not be recorded, and what it is called.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub(crate) struct Patterns {
     depths: HashMap<StateID, (usize, usize)>,
     /// By byte: whether it leads away from the start.
     begins: [bool; 256],
+    /// The length of the longest pattern.
+    longest: usize,
 }
 
 impl Patterns {
@@ -87,6 +91,7 @@ impl Patterns {
             let name = names.len();
             names.push(secret.name.clone());
             add(name, Form::Plain, plain);
+            add(name, Form::Plain, as_on_terminals(&secret.value));
             for value in spellings(&secret.value) {
                 for text in base64_cores(&value) {
                     add(name, Form::Base64, text);
@@ -99,8 +104,10 @@ impl Patterns {
                 "the secrets are too long to be looked for: {total} bytes of patterns, {MOST_PATTERN_BYTES} at most"
             ));
         }
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
         if texts.is_empty() {
             return Ok(Self {
+                longest,
                 automaton: None,
                 names,
                 of,
@@ -133,7 +140,13 @@ impl Patterns {
             of,
             depths,
             begins,
+            longest,
         })
+    }
+
+    /// The length of the longest pattern, in bytes.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Whether there is nothing to look for.
@@ -209,6 +222,26 @@ fn start_of(automaton: &contiguous::NFA) -> StateID {
 
 fn without_line_ends(value: &[u8]) -> Vec<u8> {
     value.iter().copied().filter(|byte| !is_line_end(*byte)).collect()
+}
+
+/// The value as it is looked for where a terminal's own bytes between its letters are left out, which it may have itself:
+/// a space at the end of a line, and escape sequences.
+fn as_on_terminals(value: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(value.len());
+    let mut at = 0;
+    while let Some(byte) = value.get(at).copied() {
+        let rest = value.get(at..).unwrap_or_default();
+        let passed = match rest {
+            [b' '] | [b' ', b'\r' | b'\n', ..] | [b'\r' | b'\n', ..] => 1,
+            [ESC, ..] => sequence(rest).unwrap_or(0),
+            _ => 0,
+        };
+        if passed == 0 {
+            text.push(byte);
+        }
+        at += passed.max(1);
+    }
+    text
 }
 
 /// The value as programs may encode it: as it is, and with the line end that `echo` adds taken off or put on.

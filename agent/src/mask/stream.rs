@@ -37,6 +37,13 @@ pub(crate) struct Masker {
     state: StateID,
     /// What may be the beginning of a secret and was not given out yet.
     held: Bytes,
+    /// How many of the held bytes the automaton has passed.
+    looked: usize,
+    /// How many bytes of the stream were given out.
+    given: u64,
+    /// Where in the stream the bytes are that the automaton took since it left its start; at least the last ones, as many as
+    /// the longest pattern has.
+    trail: Vec<u64>,
 }
 
 impl Masker {
@@ -47,6 +54,9 @@ impl Masker {
             patterns,
             state,
             held: Bytes::new(),
+            looked: 0,
+            given: 0,
+            trail: Vec::new(),
         }
     }
 
@@ -58,7 +68,7 @@ impl Masker {
     /// From now on these are looked for; in what is held as well.
     pub(crate) fn look_for(&mut self, patterns: Arc<Patterns>) -> Passed {
         self.patterns = patterns;
-        self.state = self.patterns.start();
+        self.restart();
         let held = std::mem::take(&mut self.held);
         self.push(held)
     }
@@ -73,34 +83,50 @@ impl Masker {
         if self.patterns.is_empty() || bytes.is_empty() {
             return self.give(bytes, &[]);
         }
-        let found = self.search(&bytes);
         let all = self.join(bytes);
-        let pending = self.patterns.pending(self.state).map_or(0, |(depth, _)| depth);
-        let held_from = start_of_last(&all, pending);
-        let found = in_bytes(&all, found);
+        let (found, looked) = self.search(&all);
+        let held_from = self.pending().map_or(looked, |(from, _)| from);
         // What is masked already stays so, even where it may be the beginning of another one.
         let cut = found.last().map_or(held_from, |last| last.end.max(held_from));
         self.held = all.slice(cut..);
+        self.looked = looked.saturating_sub(cut);
         self.give(all.slice(..cut), &found)
     }
 
     /// The stream ended: what was held is no secret, unless it is a good part of one.
     pub(crate) fn finish(&mut self) -> Passed {
         let held = std::mem::take(&mut self.held);
-        let pending = self.patterns.pending(self.state);
+        let beginning = self
+            .patterns
+            .pending(self.state)
+            .filter(|(depth, _)| *depth >= SHORTEST);
+        let whole = beginning.and(self.pending()).map(|(start, secret)| Found {
+            start,
+            end: self.last().map_or(held.len(), |last| last + 1),
+            secret,
+            form: Form::Beginning,
+        });
+        self.restart();
+        self.give(held, whole.as_slice())
+    }
+
+    fn restart(&mut self) {
         self.state = self.patterns.start();
-        match pending {
-            Some((depth, secret)) if depth >= SHORTEST && !held.is_empty() => {
-                let whole = Found {
-                    start: 0,
-                    end: held.len(),
-                    secret,
-                    form: Form::Beginning,
-                };
-                self.give(held, &[whole])
-            }
-            _ => self.give(held, &[]),
-        }
+        self.looked = 0;
+        self.trail.clear();
+    }
+
+    /// Where the bytes begin that may be the beginning of a secret, of which, and were not given out.
+    fn pending(&self) -> Option<(usize, usize)> {
+        let (depth, secret) = self.patterns.pending(self.state)?;
+        let of_it = self.trail.get(self.trail.len().saturating_sub(depth)..)?;
+        let first = *of_it.get(of_it.partition_point(|at| *at < self.given))?;
+        Some((usize::try_from(first - self.given).ok()?, secret))
+    }
+
+    /// Where the automaton took its last byte, if that was not given out.
+    fn last(&self) -> Option<usize> {
+        usize::try_from(self.trail.last()?.checked_sub(self.given)?).ok()
     }
 
     fn join(&mut self, bytes: Bytes) -> Bytes {
@@ -114,54 +140,85 @@ impl Masker {
         all.freeze()
     }
 
-    /// Runs the automaton over new bytes: what was found, merged. Places count from the first byte that is held, line
-    /// ends not counted.
-    fn search(&mut self, bytes: &[u8]) -> Vec<Found> {
+    /// Runs the automaton over what it has not passed: what was found, merged, and how far it came.
+    fn search(&mut self, all: &[u8]) -> (Vec<Found>, usize) {
         let mut found: Vec<Found> = Vec::new();
         let start = self.patterns.start();
-        let mut count = count(&self.held);
-        // What is not counted yet, and of it what is not looked at yet.
-        let (mut uncounted, mut rest) = (bytes, bytes);
+        let mut at = self.looked;
         loop {
             if self.state == start {
+                self.trail.clear();
                 // Most bytes begin nothing, and are passed over without the automaton.
-                let begins = rest.iter().position(|byte| self.patterns.begins(*byte));
-                rest = begins.and_then(|at| rest.get(at..)).unwrap_or_default();
+                let rest = all.get(at..).unwrap_or_default();
+                at += rest
+                    .iter()
+                    .position(|byte| self.patterns.begins(*byte))
+                    .unwrap_or(rest.len());
             }
-            let Some((byte, behind)) = rest.split_first() else {
-                break;
-            };
-            rest = behind;
-            if is_line_end(*byte) {
-                continue;
-            }
-            self.state = self.patterns.step(self.state, *byte);
-            let Some((secret, form, length)) = self.patterns.found(self.state) else {
-                continue;
-            };
-            let (passed, more) = uncounted.split_at(uncounted.len() - rest.len());
-            count += self::count(passed);
-            uncounted = more;
-            let mut new = Found {
-                start: count.saturating_sub(length),
-                end: count,
-                secret,
-                form,
-            };
-            while let Some(last) = found.pop_if(|last| last.end > new.start) {
-                // The longer one gives the name.
-                if last.end - last.start > new.end - new.start {
-                    (new.secret, new.form) = (last.secret, last.form);
+            let Some(byte) = all.get(at).copied() else { break };
+            if self.state != start {
+                match self.between(all, at) {
+                    Some(0) => {}
+                    Some(length) => {
+                        at += length;
+                        continue;
+                    }
+                    None => break,
                 }
-                new.start = new.start.min(last.start);
+            } else if is_line_end(byte) {
+                at += 1;
+                continue;
             }
-            found.push(new);
+            self.state = self.patterns.step(self.state, byte);
+            self.remember(at);
+            at += 1;
+            if let Some((secret, form, length)) = self.patterns.found(self.state) {
+                let first = self.trail.len().saturating_sub(length);
+                let first = self
+                    .trail
+                    .get(first)
+                    .map_or(0, |first| first.saturating_sub(self.given));
+                let new = Found {
+                    start: usize::try_from(first).unwrap_or(at),
+                    end: at,
+                    secret,
+                    form,
+                };
+                merge(&mut found, new);
+            }
         }
-        found
+        (found, at)
+    }
+
+    /// How many bytes from here on do not count, within what may be a secret: line ends, and what terminals are sent between
+    /// the letters of a text. `None` where only the next bytes can tell.
+    fn between(&self, all: &[u8], at: usize) -> Option<usize> {
+        let rest = all.get(at..).unwrap_or_default();
+        match rest {
+            [b'\r' | b'\n', ..] => Some(1),
+            // A shell has a terminal begin a new line: ` ` at the margin, then a carriage return.
+            [b' ', b'\r', ..] => Some(2),
+            [b' '] => None,
+            [ESC, ..] => sequence(rest),
+            // Another one writes the first letter of the new line twice, with a carriage return between.
+            [byte, ..] if at >= 2 && self.last() == Some(at - 2) => {
+                Some(usize::from(all.get(at - 2..at) == Some(&[*byte, b'\r'])))
+            }
+            _ => Some(0),
+        }
+    }
+
+    fn remember(&mut self, at: usize) {
+        let longest = self.patterns.longest();
+        if self.trail.len() >= 2 * longest {
+            self.trail.drain(..self.trail.len() - longest);
+        }
+        self.trail.push(self.given + at as u64);
     }
 
     /// Gives bytes out, with what was found in them masked.
-    fn give(&self, bytes: Bytes, found: &[Found]) -> Passed {
+    fn give(&mut self, bytes: Bytes, found: &[Found]) -> Passed {
+        self.given += bytes.len() as u64;
         if found.is_empty() {
             return Passed {
                 bytes,
@@ -186,11 +243,6 @@ impl Masker {
             marks: marks.collect(),
         }
     }
-}
-
-/// How many bytes, line ends not counted.
-fn count(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| !is_line_end(**byte)).count()
 }
 
 /// Masks a value that is whole, such as a command.
@@ -220,31 +272,39 @@ struct Found {
     form: Form,
 }
 
-/// Places in bytes, from places that do not count line ends. What was found is in order and does not overlap.
-fn in_bytes(all: &[u8], mut found: Vec<Found>) -> Vec<Found> {
-    let mut places = all.iter().enumerate().filter(|(_, byte)| !is_line_end(**byte));
-    let mut passed = 0;
-    for one in &mut found {
-        let length = one.end - one.start;
-        let first = places.nth(one.start - passed).map_or(all.len(), |(at, _)| at);
-        let last = match length {
-            0 | 1 => first,
-            _ => places.nth(length - 2).map_or(all.len(), |(at, _)| at),
-        };
-        passed = one.end;
-        (one.start, one.end) = (first, (last + 1).min(all.len()));
+/// Puts one in behind others, and makes one of those that overlap: the longer gives the name.
+fn merge(found: &mut Vec<Found>, mut new: Found) {
+    while let Some(last) = found.pop_if(|last| last.end > new.start) {
+        if last.end - last.start > new.end - new.start {
+            (new.secret, new.form) = (last.secret, last.form);
+        }
+        new.start = new.start.min(last.start);
     }
-    found
+    found.push(new);
 }
 
-/// Where the last `count` bytes begin, line ends not counted; 0 where there are fewer.
-fn start_of_last(all: &[u8], count: usize) -> usize {
-    if count == 0 {
-        return all.len();
+/// How long the control sequence is that begins here, 0 where none does; `None` where it is not yet whole. Colours, and what
+/// `tput sgr0` prints.
+pub(super) fn sequence(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [_, b'[', rest @ ..] => match rest.iter().position(|byte| !(0x20..0x40).contains(byte)) {
+            Some(end) if end < LONGEST_SEQUENCE => Some(match rest.get(end) {
+                Some(0x40..0x7f) => end + 3,
+                _ => 0,
+            }),
+            None if rest.len() < LONGEST_SEQUENCE => None,
+            _ => Some(0),
+        },
+        [_, b'(', _, ..] => Some(3),
+        [_] | [_, b'('] => None,
+        _ => Some(0),
     }
-    let places = all.iter().enumerate().rev().filter(|(_, byte)| !is_line_end(**byte));
-    places.skip(count - 1).map(|(at, _)| at).next().unwrap_or(0)
 }
+
+/// What begins a control sequence.
+pub(super) const ESC: u8 = 0x1b;
+/// Between `ESC [` and the letter, in bytes.
+const LONGEST_SEQUENCE: usize = 32;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ pub(crate) use recording::{Recording, SharedRecording, Tally};
 pub(crate) use serve::{Link, serve};
 
 use crate::forward::{Forwards, Never};
+use crate::mask::mask_text;
 use crate::process::{Account, Ending, Origin};
 use crate::ssh::Inflow;
 use crate::usage::LastUse;
@@ -181,7 +182,9 @@ impl Session {
     pub(crate) fn is_login(&self, user: &str) -> bool {
         let same = user == self.terms.login.as_str();
         if !same {
-            let shown = user.escape_debug().take(64).collect();
+            // People type passwords here.
+            let shown = mask_text(&self.recording.patterns(), user.to_owned());
+            let shown = shown.escape_debug().take(64).collect();
             // The first one counts.
             let _ = self.other_login.set(shown);
             self.refused.cancel();

@@ -364,13 +364,15 @@ impl Recording {
                 ));
             }
             let tally = state.tally;
-            events.push(Stamped::new(
-                at,
-                Ended {
-                    reason: reason.to_owned(),
-                    code: code.to_owned(),
-                },
-            ));
+            let mut ended = Ended {
+                reason: reason.to_owned(),
+                code: code.to_owned(),
+            }
+            .into();
+            let mut masked = Vec::new();
+            mask_event(&self.masks.current(), &mut ended, &mut masked);
+            masked.push(ended);
+            events.extend(masked.into_iter().map(|event| Stamped::new(at, event)));
             events.push(Stamped::new(
                 at,
                 Coverage {

@@ -188,3 +188,75 @@ proptest! {
         }
     }
 }
+
+/// What follows a secret is no beginning of one: a line end that begins the next chunk least of all.
+#[test]
+fn nothing_is_said_of_what_follows_a_secret() {
+    let patterns = patterns(&[("TOKEN", b"secret-canary")]);
+    let mut masker = Masker::new(Arc::clone(&patterns));
+    assert_eq!(
+        text(&masker.push(Bytes::from_static(b"secret-canary"))),
+        "*************"
+    );
+    assert_eq!(text(&masker.push(Bytes::from_static(b"\n"))), "\n");
+    assert_eq!(masker.held(), 0);
+    for behind in [&b"\r\n"[..], b"\r", b" ", b"\x1b[0m", b"\x1b["] {
+        let (shown, marks) = run(&patterns, &[b"secret-canary", behind]);
+        assert_eq!(shown.as_bytes(), [b"*************", behind].concat());
+        assert_eq!(marks, ["0+13 TOKEN plain"]);
+    }
+}
+
+/// As bash and zsh write what is typed over the margin of a terminal, and as `grep --color` marks a part of it.
+#[test]
+fn what_terminals_are_sent_between_its_letters_hides_no_secret() {
+    let patterns = patterns(&[("TOKEN", b"secret-canary")]);
+    let texts: [&[u8]; 6] = [
+        b"$ secret- \rcanary",
+        b"$ secret- \r\x1b[Kc\rcanary",
+        b"$ sec\x1b[01;31m\x1b[Kret\x1b[m\x1b[K-canary",
+        b"$ \x1b[36msecret\x1b(B\x1b[m-canary",
+        b"$ secret-\r\r\ncanary",
+        b"$ secret-cana\rary",
+    ];
+    for text in texts {
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        for chunks in [vec![text], bytes, vec![&text[..10], &text[10..]]] {
+            let (shown, marks) = run(&patterns, &chunks);
+            assert_eq!(shown.len(), text.len());
+            assert!(
+                marks.len() == 1 && marks[0].ends_with("TOKEN plain"),
+                "{shown:?} {marks:?}"
+            );
+            assert!(!shown.contains("can") && !shown.contains("ret"), "{shown:?}");
+        }
+    }
+}
+
+/// What is left out between the letters may belong to the value.
+#[test]
+fn values_with_spaces_and_escapes_are_found_in_files_and_on_terminals() {
+    let patterns = patterns(&[("A", b"one two \nthree "), ("B", b"\x1b[31mred-secret\x1b[0m")]);
+    for text in [
+        &b"= one two \nthree ="[..],
+        b"= one two \r\nthree \r\n",
+        b"one two \nthree \n",
+        b"= \x1b[31mred-secret\x1b[0m =",
+    ] {
+        for chunks in [vec![text], text.chunks(1).collect()] {
+            let (shown, marks) = run(&patterns, &chunks);
+            assert!(marks.len() == 1, "{shown:?} {marks:?}");
+            assert!(!shown.contains("one") && !shown.contains("red"), "{shown:?}");
+        }
+    }
+}
+
+#[test]
+fn endless_sequences_are_no_sequences() {
+    let mut masker = Masker::new(patterns(&[("TOKEN", b"secret-canary")]));
+    let _ = masker.push(Bytes::from_static(b"secret\x1b["));
+    for _ in 0..40 {
+        let _ = masker.push(Bytes::from_static(b"1"));
+    }
+    assert_eq!(masker.held(), 0);
+}
