@@ -111,9 +111,13 @@ pub(super) async fn serve(store: Arc<Inner>, stop: CancellationToken) {
         next = Instant::now() + store.commits.interval;
         round(&store, &workers).await;
     }
-    while !store.commits.queue.with(|queue| queue.is_empty()) {
+    loop {
+        // Whoever is still at work may put a slot back.
+        drop(workers.acquire_many(WORKERS as u32).await);
+        if store.commits.queue.with(|queue| queue.is_empty()) {
+            break;
+        }
         round(&store, &workers).await;
-        let _all = workers.acquire_many(WORKERS as u32).await;
     }
 }
 
