@@ -165,13 +165,7 @@ fn echoes(bench: &Bench<'_>, much: &Side, strict: &Side) -> Result<Vec<Row>> {
     let share: Vec<f64> = (usual > 0.0).then_some(durable / usual).into_iter().collect();
     Ok(vec![
         Row::new("echo, p50, as usual", "ms", &medians[2], &medians[0], None),
-        Row::new(
-            "echo, p50, unacked = 0",
-            "ms",
-            &medians[2],
-            &medians[1],
-            None,
-        ),
+        Row::new("echo, p50, unacked = 0", "ms", &medians[2], &medians[1], None),
         Row::new(
             "the disk alone: 64 bytes made durable, p50",
             "ms",
