@@ -184,3 +184,62 @@ impl AsyncWrite for EdgeIo {
 
 /// How long a peer may take to take a part of an answer.
 const STALL: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// Where the first byte stands that may not stand there, or where the header ends; lines are cut as RFC 9112 has them.
+    fn judged(bytes: &[u8]) -> Result<Option<usize>, usize> {
+        let mut begin = 0;
+        loop {
+            let line = &bytes[begin..];
+            let Some(at) = line.iter().position(|byte| matches!(byte, 0 | b'\r' | b'\n')) else {
+                return Ok(None);
+            };
+            let (first, rest) = (begin == 0 && at == 0, &line[at..]);
+            match rest {
+                [b'\r', ..] if first => return Err(0),
+                [b'\r', b'\n', ..] if at == 0 => return Ok(Some(begin + 2)),
+                [b'\r', b'\n', ..] => begin += at + 2,
+                [b'\r'] => return Ok(None),
+                [b'\r', ..] => return Err(begin + at + 1),
+                _ => return Err(begin + at),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However a header is cut into reads, what two parsers could read differently reaches none.
+        #[test]
+        fn a_line_ends_in_one_way_alone(
+            bytes in vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(0), Just(b'a'), Just(b' '), any::<u8>()], 0..40),
+            cuts in vec(1_usize..9, 1..40),
+        ) {
+            let mut header = Header::LineStart { first: true };
+            let mut passed = bytes.clone();
+            let (mut rest, mut cuts) = (passed.as_mut_slice(), cuts.into_iter().cycle());
+            while !rest.is_empty() {
+                let (part, after) = rest.split_at_mut(cuts.next().unwrap_or(1).min(rest.len()));
+                if header != Header::Over {
+                    header.check(part);
+                }
+                rest = after;
+            }
+            match judged(&bytes) {
+                Ok(end) => {
+                    prop_assert_eq!(&passed, &bytes);
+                    prop_assert_eq!(header == Header::Over, end.is_some());
+                }
+                Err(at) => {
+                    prop_assert_eq!(passed[at], 0);
+                    prop_assert_eq!(&passed[..at], &bytes[..at]);
+                }
+            }
+        }
+    }
+}

@@ -87,7 +87,46 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever comes: what is read is what any other reader sees, and a name that is there twice is never read.
+        #[test]
+        fn what_is_read_is_what_everybody_reads(entries in vec((0..NAMES.len(), 0..VALUES.len()), 0..5), cut in 0_usize..80) {
+            let pairs: Vec<String> = entries.iter().map(|(name, value)| format!("{}:{}", NAMES[*name], VALUES[*value])).collect();
+            let text = format!("{{{}}}", pairs.join(","));
+            let names: Vec<Result<String, _>> = entries.iter().map(|(name, _)| serde_json::from_str(NAMES[*name])).collect();
+            let twice = names.iter().flatten().enumerate().any(|(at, name)| names[..at].iter().flatten().any(|one| one == name));
+            if let Ok(read) = object(text.as_bytes()) {
+                prop_assert!(!twice, "{}", text);
+                let everybody: Value = serde_json::from_str(&text).unwrap();
+                prop_assert_eq!(&Value::Object(read), &everybody);
+            }
+            if let Some(part) = text.get(..cut).filter(|part| part.len() < text.len()) {
+                prop_assert!(object(part.as_bytes()).is_err(), "{}", part);
+            }
+        }
+    }
+
+    const NAMES: [&str; 7] = [r#""a""#, r#""\u0061""#, r#""b""#, r#""""#, r#""\ud800""#, r#""A""#, "a"];
+    const VALUES: [&str; 12] = [
+        "1",
+        "-0",
+        "1e5",
+        "1e400",
+        "18446744073709551616",
+        "null",
+        "[[],{}]",
+        r#"{"a":1,"a":2}"#,
+        r#"{"a":[1]}"#,
+        r#""\u0000""#,
+        "NaN",
+        "01",
+    ];
 
     #[test]
     fn a_name_stands_once_at_every_depth() {

@@ -103,6 +103,35 @@ async fn a_signature_of_zeros_or_of_other_claims_is_refused() {
     }
 }
 
+/// No byte of a token can be another, can be left out, or can stand twice: also not where base64 has bits to spare.
+#[tokio::test]
+async fn a_token_has_one_spelling() {
+    let bench = bench(|_| {}).await;
+    let good = bench
+        .key
+        .sign(&bench.key.header().to_string(), &bench.issuer.claims().to_string());
+    let whole = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/~";
+    for at in 0..good.len() {
+        let (before, after) = (&good[..at], &good[at + 1..]);
+        let own = &good[at..=at];
+        // The last of each part is where bits are to spare.
+        let last = after.is_empty() || after.starts_with('.');
+        let others = whole.chars().filter(|other| !own.contains(*other));
+        let mut spellings: Vec<String> = others.map(|other| format!("{before}{other}{after}")).collect();
+        if !last {
+            spellings.truncate(2);
+        }
+        spellings.extend([format!("{before}{after}"), format!("{before}{own}{own}{after}")]);
+        for spelling in spellings.iter().filter(|one| **one != good) {
+            assert_ne!(bench.code(&bearer(spelling)).await, "good", "{at}: {spelling}");
+        }
+    }
+    assert_eq!(bench.code(&bearer(&good)).await, "good");
+    for padded in [format!("{good}="), format!("{good}=="), good.replace('.', "=.")] {
+        assert_ne!(bench.code(&bearer(&padded)).await, "good", "{padded}");
+    }
+}
+
 /// B2: keys that a token brings are not looked at, and nobody is asked for them.
 #[tokio::test]
 async fn keys_in_the_header_are_refused_and_never_fetched() {
