@@ -9,15 +9,14 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value, json};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     Gateway,
     config::Admin,
-    link, metrics,
+    link,
+    listen::Lobby,
+    metrics,
     problem::{self, Body},
 };
 
@@ -26,7 +25,8 @@ pub(crate) struct Listener {
     listener: TcpListener,
     /// A file descriptor kept back, so that probes are answered when there are none left.
     reserve: Option<File>,
-    places: Arc<Semaphore>,
+    /// Whoever idles gives way: strangers that hold connections must not keep probes from their answer.
+    lobby: Lobby,
 }
 
 impl Listener {
@@ -35,7 +35,7 @@ impl Listener {
         Ok(Self {
             listener,
             reserve: reserve(),
-            places: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+            lobby: Lobby::uncounted(MOST_CONNECTIONS, MOST_OF_ONE),
         })
     }
 
@@ -52,15 +52,14 @@ impl Listener {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((tcp, _)) => {
-                    let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                        continue;
-                    };
+                Ok((tcp, peer)) => {
+                    let (place, leave) = self.lobby.enter(peer.ip());
                     let served = Arc::clone(&gateway);
                     gateway.tasks.spawn(async move {
                         let closing = served.tasks.closing().clone();
                         tokio::select! {
                             () = connection(tcp, served) => {}
+                            () = leave.cancelled() => {}
                             () = closing.cancelled() => {}
                         }
                         drop(place);
@@ -186,8 +185,9 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
-/// How many connections there may be at once.
+/// How many connections there may be at once, and how many of one address.
 const MOST_CONNECTIONS: usize = 64;
+const MOST_OF_ONE: usize = 16;
 /// How long a connection may be idle, and how long it may last.
 const IDLE: Duration = Duration::from_secs(90);
 const LONGEST: Duration = Duration::from_secs(3600);

@@ -20,6 +20,7 @@ pub struct Lobby {
     places: Arc<Guarded<Places>>,
     all: usize,
     per_address: usize,
+    counted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +38,16 @@ impl Lobby {
             places: Arc::default(),
             all,
             per_address,
+            counted: true,
+        }
+    }
+
+    /// The same, and its numbers are not those of the people's door.
+    #[must_use]
+    pub fn uncounted(all: usize, per_address: usize) -> Self {
+        Self {
+            counted: false,
+            ..Self::new(all, per_address)
         }
     }
 
@@ -56,19 +67,20 @@ impl Lobby {
                 false => None,
             };
             if let Some(oldest) = oldest {
-                places.give_way(oldest);
+                places.give_way(oldest, self.counted);
             }
             let number = places.next;
             places.next += 1;
             places.taken.insert(number, (address, leave.clone()));
             places.by_address.entry(address).or_default().insert(number);
-            metrics::unauthenticated(places.taken.len());
+            self.count(places);
             number
         });
         (
             Permit {
                 places: Arc::clone(&self.places),
                 number,
+                counted: self.counted,
             },
             leave,
         )
@@ -78,9 +90,15 @@ impl Lobby {
     pub fn shrink(&self) {
         self.places.with(|places| {
             if let Some(oldest) = places.taken.first_key_value().map(|(number, _)| *number) {
-                places.give_way(oldest);
+                places.give_way(oldest, self.counted);
             }
         });
+    }
+
+    fn count(&self, places: &Places) {
+        if self.counted {
+            metrics::unauthenticated(places.taken.len());
+        }
     }
 
     /// How many places are taken.
@@ -91,16 +109,20 @@ impl Lobby {
 }
 
 impl Places {
-    fn give_way(&mut self, number: u64) {
-        if let Some(leave) = self.remove(number) {
+    fn give_way(&mut self, number: u64, counted: bool) {
+        if let Some(leave) = self.remove(number, counted) {
             leave.cancel();
-            metrics::gave_way();
+            if counted {
+                metrics::gave_way();
+            }
         }
     }
 
-    fn remove(&mut self, number: u64) -> Option<CancellationToken> {
+    fn remove(&mut self, number: u64, counted: bool) -> Option<CancellationToken> {
         let (address, leave) = self.taken.remove(&number)?;
-        metrics::unauthenticated(self.taken.len());
+        if counted {
+            metrics::unauthenticated(self.taken.len());
+        }
         if let Some(own) = self.by_address.get_mut(&address) {
             own.remove(&number);
             if own.is_empty() {
@@ -116,11 +138,12 @@ impl Places {
 pub struct Permit {
     places: Arc<Guarded<Places>>,
     number: u64,
+    counted: bool,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.places.with(|places| places.remove(self.number));
+        self.places.with(|places| places.remove(self.number, self.counted));
     }
 }
 

@@ -394,6 +394,23 @@ async fn stalled_clients_are_cut_and_hurt_nobody() {
 }
 
 /// What is turned away is on record, with a code that says where: the handshake, the header, the request, the token.
+/// H6: whoever holds connections to the probes' listener keeps no probe from its answer.
+#[tokio::test]
+async fn probes_are_answered_beside_connections_that_say_nothing() {
+    let bench = Bench::start().await;
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(bench.running.admin_address()).await.unwrap();
+        stream.write_all(b"GET /hea").await.unwrap();
+        idle.push(stream);
+    }
+    for _ in 0..3 {
+        assert_eq!(bench.probe("/healthz").await.status(), 200);
+    }
+    // The first ones gave way.
+    assert!(matches!(idle[0].read(&mut [0; 1]).await, Ok(0) | Err(_)));
+}
+
 #[tokio::test]
 async fn those_who_are_turned_away_are_on_record() {
     let bench = Bench::with("[limits]\ntls-handshake = \"300ms\"\nrequest-header = \"300ms\"\n").await;
