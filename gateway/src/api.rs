@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use ::http::{HeaderValue, Request, Response, header};
 use bytes::Bytes;
-use doorward_audit::{Denied, RecordingViewed, SessionIndex};
+use doorward_audit::{RecordingViewed, SessionIndex};
 use doorward_certs::{CaKeys, Capabilities, RemoteForward, Sftp, Terms, WorkspaceName};
 use futures_util::TryStreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -103,23 +103,6 @@ pub(crate) async fn answer(
 fn owner_of(gateway: &Gateway, workspace: &str) -> Option<String> {
     let name = WorkspaceName::try_from(workspace).ok()?;
     gateway.workspaces.find(&name)?.owner.clone()
-}
-
-/// Puts a refusal on record.
-pub(crate) fn journal_denial(
-    gateway: &Gateway,
-    user: Option<&str>,
-    workspace: &str,
-    refusal: &Refusal,
-    peer: SocketAddr,
-) {
-    gateway.journal.append(Denied {
-        user: user.map(str::to_owned),
-        workspace: workspace.to_owned(),
-        code: refusal.code().as_str().to_owned(),
-        detail: refusal.detail().to_owned(),
-        client_address: peer.to_string(),
-    });
 }
 
 /// What the laptop's program must know before it can log in.
@@ -354,7 +337,7 @@ async fn visible(gateway: &Gateway, who: &Identity, id: Uuid, peer: SocketAddr) 
         return Ok(one);
     }
     let refusal = not_found().with_detail(format!("no right to see the recording {id}"));
-    journal_denial(gateway, Some(who.user()), &one.workspace, &refusal, peer);
+    gateway.denied(who.user(), &one.workspace, &refusal, peer);
     Err(refusal)
 }
 
@@ -371,7 +354,7 @@ async fn tombstone(gateway: &Gateway, who: &Identity, id: Uuid, peer: SocketAddr
         return Ok(content);
     }
     let refusal = not_found().with_detail(format!("no right to see the recording {id}, which was deleted"));
-    journal_denial(gateway, Some(who.user()), workspace, &refusal, peer);
+    gateway.denied(who.user(), workspace, &refusal, peer);
     Err(refusal)
 }
 
@@ -401,12 +384,12 @@ async fn file(
         if !record::is_ours(name) {
             // No program asks for such a file: somebody tries what can be reached.
             let refusal = not_found().with_detail(format!("no file of the recording {id} has such a name"));
-            journal_denial(gateway, Some(who.user()), &one.workspace, &refusal, peer);
+            gateway.denied(who.user(), &one.workspace, &refusal, peer);
             return Err(refusal);
         }
     }
-    let place = Arc::clone(&gateway.downloads).try_acquire_owned();
-    let place = place.map_err(|_| Refusal::too_many("too many recordings are being fetched at the moment"))?;
+    let place = gateway.downloads.enter(who.user().to_owned());
+    let place = place.ok_or_else(|| Refusal::too_many("too many recordings are being fetched at the moment"))?;
     let file = match deleted {
         true => tombstone(gateway, who, id, peer).await?,
         false => {

@@ -7,6 +7,7 @@ pub mod api;
 pub mod authorize;
 pub mod cli;
 pub mod config;
+pub mod crowd;
 pub mod doctor;
 pub mod enrol;
 pub mod explain;
@@ -90,7 +91,9 @@ pub struct Gateway {
     /// Who and what is locked.
     pub locks: locks::Locks,
     /// Places for those who fetch recordings.
-    pub downloads: Arc<tokio::sync::Semaphore>,
+    pub downloads: crowd::Crowd<String>,
+    /// Places for those who are told how far a wake is.
+    pub listeners: crowd::Crowd<String>,
     /// Places for recordings of ended sessions that wait for the store.
     pub late_records: Arc<tokio::sync::Semaphore>,
     /// Those whom nobody knows, and what is put on record of them.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Gateway, admin, authorize,
     config::{AuthorityKind, Config, Faults},
+    crowd::Crowd,
     enrol, export, follow, journal, kube,
     kube::review::Reviewer,
     link, listen, locks, metrics, oidc, policy, recheck, record, session,
@@ -149,7 +150,8 @@ impl Running {
             wakes: wake::Wakes::new(config.kubernetes.iter().flat_map(|settings| settings.wakes.clone())),
             sessions: session::Sessions::new(limits),
             locks,
-            downloads: Arc::new(Semaphore::new(MOST_DOWNLOADS)),
+            downloads: Crowd::new(MOST_DOWNLOADS),
+            listeners: Crowd::new(MOST_LISTENERS),
             late_records: Arc::new(Semaphore::new(session::MOST_LATE)),
             turned_away: crate::turned_away::TurnedAway::default(),
             anchoring: Arc::default(),
@@ -364,7 +366,9 @@ impl Error {
     }
 }
 
-/// How many files of recordings may be fetched at once.
+/// How many files of recordings may be fetched at once; one person's are at most half.
 const MOST_DOWNLOADS: usize = 64;
+/// How many may hear at once how far a workspace's start is; one person's are at most half.
+const MOST_LISTENERS: usize = 2048;
 /// How long sessions may take to end once they are told to, and the rest after them.
 const GRACE: Duration = Duration::from_secs(5);

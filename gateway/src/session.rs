@@ -18,7 +18,7 @@ pub(crate) mod tests;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use doorward_audit::{AccessLent, Denied, SessionEnded, SessionOpened, Signed};
+use doorward_audit::{AccessLent, SessionEnded, SessionOpened, Signed};
 use doorward_certs::{RecordingMode, SessionCert, SessionRequest, WorkspaceName};
 use doorward_wire::message::OpenSession;
 use uuid::Uuid;
@@ -331,13 +331,7 @@ fn deny(gateway: &Gateway, request: TunnelRequest, refused: Refused) -> Ended {
         request.refuse(&refusal);
         return Ended::Refused(code);
     };
-    gateway.journal.append(Denied {
-        user: Some(user),
-        workspace: request.workspace.to_string(),
-        code: code.as_str().to_owned(),
-        detail: refusal.detail().to_owned(),
-        client_address: request.peer.to_string(),
-    });
+    gateway.denied(&user, request.workspace.as_str(), &refusal, request.peer);
     metrics::refused(code);
     request.refuse(&refusal);
     Ended::Refused(code)

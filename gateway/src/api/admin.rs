@@ -9,7 +9,6 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::journal_denial;
 use crate::{
     Gateway,
     http::not_found,
@@ -65,7 +64,7 @@ pub(super) fn kill(
             .may(who.person(), Right::Kill, Some((&open.workspace, owner.as_deref())))
         {
             let refusal = not_found().with_detail(format!("no right to end the session {id}"));
-            journal_denial(gateway, Some(who.user()), &open.workspace, &refusal, peer);
+            gateway.denied(who.user(), &open.workspace, &refusal, peer);
             return Err(refusal);
         }
         unlocked(gateway, who, &open.workspace, peer)?;
@@ -176,7 +175,7 @@ pub(super) fn right(
         .with_hint(
             "your platform team gives rights in the policy: `may = [\"kill\", \"lock\", \"explain\", \"hold\"]`",
         );
-        journal_denial(gateway, Some(who.user()), workspace, &refusal, peer);
+        gateway.denied(who.user(), workspace, &refusal, peer);
         return Err(refusal);
     }
     unlocked(gateway, who, workspace, peer)
@@ -184,7 +183,7 @@ pub(super) fn right(
 
 fn unlocked(gateway: &Gateway, who: &Identity, workspace: &str, peer: SocketAddr) -> Result<(), Refusal> {
     gateway.locks.check(who.user(), None).inspect_err(|refusal| {
-        journal_denial(gateway, Some(who.user()), workspace, refusal, peer);
+        gateway.denied(who.user(), workspace, refusal, peer);
     })
 }
 

@@ -8,10 +8,7 @@ use doorward_audit::{HoldPlaced, HoldReleased, SessionIndex};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{
-    admin::{read, right, sentence},
-    journal_denial,
-};
+use super::admin::{read, right, sentence};
 use crate::{
     Gateway,
     http::not_found,
@@ -97,7 +94,7 @@ async fn may_hold(gateway: &Gateway, who: &Identity, id: Uuid, peer: SocketAddr)
         return Ok(one);
     }
     let refusal = not_found().with_detail(format!("no right to hold the recording {id}"));
-    journal_denial(gateway, Some(who.user()), &one.workspace, &refusal, peer);
+    gateway.denied(who.user(), &one.workspace, &refusal, peer);
     Err(refusal)
 }
 

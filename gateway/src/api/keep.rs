@@ -12,7 +12,7 @@ use doorward_certs::WorkspaceName;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{admin::read, journal_denial};
+use super::admin::read;
 use crate::{
     Gateway,
     kube::note::Keep,
@@ -95,7 +95,7 @@ pub(super) fn longest(gateway: &Gateway, grant: &Grant) -> Option<Duration> {
 
 fn denied(gateway: &Gateway, who: &Identity, name: &WorkspaceName, peer: SocketAddr) -> impl Fn(Refusal) -> Refusal {
     move |refusal| {
-        journal_denial(gateway, Some(who.user()), name.as_str(), &refusal, peer);
+        gateway.denied(who.user(), name.as_str(), &refusal, peer);
         refusal
     }
 }

@@ -10,7 +10,7 @@ use doorward_audit::{hex, log::Hash};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{journal_denial, visible};
+use super::visible;
 use crate::{
     Gateway,
     http::not_found,
@@ -66,7 +66,7 @@ pub(super) async fn leaves(
             RefusalCode::NoRight,
             "only those who may see every recording may read the whole log",
         );
-        journal_denial(gateway, Some(who.user()), "", &refusal, peer);
+        gateway.denied(who.user(), "", &refusal, peer);
         return Err(refusal);
     }
     let leaves = ask(gateway, move |log| log.leaves(start, end)).await?;
@@ -95,9 +95,10 @@ async fn ask<T: Send + 'static>(
     gateway: &Gateway,
     question: impl FnOnce(&PublicLog) -> io::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let place = Arc::clone(&gateway.downloads).try_acquire_owned();
+    // Nobody's in particular: an answer takes a moment.
+    let place = gateway.downloads.enter(String::new());
     let _place =
-        place.map_err(|_| Refusal::too_many("too many recordings and proofs are being fetched at the moment"))?;
+        place.ok_or_else(|| Refusal::too_many("too many recordings and proofs are being fetched at the moment"))?;
     let log = Arc::clone(gateway.journal.public());
     let asked = tokio::task::spawn_blocking(move || question(&log)).await;
     asked

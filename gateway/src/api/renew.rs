@@ -6,7 +6,6 @@ use ::http::{Response, StatusCode};
 use doorward_audit::LoggedOut;
 use uuid::Uuid;
 
-use super::journal_denial;
 use crate::{
     Gateway,
     http::not_found,
@@ -29,14 +28,14 @@ pub(super) async fn renew(
     let workspace = standing.grant().workspace().name.as_str().to_owned();
     if !standing.is_of(&who) {
         let refusal = not_found().with_detail(format!("the session {id} is somebody else's"));
-        journal_denial(gateway, Some(who.user()), &workspace, &refusal, peer);
+        gateway.denied(who.user(), &workspace, &refusal, peer);
         return Err(refusal);
     }
     let user = who.user().to_owned();
     if let Err(sentence) = recheck::decide(gateway, &standing, &who).await {
         gateway.sessions.dismiss(id, &Dismissal::Revoked(sentence.clone()));
         let refusal = Refusal::new(RefusalCode::SessionOver, format!("the session was ended: {sentence}"));
-        journal_denial(gateway, Some(&user), &workspace, &refusal, peer);
+        gateway.denied(&user, &workspace, &refusal, peer);
         return Err(refusal);
     }
     let keep = gateway.identities.introspects(who.issuer());

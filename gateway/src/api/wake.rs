@@ -14,7 +14,6 @@ use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::journal_denial;
 use crate::{
     Gateway,
     http::Reason,
@@ -34,7 +33,7 @@ pub(super) async fn wake(
     peer: SocketAddr,
 ) -> Result<Response<Body>, Refusal> {
     let denied = |refusal: Refusal| {
-        journal_denial(gateway, Some(who.user()), name.as_str(), &refusal, peer);
+        gateway.denied(who.user(), name.as_str(), &refusal, peer);
         refusal
     };
     let reason = Reason::of(request.headers()).map_err(denied)?;
@@ -47,9 +46,14 @@ pub(super) async fn wake(
         token: (!bound).then(|| shown.into_token()),
         peer,
     };
+    let place = gateway.listeners.enter(who.user().to_owned());
+    let place =
+        place.ok_or_else(|| denied(Refusal::too_many("too many wait for workspaces to start at the moment")))?;
     let tale = Wakes::join(gateway, asker).map_err(denied)?;
     let stopping = gateway.tasks.stopping().clone();
     let lines = stream::unfold(Some(tale), move |tale| {
+        // The place is given back with the body.
+        let _held = &place;
         let stopping = stopping.clone();
         async move {
             let mut tale = tale?;

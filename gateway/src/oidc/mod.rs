@@ -35,6 +35,7 @@ pub(crate) use verifier::supposed;
 
 use std::{
     fmt::Write as _,
+    net::IpAddr,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -43,12 +44,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     config::{Dpop, Oidc, TokenKind},
+    crowd::Crowd,
     metrics,
     refusal::{Dependency, Refusal, RefusalCode},
     tasks::Tasks,
 };
 use replay::Seen;
-use turns::Crowd;
 use verifier::Verifier;
 
 /// The check of tokens.
@@ -59,7 +60,7 @@ pub struct Identities {
     proofs: Seen,
     logouts: logout::Logouts,
     checks: Semaphore,
-    waiting: Crowd,
+    waiting: Crowd<IpAddr>,
 }
 
 impl Identities {

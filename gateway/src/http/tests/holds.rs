@@ -161,6 +161,28 @@ async fn a_recording_is_held_by_whoever_may_and_nobody_deletes_it() {
     assert_eq!(acts, expected, "{events:?}");
 }
 
+/// Who fetches slowly holds places; somebody else finds one all the same.
+#[tokio::test]
+async fn one_person_does_not_hold_every_place_for_fetching() {
+    let bench = bench().await;
+    let session = recorded(&bench, None).await;
+    let (bob, alice) = (bench.token(|_| {}), person(&bench, "alice", "counsel"));
+    let file = format!("/v1/sessions/{session}/files/segment-000000.dwr");
+    let gateway = bench.running.gateway();
+    let held: Vec<_> = std::iter::from_fn(|| gateway.downloads.enter("bob".to_owned())).collect();
+    assert!(held.len() > 8, "{}", held.len());
+    let refused = bench.get_as(&bob, &file).await;
+    assert_eq!(refused.status(), 429, "{}", refused.text);
+    assert_eq!(bench.get_as(&alice, &file).await.status(), 200);
+    drop(held);
+    assert_eq!(bench.get_as(&bob, &file).await.status(), 200);
+    // An answer that was taken holds none.
+    until("every place is free", async || {
+        gateway.downloads.enter("bob".to_owned()).is_some()
+    })
+    .await;
+}
+
 /// Somebody else's recording looks like none, by whatever name it is asked for, and asking is on record.
 #[tokio::test]
 async fn somebody_elses_recording_cannot_be_had() {
