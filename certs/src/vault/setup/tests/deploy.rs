@@ -1,4 +1,4 @@
-//! What the shell script and the Terraform files are made of: the steps of every kind of set-up, with a mark wherever
+//! What the shell scripts and the Terraform files are made of: the steps of every kind of set-up, with a mark wherever
 //! something is a parameter.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
@@ -308,6 +308,15 @@ impl When {
             .iter()
             .zip(self.0)
             .filter_map(|(choice, value)| Some((choice.name, value?)))
+    }
+
+    /// Leaves out what depends on a choice that has been made.
+    pub(super) fn settle(&mut self, choice: &str) {
+        for (one, value) in CHOICES.iter().zip(&mut self.0) {
+            if one.name == choice {
+                *value = None;
+            }
+        }
     }
 
     pub(super) fn of(&self, choice: &str) -> Option<&'static str> {

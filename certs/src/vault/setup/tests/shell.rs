@@ -1,4 +1,5 @@
-//! `deploy/vault/setup.sh`: made from the steps, and run against a `vault` that writes down what it is asked.
+//! `deploy/vault/setup-*.sh`, one for each layout: made from the steps, and run against a `vault` that writes down what it is
+//! asked.
 
 use std::{
     collections::BTreeMap,
@@ -15,19 +16,92 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{GatewayLogin, Kind, Names, Needs, Step, step::accessor_of, steps},
     at_vault,
-    deploy::{CHOICES, Choice, Marked, OF_AGENTS, Of, When, committed, marked, parameters, sorted},
+    deploy::{CHOICES, Choice, Marked, OF_AGENTS, Of, Parameter, When, committed, marked, parameters, sorted},
     needs, people,
 };
 use crate::vault::PodLogin;
 
-#[test]
-fn the_script_is_what_the_steps_say() {
-    committed("setup.sh", &script());
+/// Who has host certificates signed: what tells the scripts apart, and stands in their names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    HostsByGateway,
+    HostsByAgents,
 }
 
-fn script() -> String {
-    let mut text = HEAD.to_owned();
-    for parameter in parameters() {
+impl Layout {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::HostsByGateway => "setup-hosts-by-gateway.sh",
+            Self::HostsByAgents => "setup-hosts-by-agents.sh",
+        }
+    }
+
+    /// The value of the choice `host_certificates`.
+    const fn hosts(self) -> &'static str {
+        match self {
+            Self::HostsByGateway => "gateway",
+            Self::HostsByAgents => "agents",
+        }
+    }
+
+    /// What people choose there.
+    fn parameters(self) -> impl Iterator<Item = &'static Parameter> {
+        parameters().filter(move |one| self == Self::HostsByAgents || !one.name.starts_with("agent_"))
+    }
+
+    /// The choices that are left there.
+    fn choices(self) -> impl Iterator<Item = &'static Choice> {
+        CHOICES.iter().filter(move |one| match one.name {
+            HOSTS => false,
+            "agent_method" => self == Self::HostsByAgents,
+            _ => true,
+        })
+    }
+
+    /// The steps that are done there, and on which of the choices that are left they depend.
+    fn steps(self) -> Vec<Marked> {
+        let mut all = marked();
+        all.retain(|one| one.when.of(HOSTS).is_none_or(|whom| whom == self.hosts()));
+        for one in &mut all {
+            one.when.settle(HOSTS);
+        }
+        // Everything of one login together: one condition for all of it.
+        let of_login = |one: &Marked| {
+            matches!(
+                one.step.kind,
+                Kind::Auth | Kind::AuthConfig | Kind::AuthCluster | Kind::AuthRole
+            )
+        };
+        let first = |place: usize| {
+            let same = |one: &Marked| of_login(one) && one.when == all[place].when;
+            all.iter()
+                .position(same)
+                .filter(|_| of_login(&all[place]))
+                .unwrap_or(place)
+        };
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by_key(|place| first(*place));
+        let mut all: Vec<Option<Marked>> = all.into_iter().map(Some).collect();
+        order.into_iter().filter_map(|place| all[place].take()).collect()
+    }
+}
+
+const HOSTS: &str = "host_certificates";
+
+#[test]
+fn the_scripts_are_what_the_steps_say() {
+    for layout in [Layout::HostsByGateway, Layout::HostsByAgents] {
+        committed(layout.file(), &script(layout));
+    }
+}
+
+fn script(layout: Layout) -> String {
+    let (head, checks) = match layout {
+        Layout::HostsByGateway => (HEAD_GATEWAY, ""),
+        Layout::HostsByAgents => (HEAD_AGENTS, CHECKS_AGENTS),
+    };
+    let mut text = format!("{HEAD}{head}#\n# What else may be set:\n#\n");
+    for parameter in layout.parameters() {
         let name = parameter.name.to_uppercase();
         let list = if parameter.kind == Of::Names {
             " (commas between them)"
@@ -38,22 +112,26 @@ fn script() -> String {
         writeln!(text, "#   {:<18} {}{list}", format!("{name}{file}"), parameter.says).unwrap();
     }
     text.push_str(BEFORE);
-    text.push_str(&choices());
+    text.push_str(&choices(layout));
     text.push_str("LOGIN_MOUNT=${LOGIN_MOUNT:-$LOGIN}\n");
-    writeln!(
-        text,
-        "[ \"$HOST_CERTIFICATES\" = gateway ] || HOST_LIFE=${{HOST_LIFE:-{OF_AGENTS}}}"
-    )
-    .unwrap();
-    for parameter in parameters().filter(|one| one.kind != Of::Pem && one.name != "login_mount") {
+    for parameter in layout
+        .parameters()
+        .filter(|one| one.kind != Of::Pem && one.name != "login_mount")
+    {
         let name = parameter.name.to_uppercase();
         // The dollar of a quoted default would be the shell's.
         assert!(!parameter.default.contains(['$', '"', '`']));
-        writeln!(text, "{name}=${{{name}:-{}}}", quoted(parameter.default)).unwrap();
+        let default = match (parameter.name, layout) {
+            ("host_life", Layout::HostsByAgents) => OF_AGENTS.to_string(),
+            _ => quoted(parameter.default),
+        };
+        writeln!(text, "{name}=${{{name}:-{default}}}").unwrap();
     }
+    text.push_str(CHECKS);
+    text.push_str(checks);
     text.push_str(FUNCTIONS);
     let mut open = When::default();
-    for one in marked() {
+    for one in layout.steps() {
         if one.when != open {
             text.push_str(if open.is_always() { "" } else { "fi\n" });
             open = one.when.clone();
@@ -72,9 +150,9 @@ fn script() -> String {
 }
 
 /// The choices: their defaults, and what they may be.
-fn choices() -> String {
+fn choices(layout: Layout) -> String {
     let mut text = String::new();
-    for Choice { name, values, .. } in &CHOICES {
+    for Choice { name, values, .. } in layout.choices() {
         let name = name.to_uppercase();
         writeln!(text, "{name}=${{{name}:-{}}}", values[0]).unwrap();
         let said = match values {
@@ -115,11 +193,10 @@ fn written(one: &Marked) -> String {
         _ => "put",
     };
     let mut text = format!("{before}# {what}\n{verb} \"{path}\" <<EOF\n{{\n");
-    let lines: Vec<String> = sorted(body)
+    let fields = sorted(body)
         .into_iter()
-        .map(|(name, value)| format!("  \"{name}\": {}", filled(&value.to_string())))
-        .collect();
-    writeln!(text, "{}\n}}\nEOF", lines.join(",\n")).unwrap();
+        .map(|(name, value)| format!("\"{name}\": {}", filled(&value.to_string())));
+    writeln!(text, "{}\n}}\nEOF", folded(fields)).unwrap();
     for mount in ["user-login-mount", "agent-mount"] {
         let accessor = accessor_of(&format!("@{mount}@"));
         if body.values().any(|value| value.to_string().contains(&accessor)) {
@@ -130,6 +207,24 @@ fn written(one: &Marked) -> String {
     }
     text
 }
+
+/// Fields with commas between them, as many on a line as there is room for.
+fn folded(fields: impl Iterator<Item = String>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for field in fields {
+        match lines.last_mut() {
+            Some(line) if line.len() + field.len() + 2 < WIDTH => {
+                line.push_str(", ");
+                line.push_str(&field);
+            }
+            _ => lines.push(format!("  {field}")),
+        }
+    }
+    lines.join(",\n")
+}
+
+/// Of a line of fields, in characters.
+const WIDTH: usize = 120;
 
 fn filled(text: &str) -> String {
     assert!(
@@ -153,22 +248,28 @@ const HEAD: &str = r#"#!/usr/bin/env bash
 # Sets Vault up for a Doorward gateway. `doorward-gateway vault apply` does the same from gateway.toml, and shows first what
 # would change; this is for those who would rather run Vault's own program. Both are made from one source: change neither here.
 #
-#   VAULT_ADDR=… VAULT_TOKEN=… LOGIN=kubernetes SIGN_AS=gateway HOST_CERTIFICATES=gateway deploy/vault/setup.sh
+# LOGIN is how the gateway logs in (kubernetes, approle, jwt, token-file), SIGN_AS as whom sessions are signed (gateway, user).
+# A second run changes nothing. It removes nothing and never touches a CA's key that is there.
+"#;
+
+const HEAD_GATEWAY: &str = r#"# The gateway has host certificates signed; where agents have theirs signed themselves, it is setup-hosts-by-agents.sh.
 #
-# LOGIN is how the gateway logs in (kubernetes, approle, jwt, token-file), SIGN_AS as whom sessions are signed (gateway, user),
-# HOST_CERTIFICATES who has host certificates signed (gateway, agents: then for a day unless HOST_LIFE says more), AGENT_METHOD how Vault knows
-# agents: jwt binds name and uid of the pod; kubernetes the service account alone, which is safe where each workspace has one
-# of its own, called as the workspace. A second run changes nothing. It removes nothing and never touches a CA's key that is there. What else may be set:
+#   VAULT_ADDR=… VAULT_TOKEN=… LOGIN=kubernetes SIGN_AS=gateway deploy/vault/setup-hosts-by-gateway.sh
+"#;
+
+const HEAD_AGENTS: &str = r#"# Agents have their host certificates signed themselves, and the gateway has no right to; otherwise it is
+# setup-hosts-by-gateway.sh. AGENT_METHOD is how Vault knows agents: jwt binds name and uid of the pod; kubernetes the service
+# account alone, which is safe where each workspace has one of its own, called as the workspace.
 #
+#   VAULT_ADDR=… VAULT_TOKEN=… LOGIN=kubernetes SIGN_AS=gateway AGENT_METHOD=jwt deploy/vault/setup-hosts-by-agents.sh
 "#;
 
 const BEFORE: &str = r#"set -euo pipefail
 
 "#;
 
-const FUNCTIONS: &str = r#"pem() { [ -z "$1" ] || awk '{ printf "%s\\n", $0 }' "$1"; }
+const CHECKS: &str = r#"pem() { [ -z "$1" ] || awk '{ printf "%s\\n", $0 }' "$1"; }
 issuer_ca=$(pem "${ISSUER_CA_FILE:-}")
-agent_cluster_ca=$(pem "${AGENT_CLUSTER_CA_FILE:-}")
 if [ "$SIGN_AS" = user ] && [ -z "$ISSUER" ]; then
   echo "ISSUER is needed with SIGN_AS=user" >&2
   exit 64
@@ -180,18 +281,21 @@ fi
 # The same names as a list; an empty one allows any.
 principals=\"${LOGINS//,/\", \"}\"
 [ "$LOGINS" != '*' ] || principals=
-namespaces=\"${AGENT_NAMESPACES//,/\", \"}\"
-if [ "$HOST_CERTIFICATES" = agents ]; then
-  # Whoever may log in as an agent must be no one else to Vault, and pods of every namespace no agents.
-  for other in "$LOGIN_ROLE" "$USER_LOGIN_ROLE"; do
-    if [ "$AGENT_ROLE" = "$other" ]; then echo "AGENT_ROLE: $other is somebody else's" >&2; exit 64; fi
-  done
-  for other in "$LOGIN_MOUNT" "$USER_LOGIN_MOUNT"; do
-    if [ "$AGENT_MOUNT" = "$other" ]; then echo "AGENT_MOUNT: $other is somebody else's" >&2; exit 64; fi
-  done
-  case $AGENT_NAMESPACES in *'*'*) echo "AGENT_NAMESPACES: name each" >&2; exit 64 ;; esac
-fi
+"#;
 
+const CHECKS_AGENTS: &str = r#"agent_cluster_ca=$(pem "${AGENT_CLUSTER_CA_FILE:-}")
+namespaces=\"${AGENT_NAMESPACES//,/\", \"}\"
+# Whoever may log in as an agent must be no one else to Vault, and pods of every namespace no agents.
+for other in "$LOGIN_ROLE" "$USER_LOGIN_ROLE"; do
+  if [ "$AGENT_ROLE" = "$other" ]; then echo "AGENT_ROLE: $other is somebody else's" >&2; exit 64; fi
+done
+for other in "$LOGIN_MOUNT" "$USER_LOGIN_MOUNT"; do
+  if [ "$AGENT_MOUNT" = "$other" ]; then echo "AGENT_MOUNT: $other is somebody else's" >&2; exit 64; fi
+done
+case $AGENT_NAMESPACES in *'*'*) echo "AGENT_NAMESPACES: name each" >&2; exit 64 ;; esac
+"#;
+
+const FUNCTIONS: &str = r#"
 there() { vault read "$1" >/dev/null 2>&1; }
 # put PATH: writes the JSON on stdin.
 put() { vault write "$1" - >/dev/null && echo "written: $1"; }
@@ -247,11 +351,11 @@ impl Stage {
         Self { folder }
     }
 
-    fn run(&self, set: &[(&str, &str)]) -> Output {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/vault/setup.sh");
+    fn run(&self, layout: Layout, set: &[(&str, &str)]) -> Output {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/vault");
         let _ = fs::remove_file(self.folder.path().join("held.calls"));
         Command::new("bash")
-            .arg(script)
+            .arg(folder.join(layout.file()))
             .env_clear()
             .env("PATH", format!("{}:/usr/bin:/bin", self.folder.path().display()))
             .env("STUB", self.folder.path().join("held"))
@@ -348,13 +452,11 @@ fn the_script_writes_what_the_plan_writes() {
             if method == "jwt" {
                 set.push(("LOGIN_MOUNT", "gateway-jwt"));
             }
-            if let Some(method) = agents {
-                set.push(("HOST_CERTIFICATES", "agents"));
-                if method == PodLogin::Kubernetes {
-                    set.push(("AGENT_METHOD", "kubernetes"));
-                }
+            if agents == Some(PodLogin::Kubernetes) {
+                set.push(("AGENT_METHOD", "kubernetes"));
             }
-            let output = stage.run(&set);
+            let layout = agents.map_or(Layout::HostsByGateway, |_| Layout::HostsByAgents);
+            let output = stage.run(layout, &set);
             assert!(output.status.success(), "{output:?}");
             let (held, due) = (stage.held(), due(&needs));
             for (path, body) in &due {
@@ -362,7 +464,7 @@ fn the_script_writes_what_the_plan_writes() {
             }
             assert_eq!(held.len(), due.len(), "{:?}", held.keys());
 
-            let again = stage.run(&set);
+            let again = stage.run(layout, &set);
             assert!(again.status.success(), "{again:?}");
             let calls = stage.calls();
             for once in ["sys/mounts/ssh", "ssh/config/ca", "ssh-host/config/ca", "sys/auth/jwt"] {
@@ -381,7 +483,7 @@ fn the_script_leaves_to_others_what_is_theirs_and_refuses_half_a_choice() {
         ("ISSUER", "https://issuer.example"),
         ("MOUNTED_FOR", "payroll"),
     ];
-    let output = stage.run(&user);
+    let output = stage.run(Layout::HostsByGateway, &user);
     assert!(output.status.success(), "{output:?}");
     assert!(!stage.held().contains_key("auth/jwt/config"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -391,20 +493,29 @@ fn the_script_leaves_to_others_what_is_theirs_and_refuses_half_a_choice() {
         [("SIGN_AS", "nobody"), ("ISSUER", "")],
         [("LOGIN", "jwt"), ("LOGIN_ISSUER", "")],
         [("LOGIN", "guess"), ("LOGIN_ISSUER", "")],
-        [("HOST_CERTIFICATES", "nobody"), ("AGENT_METHOD", "jwt")],
-        [("HOST_CERTIFICATES", "agents"), ("AGENT_METHOD", "guess")],
-        [("HOST_CERTIFICATES", "agents"), ("AGENT_ROLE", "doorward-gateway")],
-        [("HOST_CERTIFICATES", "agents"), ("AGENT_MOUNT", "kubernetes")],
-        [("HOST_CERTIFICATES", "agents"), ("AGENT_NAMESPACES", "*")],
     ] {
-        assert_eq!(stage.run(&set).status.code(), Some(64), "{set:?}");
+        for layout in [Layout::HostsByGateway, Layout::HostsByAgents] {
+            assert_eq!(stage.run(layout, &set).status.code(), Some(64), "{set:?}");
+        }
+    }
+    for set in [
+        ("AGENT_METHOD", "guess"),
+        ("AGENT_ROLE", "doorward-gateway"),
+        ("AGENT_MOUNT", "kubernetes"),
+        ("AGENT_NAMESPACES", "*"),
+    ] {
+        let refused = stage.run(Layout::HostsByAgents, &[set]);
+        assert_eq!(refused.status.code(), Some(64), "{set:?}");
     }
 }
 
 #[test]
 fn any_login_is_any_principal_in_the_policy() {
     let stage = Stage::new();
-    let output = stage.run(&[("LOGIN", "approle"), ("LOGINS", "*"), ("HOSTS", "devenv-0")]);
+    let output = stage.run(
+        Layout::HostsByGateway,
+        &[("LOGIN", "approle"), ("LOGINS", "*"), ("HOSTS", "devenv-0")],
+    );
     assert!(output.status.success(), "{output:?}");
     let any = Needs {
         logins: Names::Any,

@@ -15,7 +15,10 @@ use super::{
 #[test]
 fn the_files_are_what_the_steps_say() {
     assert!(HEAD.contains(&format!("\"agents\" ? {OF_AGENTS} : ")));
-    committed("terraform/main.tf", &main());
+    committed("terraform/main.tf", HEAD);
+    for file in FILES {
+        committed(&format!("terraform/{}.tf", file.name), &resources(&file));
+    }
     committed("terraform/variables.tf", &variables());
 }
 
@@ -29,24 +32,61 @@ locals {
 }
 "#;
 
-fn main() -> String {
+/// One file of the module, by what its resources are for.
+struct File {
+    name: &'static str,
+    says: &'static str,
+    holds: fn(Kind) -> bool,
+}
+
+const FILES: [File; 4] = [
+    File {
+        name: "engines",
+        says: "The SSH engines and the keys of their CAs.",
+        holds: |kind| matches!(kind, Kind::Engine | Kind::CaKey),
+    },
+    File {
+        name: "policies",
+        says: "What the gateway, people and agents may do.",
+        holds: |kind| matches!(kind, Kind::Policy),
+    },
+    File {
+        name: "logins",
+        says: "How the gateway, people and agents log in.",
+        holds: |kind| matches!(kind, Kind::Auth | Kind::AuthConfig | Kind::AuthCluster | Kind::AuthRole),
+    },
+    File {
+        name: "roles",
+        says: "What is signed, and for how long.",
+        holds: |kind| matches!(kind, Kind::SshRole),
+    },
+];
+
+fn resources(file: &File) -> String {
     let all = marked();
+    // They are written with their engine.
     let tunings: BTreeMap<String, Map<String, Value>> = all
         .iter()
         .filter(|one| one.step.kind == Kind::Tuning)
         .map(|one| (one.step.path.replace("/tune", ""), one.step.body.clone()))
         .collect();
-    let names: Vec<(String, &Marked)> = all
-        .iter()
-        .filter(|one| one.step.kind != Kind::Tuning)
-        .map(|one| (name(one), one))
-        .collect();
-    let mut text = HEAD.to_owned();
-    for (name, one) in &names {
+    let mut text = format!(
+        "# {} Made from the same source as main.tf: do not change here.\n",
+        file.says
+    );
+    for one in all.iter().filter(|one| (file.holds)(one.step.kind)) {
         text.push('\n');
-        text.push_str(&resource(name, one, tunings.get(&one.step.path)));
+        text.push_str(&resource(&name(one), one, tunings.get(&one.step.path)));
     }
     text
+}
+
+#[test]
+fn every_step_is_in_one_file() {
+    for one in marked().iter().filter(|one| one.step.kind != Kind::Tuning) {
+        let files = FILES.iter().filter(|file| (file.holds)(one.step.kind)).count();
+        assert_eq!(files, 1, "{}", one.step.path);
+    }
 }
 
 /// A name that says what it is, told apart by the choice that it belongs to.
