@@ -6,6 +6,7 @@ mod discovery;
 mod enrolment;
 mod pods;
 mod profiles;
+mod request;
 mod told;
 mod usage;
 mod vault;

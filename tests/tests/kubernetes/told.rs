@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+use super::request::Request;
 
 /// One call.
 #[derive(Debug, Clone)]
@@ -54,26 +56,11 @@ impl Told {
 
 async fn answer(tcp: TcpStream, log: &Mutex<Vec<Call>>) -> Result<()> {
     let mut stream = BufReader::new(tcp);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await?;
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    let field = |name: &str| {
-        let mut fields = lines.iter().filter_map(|line| line.split_once(": "));
-        let found = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.to_owned()).unwrap_or_default()
-    };
-    let mut body = vec![0; field("content-length").parse().unwrap_or(0)];
-    stream.read_exact(&mut body).await?;
+    let request = Request::read(&mut stream).await?;
     log.lock().unwrap_or_else(PoisonError::into_inner).push(Call {
-        what: lines[0].trim_end_matches(" HTTP/1.1").to_owned(),
-        authorization: field("authorization"),
-        body: serde_json::from_slice(&body)?,
+        authorization: request.field("authorization").unwrap_or_default().to_owned(),
+        body: serde_json::from_slice(&request.body)?,
+        what: request.what,
     });
     stream
         .write_all(b"HTTP/1.1 204 Said\r\nConnection: close\r\n\r\n")

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
 
-use anyhow::{Context, Result, ensure};
+use aho_corasick::{AhoCorasick, BuildError};
+use anyhow::{Context, Result, bail, ensure};
 use doorward_dev::stack::ClientFolder;
 use tests::journal::recorded;
 use tests::stored::session;
@@ -169,23 +171,36 @@ pub(crate) fn nowhere(folders: &[&Path]) -> Result<()> {
 /// The output of a stream in one piece, and all of its events.
 fn events(folder: &Path) -> Result<()> {
     let events = recorded(folder)?;
-    let mut output = Vec::new();
+    let (mut output, mut others) = (Vec::new(), Vec::new());
     for event in &events {
-        if let doorward_audit::Event::Output(some) = event {
-            output.extend_from_slice(&some.bytes);
+        match event {
+            doorward_audit::Event::Output(some) => output.extend_from_slice(&some.bytes),
+            other => others.push(other),
         }
     }
     clean(&output)?;
-    clean(format!("{events:?}").as_bytes()).with_context(|| folder.display().to_string())
+    clean(format!("{others:?}").as_bytes()).with_context(|| folder.display().to_string())
 }
 
 pub(crate) fn clean(bytes: &[u8]) -> Result<()> {
     // Neither may a half of it be there, nor what base64 makes of its middle.
-    let mut wanted = vec![CANARY, &CANARY[..HALF], &CANARY[10..]];
-    wanted.extend(ENCODED.map(|text| &text[4..text.len() - 4]));
-    for secret in wanted {
-        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-        ensure!(!found, "the secret is there as {secret}");
+    static WANTED: LazyLock<Result<AhoCorasick, BuildError>> = LazyLock::new(|| {
+        let middles = ENCODED.map(|text| &text[4..text.len() - 4]);
+        AhoCorasick::new([CANARY, &CANARY[..HALF], &CANARY[10..]].into_iter().chain(middles))
+    });
+    let wanted = WANTED.as_ref().map_err(Clone::clone)?;
+    if let Some(found) = wanted.find(bytes) {
+        let secret = String::from_utf8_lossy(&bytes[found.range()]);
+        bail!("the secret is there as {secret}");
     }
     Ok(())
+}
+
+#[test]
+fn a_secret_is_found_in_every_form() -> Result<()> {
+    for form in [CANARY, &CANARY[..HALF], &CANARY[10..]].into_iter().chain(ENCODED) {
+        let text = format!("before{form}behind");
+        ensure!(clean(text.as_bytes()).is_err(), "{form} is not found");
+    }
+    clean(&CANARY.as_bytes()[1..HALF])
 }

@@ -11,10 +11,12 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
 use tests::raw::Reply;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use url::Url;
+
+use crate::request::Request;
 
 /// One request of somebody whose token is good.
 #[derive(Debug, Clone)]
@@ -81,36 +83,20 @@ impl Platform {
 
 async fn answer(tcp: TcpStream, issuer: SocketAddr, log: &Mutex<Vec<Asked>>, act: &Act) -> Result<()> {
     let mut stream = BufReader::new(tcp);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await?;
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    let field = |name: &str| {
-        lines.iter().skip(1).find_map(|line| {
-            let (field, value) = line.split_once(':')?;
-            field.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        })
-    };
-    let length = field("content-length").map_or(Ok(0), |length| length.parse())?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    let bearer = field("authorization").and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned));
+    let request = Request::read(&mut stream).await?;
+    let bearer = request
+        .field("authorization")
+        .and_then(|value| value.strip_prefix("Bearer "));
     let user = match bearer {
-        Some(token) => judged(issuer, &token).await,
+        Some(token) => judged(issuer, token).await,
         None => Err(anyhow::anyhow!("no token")),
     };
     let (status, body) = match user {
         Ok(user) => {
-            let line = lines.first().context("no request")?;
             let asked = Asked {
-                what: line.rsplit_once(' ').context("no version")?.0.to_owned(),
+                what: request.what,
                 user,
-                body: serde_json::from_slice(&body).unwrap_or_default(),
+                body: serde_json::from_slice(&request.body).unwrap_or_default(),
             };
             log.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
             act(asked)

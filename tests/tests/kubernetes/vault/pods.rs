@@ -354,7 +354,9 @@ async fn set_up(vault: &Vault, method: PodLogin, mount: &str, cluster: Option<&C
 }
 
 fn signer(vault: &Vault, method: PodLogin, mount: &str, token: &str) -> Result<HostSigner> {
-    let token_file = fresh(PLACE, &format!("tokens-{mount}"))?.join("token");
+    // Each test has a Vault of its own, and its port is nobody else's: another test's token would be good there.
+    let port = vault.url().rsplit(':').next().context("no port")?.to_owned();
+    let token_file = fresh(PLACE, &format!("tokens-{port}"))?.join("token");
     fs::write(&token_file, token)?;
     Ok(HostSigner::new(HostSettings {
         address: vault.url().parse()?,
