@@ -39,4 +39,11 @@ impl Random {
     pub fn coin(&mut self) -> bool {
         self.word() & 1 == 1
     }
+
+    /// Puts things in a random order.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for end in (1..things.len()).rev() {
+            things.swap(end, self.below(end + 1));
+        }
+    }
 }

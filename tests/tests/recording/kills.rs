@@ -15,9 +15,9 @@ use serde_json::Value;
 use tests::journal::recorded;
 use tests::random::Random;
 use tests::stored::{Before, session};
-use tests::{PATIENCE, Stand, until};
+use tests::{PATIENCE, Stand, feed, until};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStdout};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,20 +45,24 @@ recordings = "own"
 recording = { unacked = 0 }
 "#;
 
+/// How many the long form shall have.
+fn asked() -> Option<usize> {
+    std::env::var("DOORWARD_KILLS").ok()?.parse().ok()
+}
+
 /// Kills of each kind: a few, or as many in all as `DOORWARD_KILLS` says.
-fn series() -> Vec<Victim> {
-    let asked = std::env::var("DOORWARD_KILLS")
-        .ok()
-        .and_then(|text| text.parse::<usize>().ok());
-    let each = match asked {
+fn series(random: &mut Random) -> Vec<Victim> {
+    let each = match asked() {
         Some(all) => [all * 2 / 5, all * 2 / 5, all - 2 * (all * 2 / 5)],
         None => [4, 4, 2],
     };
-    [Victim::Agent, Victim::Gateway, Victim::Both]
+    let mut series: Vec<Victim> = [Victim::Agent, Victim::Gateway, Victim::Both]
         .into_iter()
         .zip(each)
         .flat_map(|(victim, count)| std::iter::repeat_n(victim, count))
-        .collect()
+        .collect();
+    random.shuffle(&mut series);
+    series
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,23 +74,27 @@ async fn what_the_client_received_is_recorded_whoever_is_killed() -> Result<()> 
     let mut stand = Stand::start_with(crate::PROGRAM, crate::TMP, "recording-kills", options).await?;
     let mut random = Random::seeded("kills");
     let begun = Instant::now();
-    let series = series();
+    let series = series(&mut random);
     for (number, victim) in series.iter().enumerate() {
         let told = round(&mut stand, &mut random, *victim).await;
-        told.with_context(|| {
+        let told = told.with_context(|| {
             format!(
                 "kill {number} ({victim:?}); agent:\n{}gateway:\n{}",
                 stand.stack.log_tail("agent"),
                 stand.stack.log_tail("gateway")
             )
         })?;
+        if asked().is_some() {
+            eprintln!("{number} {victim:?}: {told}");
+        }
     }
     eprintln!("{} kills in {:.0} s", series.len(), begun.elapsed().as_secs_f64());
     stand.stack.stop().await;
     Ok(())
 }
 
-async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result<()> {
+async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result<String> {
+    let mut parts = Parts::begin();
     let host = match victim {
         Victim::Both => "devenv-1",
         _ if random.below(4) == 0 => "devenv-1",
@@ -96,9 +104,15 @@ async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result
     let terminal = random.coin();
     let mut lead = Shown::open(stand, random, host, terminal)?;
     let other = Shown::open(stand, random, host, !terminal)?;
-    // Up to a quarter of a megabyte where each piece waits for the disk, up to two otherwise.
-    let at = random.magnitude(if host == "devenv-1" { 17 } else { 20 });
+    // Up to a quarter of a megabyte where each piece waits for the disk, up to two otherwise. A line at a time takes a while.
+    let bits = match host {
+        _ if lead.in_lines => 15,
+        "devenv-1" => 17,
+        _ => 20,
+    };
+    let at = random.magnitude(bits);
     lead.read(at).await?;
+    parts.ended("stream");
     let mut pids = match victim {
         Victim::Agent => vec![stand.stack.agent_pid()],
         Victim::Gateway => vec![stand.stack.gateway_pid()],
@@ -114,6 +128,7 @@ async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result
         )?;
     }
     let shown = [lead.rest().await?, other.rest().await?];
+    parts.ended("kill");
     if victim != Victim::Gateway {
         stand.stack.kill_agent().await;
     }
@@ -122,11 +137,12 @@ async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result
     }
     // Before the gateway, which waits for its links.
     if victim != Victim::Gateway {
-        stand.stack.restart_agent().await?;
+        restart_agent(stand).await?;
     }
     if victim != Victim::Agent {
         stand.stack.restart_gateway().await?;
     }
+    parts.ended("start");
     // An agent that lived hands over what it still holds when it has ended the session, which may be after the new link is up.
     let lacks = std::sync::Mutex::new(String::new());
     let recorded = until("what was shown is recorded", async || {
@@ -141,11 +157,50 @@ async fn round(stand: &mut Stand, random: &mut Random, victim: Victim) -> Result
     let recorded = recorded.await;
     let lacks = lacks.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     recorded.with_context(|| format!("{victim:?} in {host} after {at} bytes: {lacks}"))?;
+    parts.ended("verify");
     until("the workspace can be entered again", async || {
         let outcome = stand.run(&[], host, "echo again", b"").await?;
         Ok((outcome.stdout == b"again\n").then_some(()))
     })
-    .await
+    .await?;
+    parts.ended("enter");
+    Ok(format!("{host}, {at} bytes: {}", parts.0.join(", ")))
+}
+
+/// Starts the agent, and knocks at its workspaces until the gateway has links to them: links that break as soon as they stand make it dial
+/// ever more seldom, unless somebody wants to enter.
+async fn restart_agent(stand: &mut Stand) -> Result<()> {
+    let config = stand.stack.ssh_config();
+    let knock = async {
+        loop {
+            for host in ["devenv-0", "devenv-1"] {
+                let mut ssh = Command::new("ssh");
+                ssh.arg("-F").arg(&config).args([host, "true"]);
+                if let Err(error) = feed(ssh, b"").await {
+                    return error;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        started = stand.stack.restart_agent() => Ok(started?),
+        error = knock => Err(error),
+    }
+}
+
+/// How long each part of a round took, in words.
+struct Parts(Vec<String>, Instant);
+
+impl Parts {
+    fn begin() -> Self {
+        Self(Vec::new(), Instant::now())
+    }
+
+    fn ended(&mut self, part: &str) {
+        let ended = Instant::now();
+        let took = ended.duration_since(std::mem::replace(&mut self.1, ended));
+        self.0.push(format!("{part} {:.2} s", took.as_secs_f64()));
+    }
 }
 
 /// What was shown and is in no record, in words; `None` if there is nothing.
@@ -184,6 +239,8 @@ async fn record(stand: &Stand, entry: &Value) -> Result<Vec<u8>> {
 /// A session that shows numbers, one a line, from a random one on.
 struct Shown {
     first: usize,
+    /// Or in blocks.
+    in_lines: bool,
     ssh: Child,
     stdout: ChildStdout,
     bytes: Vec<u8>,
@@ -192,10 +249,10 @@ struct Shown {
 impl Shown {
     fn open(stand: &Stand, random: &mut Random, host: &str, terminal: bool) -> Result<Self> {
         let first = 10_000_000 + random.below(50_000_000);
-        // In blocks, or a line at a time.
-        let numbers = match random.coin() {
-            true => format!("seq {first} 99999999"),
-            false => format!("i={first}; while :; do echo $i; i=$((i+1)); done"),
+        let in_lines = random.coin();
+        let numbers = match in_lines {
+            false => format!("seq {first} 99999999"),
+            true => format!("i={first}; while :; do echo $i; i=$((i+1)); done"),
         };
         let mut ssh = stand.ssh(if terminal { &["-tt"] } else { &[] }, host);
         if terminal {
@@ -207,6 +264,7 @@ impl Shown {
         let stdout = ssh.stdout.take().context("no stdout")?;
         Ok(Self {
             first,
+            in_lines,
             ssh,
             stdout,
             bytes: Vec::new(),
