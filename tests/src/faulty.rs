@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 pub enum Fault {
     /// Nothing.
     None,
-    /// It is answered with this status, and goes nowhere.
+    /// It is answered with this status and the advice to come again in a day, and goes nowhere.
     Status(u16),
     /// It is said to have gone well, and goes nowhere.
     Lie,
@@ -127,7 +127,8 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> Result<()> {
         Fault::Status(status) => {
             let body = "<Error><Code>Spoilt</Code><Message>not today</Message></Error>";
             let length = body.len();
-            let answer = format!("HTTP/1.1 {status} No\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+            let head = format!("HTTP/1.1 {status} No\r\nconnection: close\r\nretry-after: 86400\r\n");
+            let answer = format!("{head}content-length: {length}\r\n\r\n{body}");
             client.write_all(answer.as_bytes()).await?;
             return Ok(());
         }

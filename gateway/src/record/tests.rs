@@ -1,5 +1,6 @@
 mod awaited;
 mod counts;
+mod deletion;
 mod disk;
 mod unbegun;
 

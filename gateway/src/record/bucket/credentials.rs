@@ -101,7 +101,7 @@ impl std::fmt::Debug for Files {
     }
 }
 
-const READ_AGAIN: Duration = Duration::from_secs(10);
+const READ_AGAIN: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,7 +17,11 @@ use crate::record::store::{Claim, Inner};
 pub(in crate::record) async fn sweep(store: Arc<Inner>, stop: CancellationToken) {
     let Some(shipping) = store.shipping.clone() else { return };
     let inner = Arc::clone(&store);
-    let found = tokio::task::spawn_blocking(move || unsent(&inner)).await;
+    let found = tokio::task::spawn_blocking(move || {
+        remove_aside(&inner.root);
+        unsent(&inner)
+    });
+    let found = found.await;
     match found.map_err(io::Error::other).and_then(|found| found) {
         Ok(found) => {
             for (session, bytes) in found {
@@ -26,18 +31,42 @@ pub(in crate::record) async fn sweep(store: Arc<Inner>, stop: CancellationToken)
         Err(error) => tracing::error!(%error, "the spool cannot be looked through; what it holds may not be sent"),
     }
     let every = (shipping.keep / 4).clamp(Duration::from_millis(200), Duration::from_secs(60));
+    let mut due = Instant::now() + every;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(every.min(LOOK_EVERY)) => {}
         }
+        // A disk that refuses may be full of what the bucket has: nothing is as good a use of its room as the next session.
+        let refuses = store.health.ready().is_err();
+        if !refuses && Instant::now() < due {
+            continue;
+        }
+        due = Instant::now() + every;
         let inner = Arc::clone(&store);
-        let keep = shipping.keep;
+        let keep = if refuses { Duration::ZERO } else { shipping.keep };
         let swept = tokio::task::spawn_blocking(move || remove_old(&inner, keep)).await;
         if let Err(error) = swept.map_err(io::Error::other).and_then(|done| done) {
             tracing::warn!(%error, "recordings that the object store has stay in the spool");
         }
     }
+}
+
+/// Removes what a gateway that was killed had put aside to be removed.
+fn remove_aside(root: &Path) {
+    let days = fs::read_dir(root).into_iter().flatten().flatten();
+    let days = days.filter(|day| day.file_name().to_str().is_some_and(layout::is_day));
+    let all = days.flat_map(|day| fs::read_dir(day.path()).into_iter().flatten().flatten());
+    for folder in all.filter(|folder| folder.file_name().to_str().is_some_and(is_aside)) {
+        if let Err(error) = fs::remove_dir_all(folder.path()) {
+            tracing::warn!(%error, folder = %folder.path().display(), "what was to be removed stays in the spool");
+        }
+    }
+}
+
+fn is_aside(name: &str) -> bool {
+    let session = name.strip_prefix('.').and_then(|name| name.strip_suffix(ASIDE));
+    session.is_some_and(|session| Uuid::try_parse(session).is_ok())
 }
 
 /// Closed sessions that carry no mark, with the bytes of their streams.
@@ -75,8 +104,12 @@ fn remove_old(inner: &Arc<Inner>, keep: Duration) -> io::Result<()> {
             return Ok(());
         }
         // Out of sight in one step: half a folder must not be taken for a recording.
-        let aside = dir.with_file_name(format!(".{session}.gone"));
+        let aside = dir.with_file_name(format!(".{session}{ASIDE}"));
         fs::rename(dir, &aside)?;
         fs::remove_dir_all(&aside)
     })
 }
+
+const ASIDE: &str = ".gone";
+/// So often somebody looks whether the disk refuses.
+const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use doorward_dev::parts::s3::Kind;
 use doorward_dev::parts::{TOXIPROXY, Toxiproxy};
-use doorward_gateway::config::Acknowledge;
+use doorward_gateway::config::{Acknowledge, S3Credentials};
 use serde_json::json;
 use tests::faulty::{Fault, Faulty};
 use tests::parts::{Had, can_be_had, fresh, name_of, shared_s3};
@@ -136,3 +136,50 @@ async fn refusals_lies_and_lost_answers_acknowledge_nothing_falsely() -> Result<
     replica.store.close().await;
     Ok(())
 }
+
+/// Keys that end while a session goes on: nothing more is acknowledged, and all goes on once there are others, without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_end_and_are_exchanged_lose_nothing() -> Result<()> {
+    let test = name_of(&|| {});
+    let Had::Here(s3) = shared_s3(PLACE, test, Kind::Versitygw).await? else {
+        return Ok(());
+    };
+    s3.api().make_bucket("keys", false).await?;
+    let dir = fresh(PLACE, test)?;
+    let mut config = settings(s3, s3.url(), "keys");
+    config.acknowledge = Acknowledge::Stored;
+    let (access_key, good_key) = s3.key_files();
+    let secret_key = dir.join("secret");
+    std::fs::copy(&good_key, &secret_key)?;
+    config.credentials = S3Credentials::Files {
+        access_key,
+        secret_key: secret_key.clone(),
+    };
+    let replica = Replica::open(&dir.join("gateway"), Some(config)).await?;
+    let mut author = Author::new()?;
+    let recording = replica.begin(author.session()).await?;
+    let good = append(&recording, author.open())?;
+    acknowledged(&recording, good).await?;
+
+    std::fs::write(&secret_key, "ended")?;
+    let all = until("the store refuses the old keys", async || {
+        let at = append(&recording, author.output(100))?;
+        let refused = replica.store.backlog().is_some_and(|backlog| backlog.age >= REFUSED);
+        Ok(refused.then_some(at))
+    })
+    .await?;
+    ensure!(recording.progress().borrow().durable < all, "acknowledged without keys");
+    std::fs::copy(&good_key, &secret_key)?;
+    acknowledged(&recording, all).await?;
+    append(&recording, author.end()?)?;
+    recording.finish(closing(), tests::PATIENCE).await?;
+    let copy = dir.join("copy");
+    replica.download(author.session(), &copy).await?;
+    let report = replica.verify(&copy, &author);
+    ensure!(report.findings.is_empty(), "{report:?}");
+    replica.store.close().await;
+    Ok(())
+}
+
+/// So long nothing waits for a store that takes everything.
+const REFUSED: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 mod canary;
 mod faults;
+mod filled;
 mod full;
 mod gate;
 mod holds;
