@@ -224,6 +224,10 @@ events! {
     110 AccessLent,
     /// A workspace showed a host certificate that the gateway had not seen before.
     114 HostCertificateSeen,
+    /// The clock says another time than is believed: it deletes no recording.
+    122 ClockDoubted,
+    /// The clock is believed again.
+    123 ClockBelieved,
 }
 
 impl<C> Encode<C> for Stamped {

@@ -398,6 +398,36 @@ pub struct RecordingDeleted {
     pub link: [u8; 32],
 }
 
+/// The gateway's clock says another time than what has passed since it was last believed; recordings are not deleted by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct ClockDoubted {
+    /// What the clock says, Unix milliseconds.
+    #[n(0)]
+    pub clock: u64,
+    /// What is believed, Unix milliseconds.
+    #[n(1)]
+    pub believed: u64,
+    /// How many recordings are kept that would be deleted by that clock.
+    #[n(2)]
+    pub held_back: u64,
+}
+
+/// The gateway's clock is believed again, and recordings are deleted by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
+#[cbor(map)]
+pub struct ClockBelieved {
+    /// What the clock says, Unix milliseconds.
+    #[n(0)]
+    pub clock: u64,
+    /// What was believed until then, Unix milliseconds.
+    #[n(1)]
+    pub believed: u64,
+    /// Why: `agrees`, `confirmed`.
+    #[n(2)]
+    pub why: String,
+}
+
 /// Somebody with the right to do so had a recording held: nobody may delete it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode, CborLen)]
 #[cbor(map)]

@@ -164,6 +164,7 @@ fn numbers(gateway: &Gateway) -> Response<Body> {
     if let Some(backlog) = gateway.store.backlog() {
         metrics::backlog(backlog);
     }
+    metrics::doubt(gateway.store.doubt());
     gateway.exports.count();
     let Some(numbers) = metrics::install() else {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "no numbers are kept\n");

@@ -80,6 +80,15 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Say that this host's clock is right, so that recordings are deleted by it again. A gateway that runs takes it within seconds, another when it starts.
+    ConfirmClock {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Today's date, from a calendar and not from this host.
+        #[arg(value_name = "YYYY-MM-DD")]
+        today: String,
+    },
     /// Say who may enter a workspace and why, rule by rule, from the configuration alone; exit with 1 if the person may not.
     Explain {
         /// The configuration file.
@@ -126,6 +135,7 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::CheckConfig { config } => check(&config),
+        Command::ConfirmClock { config, today } => confirm_clock(&config, &today),
         Command::Explain {
             config,
             user,
@@ -177,6 +187,33 @@ fn check(file: &Path) -> ExitCode {
             eprintln!("{faults}");
             ExitCode::from(CONFIG)
         }
+    }
+}
+
+fn confirm_clock(file: &Path, today: &str) -> ExitCode {
+    let Ok(today) = today.parse::<jiff::civil::Date>() else {
+        return usage(&format!("`{}` is no date (YYYY-MM-DD)", today.escape_debug()));
+    };
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(faults) => return told(&faults.to_string(), CONFIG),
+    };
+    let now = jiff::Timestamp::now();
+    let here = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    // The day changes at another hour where the operator is.
+    let near = [Ok(here), here.yesterday(), here.tomorrow()];
+    if !near.into_iter().flatten().any(|day| day == today) {
+        return told(
+            &format!("this host's clock says {here}, and you say {today}: set the clock first"),
+            FAILED,
+        );
+    }
+    match crate::record::confirm(&config.state_directory, now.as_millisecond().unsigned_abs()) {
+        Ok(()) => {
+            println!("confirmed: it is {here}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => told(&format!("{}: {error}", config.state_directory.display()), FAILED),
     }
 }
 

@@ -67,6 +67,14 @@ fn describe() {
         "recordings that the object store has with other content"
     );
     metrics::describe_gauge!(
+        "doorward_records_held_back",
+        "recordings that are due by a clock that is doubted"
+    );
+    metrics::describe_gauge!(
+        "doorward_records_clock_apart_seconds",
+        "by how much the clock differs from what is believed, while it is doubted"
+    );
+    metrics::describe_gauge!(
         "doorward_export_lag_events",
         "durable events of the journal that a sink has not taken"
     );
@@ -106,6 +114,13 @@ pub fn backlog(backlog: crate::record::Backlog) {
     gauge!("doorward_records_backlog_bytes").set(backlog.bytes as f64);
     gauge!("doorward_records_backlog_age_seconds").set(backlog.age.as_secs_f64());
     gauge!("doorward_records_conflicts").set(backlog.conflicts as f64);
+}
+
+/// Whether deletion waits for the clock.
+pub fn doubt(doubt: Option<crate::record::Doubt>) {
+    let apart = doubt.map_or(Duration::ZERO, |doubt| doubt.apart);
+    gauge!("doorward_records_held_back").set(doubt.map_or(0, |doubt| doubt.held_back) as f64);
+    gauge!("doorward_records_clock_apart_seconds").set(apart.as_secs_f64());
 }
 
 /// What a sink lacks. Sinks are named in the configuration.

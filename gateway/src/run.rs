@@ -92,6 +92,7 @@ impl Running {
             .map_err(Error::Journal)?;
         let records = record::Options {
             unbegun: Some(state.join("unbegun")),
+            state: Some(state.clone()),
             ..(&config.records).into()
         };
         let store = record::Store::open(records, Arc::clone(&credential), journal.clone())

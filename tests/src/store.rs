@@ -45,6 +45,8 @@ impl Replica {
         let journal = Journal::open(&dir.join("journal"), Arc::clone(&credential)).await?;
         let options = Options {
             unbegun: None,
+            state: None,
+            clock_leap: Duration::from_secs(3 * 24 * 3600),
             directory: dir.join("records"),
             commit_interval: Duration::from_millis(2),
             s3,

@@ -290,6 +290,18 @@ fn journal(event: &Event) -> Option<(&'static str, Value)> {
             let members = json!({"session": b.session, "why": b.why, "keep-until": until, "link": hex(&b.link)});
             ("recording-deleted", members)
         }
+        Event::ClockDoubted(b) => (
+            "clock-doubted",
+            json!({
+                "clock": crate::time::format(b.clock), "believed": crate::time::format(b.believed), "held-back": b.held_back,
+            }),
+        ),
+        Event::ClockBelieved(b) => (
+            "clock-believed",
+            json!({
+                "clock": crate::time::format(b.clock), "believed": crate::time::format(b.believed), "why": b.why,
+            }),
+        ),
         Event::HoldPlaced(b) => (
             "hold-placed",
             json!({"session": b.session, "by": b.by, "reason": b.reason}),

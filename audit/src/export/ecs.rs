@@ -148,6 +148,8 @@ fn judge(event: &Event) -> What {
         Event::HoldPlaced(b) => What::of(&["configuration"], &["change"])
             .outcome(true)
             .reason(&b.reason),
+        Event::ClockDoubted(_) => What::of(&["host"], &["error"]),
+        Event::ClockBelieved(b) => What::of(&["host"], &["change"]).outcome(true).reason(&b.why),
         Event::HoldReleased(_) => What::of(&["configuration"], &["change"]).outcome(true),
         Event::Locked(b) => What::of(&["iam"], &["change", "admin"]).outcome(true).reason(&b.reason),
         Event::Unlocked(_) => What::of(&["iam"], &["change", "admin"]).outcome(true),

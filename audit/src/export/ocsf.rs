@@ -298,6 +298,8 @@ fn judge(entry: &Entry<'_>) -> What {
         Event::Reconciled(b) if !b.agree => What::of(BASE, 99, "Other")
             .severe(4)
             .failed("the agent and the gateway counted differently"),
+        Event::ClockDoubted(_) => What::of(BASE, 99, "Other").severe(4),
+        Event::ClockBelieved(b) => What::of(BASE, 99, "Other").good().with("comment", shown(&b.why)),
         Event::RecheckSuspended(b) => What::of(BASE, 99, "Other").severe(3).failed(&b.why),
         event => in_session(entry, event),
     }

@@ -361,6 +361,18 @@ fn all(text: &str) -> Vec<(bool, Event)> {
         }
         .into(),
         HoldReleased { session, by: t() }.into(),
+        ClockDoubted {
+            clock: 1_767_225_599_123,
+            believed: 1_767_225_599_123,
+            held_back: 2,
+        }
+        .into(),
+        ClockBelieved {
+            clock: 1_767_225_599_123,
+            believed: 1_767_225_599_123,
+            why: t(),
+        }
+        .into(),
         WorkspaceWoken {
             user: t(),
             workspace: t(),

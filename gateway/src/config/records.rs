@@ -17,6 +17,8 @@ pub struct Records {
     pub directory: PathBuf,
     /// How long writes are collected before one fsync makes them durable.
     pub commit_interval: Duration,
+    /// By how much the clock may differ from what has passed since it was last believed, so that recordings are deleted by it.
+    pub clock_leap: Duration,
     /// The object store behind the directory.
     pub s3: Option<S3>,
 }
@@ -90,10 +92,12 @@ pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Records> {
         Duration::from_millis(20),
         duration(Duration::from_millis(1), Duration::from_secs(5)),
     );
+    let clock_leap = section.or("clock-leap", 3 * DAY, duration(HOUR, 400 * DAY));
     let s3 = section.section("s3", |section| read_s3(section, base));
     Some(Records {
         directory: directory?,
         commit_interval,
+        clock_leap,
         s3: if section.has("s3") { Some(s3?) } else { None },
     })
 }

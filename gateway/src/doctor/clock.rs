@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Finding, fetch::Fetched};
+use crate::{config::Config, journal::unix_ms, record};
 
 /// Holds the answer's clock against ours; `most` is the difference from which on something breaks.
 pub(super) fn finding(whose: &str, fetched: &Fetched, most: Duration, breaks: &str) -> Finding {
@@ -26,6 +27,34 @@ pub(super) fn finding(whose: &str, fetched: &Fetched, most: Duration, breaks: &s
     }
     Finding::ok("clock", whose, text)
 }
+
+/// Whether recordings are deleted by this host's clock: it must not differ from what the gateway believed last, which it writes down
+/// every minute.
+pub(super) fn retention(config: &Config) -> Vec<Finding> {
+    const WHOSE: &str = "deletion of recordings";
+    let believed = match record::believed(&config.state_directory) {
+        Ok(Some(believed)) => believed,
+        Ok(None) => return Vec::new(),
+        Err(error) => {
+            let text = format!("what was believed cannot be read: {error}");
+            return vec![Finding::warning("clock", WHOSE, text, CONFIRM)];
+        }
+    };
+    let now = unix_ms();
+    let apart = Duration::from_millis(now.abs_diff(believed));
+    if apart <= config.records.clock_leap {
+        return vec![Finding::ok("clock", WHOSE, "goes by ours")];
+    }
+    let side = if now > believed { "ahead of" } else { "behind" };
+    let text = format!(
+        "held back: our clock is {} {side} what the gateway believed last",
+        humantime::format_duration(Duration::from_secs(apart.as_secs()))
+    );
+    vec![Finding::warning("clock", WHOSE, text, CONFIRM)]
+}
+
+const CONFIRM: &str =
+    "set the clock right; if it is, say so: `doorward-gateway confirm-clock --config FILE YYYY-MM-DD`";
 
 fn apart(theirs: SystemTime, ours: SystemTime) -> (Duration, bool) {
     match theirs.duration_since(ours) {

@@ -53,6 +53,7 @@ pub async fn examine(file: &Path, about: &About) -> Vec<Finding> {
         ("agent", Box::pin(agents::check(&config, &authority))),
         ("records", Box::pin(disk::records(&config))),
         ("state", Box::pin(async { disk::state(&config) })),
+        ("clock", Box::pin(async { clock::retention(&config) })),
         ("policy", Box::pin(async { rules::check(&config) })),
     ];
     let each = checks.into_iter().map(|(name, check)| async move {

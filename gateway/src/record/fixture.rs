@@ -84,6 +84,8 @@ async fn open_store(dir: &Path, credential: &Arc<Credential>, journal: &Journal)
         commit_interval: Duration::from_millis(2),
         s3: None,
         unbegun: Some(dir.join("unbegun")),
+        state: Some(dir.to_owned()),
+        clock_leap: Duration::from_secs(3 * 24 * 3600),
     };
     Store::open(options, Arc::clone(credential), journal.clone())
         .await

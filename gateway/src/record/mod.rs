@@ -38,7 +38,7 @@ use crate::config;
 
 pub use index::Filter;
 pub(crate) use layout::is_ours;
-pub use retention::Hold;
+pub use retention::{Doubt, Hold, believed, confirm};
 pub use ship::Backlog;
 pub use slot::{Progress, Recording};
 pub use store::{ResumeError, Store};
@@ -54,6 +54,10 @@ pub struct Options {
     pub s3: Option<config::S3>,
     /// Where sessions are noted that begin while the disk refuses; made when it is missing. Elsewhere than `directory`.
     pub unbegun: Option<PathBuf>,
+    /// The folder of the gateway's state, where the time is kept that was believed last.
+    pub state: Option<PathBuf>,
+    /// By how much the clock may differ from that and be believed.
+    pub clock_leap: Duration,
 }
 
 impl From<&config::Records> for Options {
@@ -63,6 +67,8 @@ impl From<&config::Records> for Options {
             commit_interval: records.commit_interval,
             s3: records.s3.clone(),
             unbegun: None,
+            state: None,
+            clock_leap: records.clock_leap,
         }
     }
 }

@@ -207,7 +207,10 @@ impl Inner {
         let before = self.entry(session)?;
         // It is kept for so long after its end, which may come more than once.
         let kept_from = before.ended.unwrap_or(before.started);
-        let keep_until = before.keep_until.map(|until| ended + until.saturating_sub(kept_from));
+        let from = self.clock.latest(ended);
+        let keep_until = before
+            .keep_until
+            .map(|until| from.saturating_add(until.saturating_sub(kept_from)));
         let entry = SessionIndex {
             ended: Some(ended),
             outcome: Some(outcome),

@@ -17,7 +17,7 @@ use super::commit::{self, Commits};
 use super::index::{self, Index};
 use super::keeper::{self, Health};
 use super::repair::Broken;
-use super::retention::{self, Retention};
+use super::retention::{self, Doubt, Retention, RetentionClock};
 use super::ship::{self, Shipping};
 use super::slot::{Recording, Slot};
 use super::unbegun::Unbegun;
@@ -43,6 +43,7 @@ pub(super) struct Inner {
     pub(super) journal: Journal,
     pub(super) index: Guarded<Index>,
     pub(super) retention: Retention,
+    pub(super) clock: RetentionClock,
     /// Sessions that somebody writes: a session, a fetch of leftovers, a repair.
     claimed: Guarded<HashSet<Uuid>>,
     /// Sessions of an earlier life of the gateway that have no closing yet.
@@ -112,11 +113,21 @@ impl Store {
     ) -> io::Result<Self> {
         let root = options.directory;
         let (found, notes) = (root.clone(), options.unbegun);
+        let (clock, now) = (
+            RetentionClock::new(options.state, options.clock_leap),
+            credential.unix_ms(),
+        );
         let index = tokio::task::spawn_blocking(move || {
             layout::make_dir(&found)?;
-            io::Result::Ok((Index::load(&found)?, Unbegun::open(notes)?))
+            let index = Index::load(&found)?;
+            let newest = index
+                .all()
+                .map(|session| session.ended.unwrap_or(session.started))
+                .max();
+            clock.begin(newest, now);
+            io::Result::Ok((index, Unbegun::open(notes)?, clock))
         });
-        let (index, unbegun) = index.await.map_err(io::Error::other)??;
+        let (index, unbegun, clock) = index.await.map_err(io::Error::other)??;
         let unclosed = index.all().filter(|s| s.ended.is_none()).map(|s| s.session).collect();
         let inner = Arc::new(Inner {
             root,
@@ -129,6 +140,7 @@ impl Store {
             journal,
             index: Guarded::new(index),
             retention: Retention::default(),
+            clock,
             claimed: Guarded::default(),
             unclosed: Guarded::new(unclosed),
             unbegun,
@@ -155,6 +167,11 @@ impl Store {
     /// A sentence for the operator.
     pub fn ready(&self) -> Result<(), String> {
         self.0.ready()
+    }
+
+    /// Whether deletion waits for a clock that nothing else confirms.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.0.retention.doubt()
     }
 
     /// What the object store lacks; `None` where there is none.

@@ -26,11 +26,11 @@ const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 const HOUR: i64 = 3_600_000;
 
 /// A program's wall clock, as the file says.
-struct Clock(PathBuf);
+pub(crate) struct Clock(PathBuf);
 
 impl Clock {
     /// As the system's; `None` where there is no libfaketime, which is said with the test's name.
-    fn new(name: &str, test: &str) -> Result<Option<Self>> {
+    pub(crate) fn new(name: &str, test: &str) -> Result<Option<Self>> {
         if !Path::new(LIBRARY).is_file() {
             // Past the capture of a test's output: what was skipped must be seen.
             writeln!(std::io::stderr(), "skipped {test}: no {LIBRARY}")?;
@@ -41,13 +41,13 @@ impl Clock {
         Ok(Some(clock))
     }
 
-    fn set(&self, offset: &str) -> Result<()> {
+    pub(crate) fn set(&self, offset: &str) -> Result<()> {
         let fresh = self.0.with_extension("new");
         fs::write(&fresh, offset)?;
         Ok(fs::rename(fresh, &self.0)?)
     }
 
-    fn variables(&self) -> Vec<(String, String)> {
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let file = self.0.to_string_lossy().into_owned();
         let all = [
             ("LD_PRELOAD", LIBRARY),

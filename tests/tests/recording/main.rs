@@ -6,6 +6,7 @@
 mod canary;
 mod clocks;
 mod damage;
+mod expiry;
 mod injected;
 mod kills;
 mod owner;

@@ -16,8 +16,8 @@ use crate::record::bucket::{Bucket, BucketError};
 use crate::record::store::{Claim, Inner};
 use crate::record::{index, layout, remote};
 
-/// Deletes an expired recording, unless it is held, open, or not what we thought.
-pub(super) async fn delete(store: &Arc<Inner>, session: Uuid) -> io::Result<()> {
+/// Deletes a recording that has expired by `now`, unless it is held, open, or not what we thought.
+pub(super) async fn delete(store: &Arc<Inner>, session: Uuid, now: u64) -> io::Result<()> {
     let _alone = store.retention.changing.lock().await;
     let (Some(dir), Some(folder)) = (
         layout::session_dir(&store.root, session),
@@ -45,9 +45,7 @@ pub(super) async fn delete(store: &Arc<Inner>, session: Uuid) -> io::Result<()> 
         return Ok(());
     };
     store.retention.note(&entry);
-    let due = entry
-        .keep_until
-        .filter(|until| entry.ended.is_some() && *until <= store.credential.unix_ms());
+    let due = entry.keep_until.filter(|until| entry.ended.is_some() && *until <= now);
     let Some(keep_until) = due else { return Ok(()) };
     if let Some(bucket) = bucket
         && let Some(hold) = remote::hold(bucket, session).await.map_err(io::Error::other)?

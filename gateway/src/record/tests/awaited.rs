@@ -9,6 +9,8 @@ async fn what_is_awaited_does_not_wait_for_the_interval() {
     let options = Options {
         s3: None,
         unbegun: None,
+        state: None,
+        clock_leap: Duration::from_secs(3 * 24 * 3600),
         directory: rig.dir.path().join("other"),
         commit_interval: Duration::from_secs(3600),
     };

@@ -73,6 +73,8 @@ async fn bytes_whose_fsync_failed_are_neither_acknowledged_nor_kept() {
     let options = Options {
         s3: None,
         unbegun: None,
+        state: None,
+        clock_leap: Duration::from_secs(3 * 24 * 3600),
         directory: rig.dir.path().join("other"),
         commit_interval: Duration::from_millis(1),
     };
