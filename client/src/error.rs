@@ -46,6 +46,8 @@ pub enum Error {
         whom: String,
         /// Why not.
         why: String,
+        /// What the person can do, where that is known.
+        hint: Option<&'static str>,
     },
     /// A server did not prove that it is the one that we asked for.
     #[error("{whom} is not to be trusted: {why}")]
@@ -54,6 +56,16 @@ pub enum Error {
         whom: String,
         /// What is wrong with its certificate.
         why: String,
+        /// What the person can do.
+        hint: &'static str,
+    },
+    /// Something answered that is not what was asked for: a page for browsers, or the way to another address.
+    #[error("{whom} answered with {what}")]
+    Elsewhere {
+        /// Which server.
+        whom: String,
+        /// What came.
+        what: String,
     },
     /// A server answered something else than the protocol says.
     #[error("{whom} answered in a way that makes no sense: {what}")]
@@ -165,10 +177,13 @@ impl Error {
             | Self::NoEditor(_) => EXIT_CONFIGURATION,
             Self::Unreachable { .. }
             | Self::Untrusted { .. }
+            | Self::Elsewhere { .. }
             | Self::Answer { .. }
             | Self::Broken(_)
             | Self::NotRevoked(_) => EXIT_TRANSPORT,
             Self::Refused(problem) if problem.code == "record-store-down" => EXIT_UNRECORDED,
+            // The gateway's own refusals have a code; a 403 without one is some proxy's.
+            Self::Refused(problem) if problem.code.is_empty() => EXIT_TRANSPORT,
             Self::Refused(problem) => match problem.status {
                 401 | 403 | 404 => EXIT_DENIED,
                 _ => EXIT_TRANSPORT,
@@ -196,9 +211,11 @@ impl Error {
                     path.display()
                 )]
             }
-            Self::Untrusted { .. } => {
-                hint("if the gateway's certificate is from a CA of your own: doorward login GATEWAY --ca FILE")
-            }
+            Self::Untrusted { hint: text, .. } | Self::Unreachable { hint: Some(text), .. } => hint(text),
+            Self::Elsewhere { .. } => hint(
+                "is the address right? Where the network has a login page of its own (hotel, guest network, VPN), open it \
+                 in the browser first",
+            ),
             Self::Refused(problem) => problem.hint.clone().into_iter().collect(),
             Self::Issuer { code, .. } if code == "access_denied" => {
                 hint("somebody or something said no on the login page; try again")

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::home::Home;
 use crate::home::settings::Settings;
-use crate::http::{Web, name};
+use crate::http::{Answer, Web, name};
 use crate::pass::Pass;
+use crate::say;
 
 /// The one version of the gateway's interface that we speak.
 const VERSION: u64 = 1;
@@ -310,9 +311,14 @@ impl Gateway {
         name(&self.base)
     }
 
+    /// `GET` for somebody who waits for the answer: after a moment they are told what for.
+    async fn get(&self, url: &Url, pass: Option<&Pass>) -> Result<Answer, Error> {
+        say::impatiently(&self.whom(), self.web.get(url, pass)).await
+    }
+
     /// Which issuer and client it trusts.
     pub(crate) async fn well_known(&self) -> Result<WellKnown, Error> {
-        let answer = self.web.get(&self.at(&[".well-known", "doorward"]), None).await?;
+        let answer = self.get(&self.at(&[".well-known", "doorward"]), None).await?;
         let mut known: WellKnown = answer.json()?;
         known.date = answer.date();
         if known.version != VERSION {
@@ -327,7 +333,7 @@ impl Gateway {
 
     /// The CA keys, checked.
     pub(crate) async fn trust(&self) -> Result<CaLines, Error> {
-        let lines: CaLines = self.web.get(&self.at(&["v1", "trust"]), None).await?.json()?;
+        let lines: CaLines = self.get(&self.at(&["v1", "trust"]), None).await?.json()?;
         for keys in [lines.host_keys(), lines.user_keys()] {
             keys.map_err(|what| Error::Answer {
                 whom: self.whom(),
@@ -339,12 +345,12 @@ impl Gateway {
 
     /// Who the gateway takes the person for.
     pub(crate) async fn me(&self, pass: &Pass) -> Result<Me, Error> {
-        self.web.get(&self.at(&["v1", "me"]), Some(pass)).await?.json()
+        self.get(&self.at(&["v1", "me"]), Some(pass)).await?.json()
     }
 
     /// What the person may enter.
     pub(crate) async fn workspaces(&self, pass: &Pass) -> Result<Workspaces, Error> {
-        self.web.get(&self.at(&["v1", "workspaces"]), Some(pass)).await?.json()
+        self.get(&self.at(&["v1", "workspaces"]), Some(pass)).await?.json()
     }
 
     /// Sessions, newest first.
@@ -365,16 +371,14 @@ impl Gateway {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let list: List = self.web.get(&url, Some(pass)).await?.json()?;
+        let list: List = self.get(&url, Some(pass)).await?.json()?;
         Ok(list.sessions)
     }
 
     /// One session.
     pub(crate) async fn session(&self, pass: &Pass, id: Uuid) -> Result<Session, Error> {
-        self.web
-            .get(&self.at(&["v1", "sessions", &id.to_string()]), Some(pass))
-            .await?
-            .json()
+        let url = self.at(&["v1", "sessions", &id.to_string()]);
+        self.get(&url, Some(pass)).await?.json()
     }
 
     /// One file of a recording, part by part.

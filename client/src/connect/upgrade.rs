@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::http::dial::{self, Stream};
-use crate::http::{ANSWER, exchange, read_problem, request};
+use crate::http::{ANSWER, exchange, refusal, request};
 use crate::pass::Pass;
 
 /// A tunnel, and the session that it carries, where the gateway names it.
@@ -45,7 +45,7 @@ pub(super) async fn ask(gateway: &Gateway, wanted: &Wanted<'_>, pass: &Pass) -> 
     let stream = dial::dial(&url, || gateway.web.tls()).await?;
     let work = async |response: Response<Incoming>| {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::Refused(read_problem(response).await));
+            return Err(refusal(&whom, response).await);
         }
         let wrong = |what: &str| Error::Answer {
             whom: whom.clone(),

@@ -17,7 +17,7 @@ use super::upgrade::{Wanted, with_reason};
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::http::dial;
-use crate::http::{Problem, exchange, next_part, read_problem, request};
+use crate::http::{Problem, exchange, next_part, refusal, request};
 use crate::pass::Pass;
 use crate::say;
 
@@ -77,7 +77,7 @@ impl Wait {
             match response.status() {
                 StatusCode::OK => {}
                 StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(Woken::Unknown),
-                _ => return Err(Error::Refused(read_problem(response).await)),
+                _ => return Err(refusal(&whom, response).await),
             }
             let tale = listen(&whom, &name, response.into_body(), shown);
             match tokio::time::timeout_at(until, tale).await {

@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 use url::{Host, Url};
 
 use super::proxy::{self, Proxy};
-use super::{DIAL, name};
+use super::{DIAL, name, untrusted};
 use crate::error::Error;
 
 /// How long one address has before the next one is tried beside it (RFC 8305 section 5).
@@ -59,6 +59,7 @@ pub(crate) async fn dial(url: &Url, tls: impl FnOnce() -> Result<Arc<ClientConfi
     let slow = |_| Error::Unreachable {
         whom: whom.clone(),
         why: format!("no connection within {} s", DIAL.as_secs()),
+        hint: Some("is the address right, and does it need a VPN or a proxy (HTTPS_PROXY) from here?"),
     };
     timeout(DIAL, connect).await.map_err(slow)?
 }
@@ -77,6 +78,7 @@ async fn reach(url: &Url, whom: &str) -> Result<TcpStream, Error> {
     asked.map_err(|why| Error::Unreachable {
         whom: whom.to_owned(),
         why,
+        hint: None,
     })
 }
 
@@ -157,23 +159,33 @@ fn unreachable(whom: &str, error: io::Error) -> Error {
     Error::Unreachable {
         whom: whom.to_owned(),
         why: error.to_string(),
+        hint: None,
     }
 }
 
 fn judge(whom: &str, error: io::Error) -> Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
-        Some(rustls::Error::InvalidCertificate(why)) => Error::Untrusted {
-            whom: whom.to_owned(),
-            why: why.to_string(),
-        },
-        Some(why) => Error::Unreachable {
-            whom: whom.to_owned(),
-            why: format!("TLS failed: {why}"),
-        },
+        Some(rustls::Error::InvalidCertificate(fault)) => {
+            let (why, hint) = untrusted::explain(fault);
+            Error::Untrusted {
+                whom: whom.to_owned(),
+                why,
+                hint,
+            }
+        }
+        Some(error) => {
+            let (why, hint) = untrusted::refused(error);
+            Error::Unreachable {
+                whom: whom.to_owned(),
+                why,
+                hint,
+            }
+        }
         None if error.kind() == io::ErrorKind::UnexpectedEof => Error::Unreachable {
             whom: whom.to_owned(),
             why: "it closed the connection during the TLS handshake".into(),
+            hint: None,
         },
         None => unreachable(whom, error),
     }

@@ -7,6 +7,7 @@ pub(crate) mod dial;
 mod problem;
 pub(crate) mod proxy;
 pub(crate) mod tls;
+mod untrusted;
 
 use std::future::pending;
 use std::io;
@@ -27,7 +28,8 @@ use url::Url;
 use crate::error::Error;
 use crate::pass::Pass;
 pub use problem::Problem;
-pub(crate) use problem::{describe, read_problem};
+pub(crate) use problem::describe;
+use problem::read_problem;
 
 /// How we call ourselves.
 pub(crate) const USER_AGENT: &str = concat!("doorward/", env!("CARGO_PKG_VERSION"));
@@ -173,7 +175,7 @@ impl Web {
         let stream = dial::dial(url, || self.tls()).await?;
         let work = async |response: Response<Incoming>| {
             if response.status() != StatusCode::OK {
-                return Err(Error::Refused(read_problem(response).await));
+                return Err(refusal(&whom, response).await);
             }
             let mut body = response.into_body();
             while let Some(part) = next_part(&whom, &mut body).await? {
@@ -193,7 +195,16 @@ impl Web {
 
 impl Answer {
     /// The body of a good answer.
+    ///
+    /// # Errors
+    /// [`Error::Elsewhere`] for what some network's own page answers in its place.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        if let Some(what) = elsewhere(self.status, &self.headers) {
+            return Err(Error::Elsewhere {
+                whom: self.whom.clone(),
+                what,
+            });
+        }
         if self.status != StatusCode::OK {
             return Err(Error::Refused(Problem::parse(self.status, &self.body)));
         }
@@ -209,6 +220,28 @@ impl Answer {
     pub(crate) fn date(&self) -> Option<SystemTime> {
         httpdate::parse_http_date(self.headers.get(header::DATE)?.to_str().ok()?).ok()
     }
+}
+
+/// What an answer that is not the good one means.
+pub(crate) async fn refusal(whom: &str, response: Response<Incoming>) -> Error {
+    match elsewhere(response.status(), response.headers()) {
+        Some(what) => Error::Elsewhere {
+            whom: whom.to_owned(),
+            what,
+        },
+        None => Error::Refused(read_problem(response).await),
+    }
+}
+
+/// What an answer is that no server of ours gives: a redirect, or a good one that is a page for browsers.
+fn elsewhere(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if status.is_redirection() {
+        let to = field(header::LOCATION).unwrap_or("another address");
+        return Some(format!("a redirect to {}", &to[..to.floor_char_boundary(200)]));
+    }
+    let page = field(header::CONTENT_TYPE).is_some_and(|kind| kind.trim_start().starts_with("text/html"));
+    (status.is_success() && page).then(|| "a page for browsers".to_owned())
 }
 
 /// A server's name for sentences: host, and port where it isn't the usual one.
@@ -251,6 +284,7 @@ pub(crate) async fn exchange<T>(
     let unreachable = |error: hyper::Error| Error::Unreachable {
         whom: whom.to_owned(),
         why: reason(&error),
+        hint: None,
     };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(64 * 1024)
@@ -297,6 +331,7 @@ pub(crate) async fn next_part(whom: &str, body: &mut Incoming) -> Result<Option<
                 return Err(Error::Unreachable {
                     whom: whom.to_owned(),
                     why: reason(&error),
+                    hint: None,
                 });
             }
             Some(Ok(frame)) => {
@@ -312,6 +347,7 @@ fn too_slow(whom: &str) -> Error {
     Error::Unreachable {
         whom: whom.to_owned(),
         why: format!("no answer within {} s", ANSWER.as_secs()),
+        hint: None,
     }
 }
 

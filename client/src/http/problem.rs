@@ -34,14 +34,14 @@ struct Body {
 }
 
 impl Problem {
-    /// Reads a problem body; anything else becomes a sentence about the status.
+    /// Reads a problem body; anything else becomes a sentence about the status. The gateway itself always sends one.
     pub(crate) fn parse(status: StatusCode, body: &[u8]) -> Self {
         let body: Body = serde_json::from_slice(body).unwrap_or_default();
         let text = body
             .detail
             .or(body.title)
             .filter(|text| !text.trim().is_empty())
-            .unwrap_or_else(|| format!("the gateway answered {}", describe(status)));
+            .unwrap_or_else(|| format!("something in front of the gateway answered {}", describe(status)));
         Self {
             status: status.as_u16(),
             code: cut(body.code.unwrap_or_default()),
@@ -103,7 +103,10 @@ mod tests {
             b"\xff",
         ] {
             let problem = Problem::parse(StatusCode::BAD_GATEWAY, body);
-            assert_eq!(problem.text, "the gateway answered 502 Bad Gateway");
+            assert_eq!(
+                problem.text,
+                "something in front of the gateway answered 502 Bad Gateway"
+            );
             assert_eq!(problem.hint, None);
         }
         let long = format!("{{\"title\":\"{}\"}}", "é".repeat(5000));

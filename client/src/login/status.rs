@@ -80,6 +80,7 @@ pub(crate) async fn status(home: &Home, args: &StatusArgs) -> Result<bool, Error
                     Err(Error::Unreachable {
                         whom: gateway.whom(),
                         why: format!("no answer within {} s", PATIENCE.as_secs()),
+                        hint: None,
                     })
                 }))
             }

@@ -142,6 +142,7 @@ mod tests {
         let broken = Error::Unreachable {
             whom: String::new(),
             why: String::new(),
+            hint: None,
         };
         assert_eq!(slower(&broken, seconds(5)), Some(seconds(10)));
         assert_eq!(slower(&broken, seconds(65)), Some(seconds(65)));

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::gateway::{Dpop, KnownIssuer, TokenKind};
 use crate::http::{Web, describe, name, proxy};
+use crate::say;
 
 /// An issuer that answered for itself, and the client that we are there.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl Issuer {
         let url = format!("{base}/.well-known/openid-configuration");
         let url = Url::parse(&url).map_err(|error| answer("the gateway", format!("{base} is no issuer: {error}")))?;
         let whom = name(&url);
-        let found = web.get(&url, None).await?;
+        let found = say::impatiently(&format!("the issuer at {whom}"), web.get(&url, None)).await?;
         if found.status != StatusCode::OK {
             return Err(answer(
                 &whom,

@@ -233,6 +233,7 @@ pub(super) fn refusal(answer: &Answer) -> Error {
         return Error::Unreachable {
             whom: answer.whom.clone(),
             why: format!("it answered {}", describe(answer.status)),
+            hint: None,
         };
     }
     let text = bad

@@ -168,6 +168,7 @@ async fn refresh(home: &Home, mut tokens: Tokens, ca: Option<PathBuf>, voice: Vo
     let slow = |_| Error::Unreachable {
         whom: whom.clone(),
         why: format!("no answer within {} s", REFRESH.as_secs()),
+        hint: None,
     };
     let asking = timeout(REFRESH, oidc::refresh(&web, &of, &refresh_token));
     let answered = match voice {

@@ -248,7 +248,7 @@ async fn refusals_are_told_with_their_hints() {
     }
     for (reply, text) in [(
         Reply::Body as fn(u16, &'static str, Vec<u8>) -> Reply,
-        "the gateway answered 502 Bad Gateway",
+        "something in front of the gateway answered 502 Bad Gateway",
     )] {
         gateway.on(PATH, move |_| reply(502, "text/html", vec![b'<'; 1 << 20]));
         let ran = folder.run(&["connect", "devenv-0"]).await.expect(255);

@@ -30,13 +30,20 @@ pub(crate) const HOST_CA: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJhKZxCbBH
 impl Gateway {
     /// A gateway that trusts this issuer and has one workspace.
     pub(crate) async fn start(issuer: &Issuer) -> Self {
+        Self::start_with(issuer, |_| ()).await
+    }
+
+    /// The same with something else in its certificate.
+    pub(crate) async fn start_with(issuer: &Issuer, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let _ = doorward_wire::tls_provider().install_default();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &root).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &root).unwrap();
         let config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
             .with_no_client_auth()
             .with_single_cert(

@@ -26,6 +26,7 @@ mod run;
 mod server;
 mod ssh;
 mod status;
+mod strangers;
 mod tokens;
 mod verify;
 mod wake;
