@@ -24,6 +24,7 @@ pub(crate) async fn list(home: &Home, args: &JsonArgs) -> Result<(), Error> {
     }
     if found.workspaces.is_empty() {
         say::note("there is no workspace that you may enter");
+        say::line("hint: doorward status says which groups and roles you have; your platform team gives them");
     }
     let width = stdout()
         .is_terminal()

@@ -46,7 +46,19 @@ pub(crate) async fn unlock(home: &Home, args: &UnlockArgs) -> Result<(), Error> 
     let name = checked(args.kind, &args.name)?;
     let (gateway, pass) = open(home).await?;
     let url = gateway.at(&["v1", "locks", args.kind.as_str(), &name]);
-    gateway.web.change(Method::DELETE, &url, &pass, None).await?;
+    gateway
+        .web
+        .change(Method::DELETE, &url, &pass, None)
+        .await
+        .map_err(|error| match error {
+            // The gateway says the same of everything that is not there.
+            Error::Refused(mut problem) if problem.code == "not-found" => {
+                problem.text = format!("{} {name} is not locked", args.kind.as_str());
+                problem.hint = Some("doorward locks lists what is".to_owned());
+                Error::Refused(problem)
+            }
+            other => other,
+        })?;
     say::note(&format!("unlocked {} {name}", args.kind.as_str()));
     Ok(())
 }

@@ -53,8 +53,8 @@ pub(crate) struct ListArgs {
     /// Only sessions in this workspace
     #[arg(long)]
     pub(crate) workspace: Option<String>,
-    /// At most so many
-    #[arg(long, value_name = "N")]
+    /// At most so many, from 1 to 1000
+    #[arg(long, value_name = "N", value_parser = limit)]
     pub(crate) limit: Option<usize>,
     /// Print JSON
     #[arg(long)]
@@ -146,4 +146,10 @@ fn speed(text: &str) -> Result<f64, String> {
         Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
         _ => Err("a number from 0.01 to 1000".to_owned()),
     }
+}
+
+/// How many sessions the gateway lists at once.
+fn limit(text: &str) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|limit| (1..=1000).contains(limit));
+    limit.ok_or_else(|| "it must be a number from 1 to 1000".to_owned())
 }

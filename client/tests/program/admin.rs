@@ -66,7 +66,13 @@ async fn people_and_workspaces_are_locked_listed_and_unlocked() {
     assert_eq!((asked.method.as_str(), asked.body.as_str()), ("DELETE", ""));
     folder.run(&["lock", "workspace", "../x"]).await.expect(64);
     folder.run(&["unlock", "user", ".."]).await.expect(64);
-    folder.run(&["unlock", "workspace", "devenv-7"]).await.expect(77);
+    let ran = folder.run(&["unlock", "workspace", "devenv-7"]).await.expect(77);
+    assert!(
+        ran.err
+            .starts_with("doorward: workspace devenv-7 is not locked\nhint: "),
+        "{}",
+        ran.err
+    );
 
     gateway.json(
         "/v1/locks",

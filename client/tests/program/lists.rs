@@ -76,6 +76,10 @@ async fn sessions_are_listed_and_shown_without_their_escapes() {
         gateway.server.asked().last().unwrap().target,
         "/v1/sessions?user=a%26b&workspace=w&limit=3"
     );
+    for limit in ["0", "1001", "x"] {
+        let ran = folder.run(&["sessions", "--limit", limit]).await.expect(64);
+        assert!(ran.err.contains("from 1 to 1000"), "{}", ran.err);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
