@@ -35,7 +35,7 @@ pub use ca::{CaKeys, CaKeysError, fingerprint};
 pub use destination::is_destination;
 pub use key::{HostKey, KeyError};
 pub use local::Local;
-pub use names::{Login, NameError, WorkspaceName, WorkspaceUid, wildcard_name};
+pub use names::{Login, NameError, WorkspaceName, WorkspaceUid, is_name_pattern, wildcard_name};
 pub use refusal::Refusal;
 pub use request::{HostRequest, LinkRequest, RequestError, SessionRequest};
 pub use secret::{Secret, UserToken};

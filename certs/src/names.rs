@@ -125,6 +125,18 @@ pub fn wildcard_name(workspace: &WorkspaceName) -> String {
     format!("{workspace}.doorward")
 }
 
+/// Whether this is a pattern of workspaces' names as it may stand in an `ssh_config`: the beginning of a name of at least two
+/// characters, without a dot, and `*`. What is wider would take a person's other hosts along.
+#[must_use]
+pub fn is_name_pattern(text: &str) -> bool {
+    text.strip_suffix('*').is_some_and(|start| {
+        let bytes = start.as_bytes();
+        (2..=63).contains(&bytes.len())
+            && bytes[0].is_ascii_alphanumeric()
+            && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    })
+}
+
 fn check_login(text: &str) -> Result<(), NameError> {
     let bytes = text.as_bytes();
     let first = bytes.first().ok_or(NameError::Login)?;
@@ -254,6 +266,35 @@ mod tests {
         ] {
             assert_eq!(WorkspaceName::try_from(text).unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn patterns_are_narrow() {
+        for text in ["devenv-*", "ws*", "a0-*"] {
+            assert!(is_name_pattern(text), "{text}");
+        }
+        for text in [
+            "",
+            "*",
+            "d*",
+            "-a*",
+            "devenv-",
+            "devenv-**",
+            "*-devenv",
+            "dev*env*",
+            "github.com*",
+            "git.*",
+            "DEV-*",
+            "dev nv*",
+            "dev'*",
+            "dev\n*",
+            "dev?*",
+            "dev*\n",
+            "!dev*",
+        ] {
+            assert!(!is_name_pattern(text), "{text:?}");
+        }
+        assert!(!is_name_pattern(&format!("{}*", "a".repeat(64))));
     }
 
     #[test]

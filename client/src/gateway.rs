@@ -184,6 +184,9 @@ pub(crate) struct Workspaces {
     #[serde(default)]
     pub(crate) user: Option<String>,
     pub(crate) workspaces: Vec<Workspace>,
+    /// Patterns of names that are the gateway's to answer for, whether or not the person may enter; older gateways name none.
+    #[serde(default)]
+    pub(crate) names: Vec<String>,
 }
 
 /// A workspace that the person may enter.

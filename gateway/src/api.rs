@@ -205,7 +205,10 @@ async fn workspaces(gateway: &Gateway, who: &Identity) -> Result<Response<Body>,
             }
         })
         .collect();
-    Ok(problem::json(&json!({ "user": who.user(), "workspaces": listed })))
+    let names = &gateway.config.workspace_names;
+    Ok(problem::json(
+        &json!({ "user": who.user(), "workspaces": listed, "names": names }),
+    ))
 }
 
 /// Capabilities in the words of the policy file.

@@ -1,7 +1,8 @@
 //! The text of our ssh configuration.
 //!
-//! One plain `Host` block for each workspace, because editors list only those, and one block with a wildcard,
-//! `*.doorward`, for workspaces that were granted after the file was written. Why each line stands as it does:
+//! One plain `Host` block for each workspace, because editors list only those, and blocks with wildcards for the others: those
+//! that were granted after the file was written, and those that the person may not enter, of which the gateway says so.
+//! `*.doorward` is always there; the gateway may name patterns (`devenv-*`) of names that are its own. Why each line stands as it does:
 //!
 //! - `ProxyCommand` names the program absolutely, because editors start `ssh` without a usual `PATH`. A plain block
 //!   names its workspace itself: no `%h`, `%n` or `%r` means that nothing typed on a command line, and no submodule URL of
@@ -21,7 +22,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use doorward_certs::{Login, WorkspaceName};
+use doorward_certs::{Login, WorkspaceName, is_name_pattern};
 
 use super::{System, quote};
 use crate::error::Error;
@@ -31,6 +32,8 @@ use crate::say;
 
 /// The ending of names under the wildcard.
 pub(crate) const SUFFIX: &str = ".doorward";
+/// Keeps names out of a wildcard's block that could end the quotes around `%n`.
+const NO_QUOTES: &str = " \"!*'*\" \"!*\\\\*\"";
 
 /// What the configuration is made of.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(super) struct Blocks<'a> {
     pub(super) program: &'a Path,
     pub(super) home: &'a Home,
     pub(super) workspaces: &'a [Workspace],
+    /// Patterns of names that are the gateway's.
+    pub(super) names: &'a [String],
 }
 
 impl Blocks<'_> {
@@ -71,7 +76,25 @@ impl Blocks<'_> {
         if self.system == System::Windows {
             return Ok(text);
         }
-        let _ = writeln!(text, "\nHost *{SUFFIX} \"!*'*\" \"!*\\\\*\"");
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.names {
+            if is_name_pattern(name) {
+                names.push(name);
+            } else {
+                say::note(&format!("left out {name}: it is no pattern of workspaces' names"));
+            }
+        }
+        if !names.is_empty() {
+            let _ = writeln!(text, "\nHost {} \"!*.*\"{NO_QUOTES}", names.join(" "));
+            self.wildcard(&mut text, &command, &known_hosts, &logins);
+        }
+        let _ = writeln!(text, "\nHost *{SUFFIX}{NO_QUOTES}");
+        self.wildcard(&mut text, &command, &known_hosts, &logins);
+        Ok(text)
+    }
+
+    /// What stands under a `Host` line that names no workspace.
+    fn wildcard(&self, text: &mut String, command: &str, known_hosts: &str, logins: &[Login]) {
         // Where all logins are one, it is the best guess for the next workspace.
         if let Some(login) = logins
             .first()
@@ -80,8 +103,7 @@ impl Blocks<'_> {
             let _ = writeln!(text, "  User {login}");
         }
         let _ = writeln!(text, "  ProxyCommand {command} connect '%n'");
-        options(&mut text, self.system, &known_hosts);
-        Ok(text)
+        options(text, self.system, known_hosts);
     }
 
     fn command(&self) -> Result<String, Error> {
@@ -181,6 +203,7 @@ mod tests {
             program,
             home: &home,
             workspaces: &hostile,
+            names: &["devenv-*".into(), "*".into(), "git*.com".into(), "a*\nHost *".into()],
         }
         .write()
         .unwrap();
@@ -226,7 +249,22 @@ mod tests {
             ),
             "{wild:#?}"
         );
-        for other in ["devenv-9", "github.com", "a'b.doorward", "a\\b.doorward"] {
+        let pattern = resolved(&text, "devenv-9");
+        let command = format!("proxycommand \"/opt/door ward/doorward\" --home \"{at}\" connect '%n'");
+        assert!(
+            has(&pattern, &command) && has(&pattern, "stricthostkeychecking true"),
+            "{pattern:#?}"
+        );
+        let others = [
+            "github.com",
+            "devenv",
+            "devenv-9.example.com",
+            "devenv-'9",
+            "devenv-\\9",
+            "a'b.doorward",
+            "a\\b.doorward",
+        ];
+        for other in others {
             assert!(
                 !resolved(&text, other)
                     .iter()
@@ -246,6 +284,7 @@ mod tests {
                 program: Path::new(program),
                 home: &home,
                 workspaces: &[workspace("devenv-0", "node")],
+                names: &["devenv-*".into()],
             };
             blocks.write().unwrap()
         };
@@ -280,6 +319,7 @@ mod tests {
                 program: Path::new("/d"),
                 home: &home,
                 workspaces,
+                names: &[],
             }
             .write()
             .unwrap();

@@ -63,14 +63,18 @@ pub(crate) async fn config(home: &Home, args: &ConfigArgs) -> Result<(), Error> 
 async fn refresh(home: &Home, settings: &Settings, accepted: &[String]) -> Result<String, Error> {
     let gateway = Gateway::configured(home, settings)?;
     let pass = login::pass(home, settings).await?;
-    let workspaces = gateway.workspaces(&pass).await?.workspaces;
+    let found = gateway.workspaces(&pass).await?;
     trust::remember(home, &gateway.trust().await?, accepted, false)?;
     let program = settings.program()?;
+    if found.workspaces.is_empty() {
+        say::note("no workspace is in it: there is none that you may enter");
+    }
     Blocks {
         system: System::HERE,
         program: &program,
         home,
-        workspaces: &workspaces,
+        workspaces: &found.workspaces,
+        names: &found.names,
     }
     .write()
 }

@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, problem};
 use crate::issuer::Issuer;
+use crate::run::LIMIT;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_configuration_is_written_and_included_once() {
@@ -109,4 +110,28 @@ async fn ca_keys_that_are_none_are_not_written() {
             "{ran:?}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_enter_nothing_is_told_so_by_plain_ssh() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    let folder = gateway.logged_in(&issuer, 300);
+    gateway.json("/v1/workspaces", json!({"workspaces": [], "names": ["devenv-*", "*"]}));
+    let said = "there is no such workspace, or you may not enter it";
+    gateway.on("/v1/connect/devenv-7", move |_| problem(403, "denied", said, "ask"));
+    let ran = folder.run(&["config", "--write", "--no-include"]).await.expect(0);
+    for text in ["left out *: it is no pattern", "no workspace is in it"] {
+        assert!(ran.err.contains(text), "{}", ran.err);
+    }
+    let ssh = tokio::process::Command::new("ssh")
+        .arg("-F")
+        .arg(folder.path().join("ssh_config"))
+        .args(["devenv-7", "true"])
+        .kill_on_drop(true)
+        .output();
+    let out = tokio::time::timeout(LIMIT, ssh).await.unwrap().unwrap();
+    let err = String::from_utf8(out.stderr).unwrap();
+    assert!(err.starts_with(&format!("doorward: {said}\nhint: ask\n")), "{err}");
+    assert_eq!(out.status.code(), Some(255));
 }

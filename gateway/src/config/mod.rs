@@ -41,6 +41,8 @@ pub use token_review::TokenReview;
 pub struct Config {
     /// Where the gateway keeps its own state (journal). Made if it is missing.
     pub state_directory: PathBuf,
+    /// Patterns of workspaces' names: what a laptop's ssh brings here whether or not the person may enter it.
+    pub workspace_names: Vec<String>,
     /// The listener for people.
     pub listen: Listen,
     /// The listener for probes and metrics.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use doorward_certs::{
-    Login, WorkspaceName, WorkspaceUid,
+    Login, WorkspaceName, WorkspaceUid, is_name_pattern,
     vault::{HostCertificates, SignAs},
 };
 use toml::de::DeValue;
@@ -49,9 +49,30 @@ impl Config {
     }
 }
 
+/// How many patterns of workspaces' names there may be: each is in everybody's ssh configuration.
+const MOST_NAME_PATTERNS: usize = 32;
+
+fn name_pattern(value: &DeValue<'_>) -> Result<String, String> {
+    let text = text(value)?;
+    match is_name_pattern(&text) {
+        true => Ok(text),
+        false => Err(format!(
+            "`{}` is no pattern of names: at least two of a-z, 0-9 and -, then one *, such as `devenv-*`",
+            text.escape_debug()
+        )),
+    }
+}
+
 /// Reads the whole; `others` takes the faults of the files that it names.
 fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Config> {
     let state_directory = top.required("state-directory", path(base));
+    let workspace_names = top.or("workspace-names", Vec::new(), list(name_pattern));
+    if workspace_names.len() > MOST_NAME_PATTERNS {
+        top.fault_at(
+            "workspace-names",
+            format!("has more than {MOST_NAME_PATTERNS} patterns"),
+        );
+    }
     let listen = top.required_section("listen", |section| read_listen(section, base, others));
     let admin = top.section("admin", read_admin);
     let oidc = issuer::read_all(top, base, others);
@@ -137,6 +158,7 @@ fn read(top: &Section<'_>, base: &Path, others: &mut Vec<Fault>) -> Option<Confi
     }
     Some(Config {
         state_directory: state_directory?,
+        workspace_names,
         listen: listen?,
         admin: match top.has("admin") {
             true => admin?,

@@ -59,6 +59,11 @@ fn each_fault_is_named_with_its_line() {
             "gateway.toml:2: unknown key `colour` in the file",
         ),
         (
+            "[listen]",
+            "workspace-names = [\"ok-*\", \"*\"]\n[listen]",
+            "gateway.toml:2: `workspace-names`: `*` is no pattern of names: at least two of a-z, 0-9 and -, then one *, such as `devenv-*`",
+        ),
+        (
             "state-directory = \"state\"\n",
             "",
             "`state-directory` is missing in the file",

@@ -43,6 +43,7 @@ pub(super) fn write_gateway(
     });
     let file = GatewayFile {
         state_directory: "state",
+        workspace_names: &["devenv-*"],
         listen: Listen {
             address: addresses.listen,
             certificate: keys::TLS_CERTIFICATE,
@@ -153,6 +154,7 @@ pub(super) const GATEWAY_FILE: &str = "gateway.toml";
 #[serde(rename_all = "kebab-case")]
 struct GatewayFile<'a> {
     state_directory: &'a str,
+    workspace_names: &'a [&'a str],
     listen: Listen<'a>,
     admin: Admin,
     oidc: Oidc<'a>,

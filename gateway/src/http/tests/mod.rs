@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Bench, Reply, UPGRADE, eventually};
+use crate::testing::{Bench, Reply, UPGRADE, eventually, folder};
 
 mod bodies;
 mod early;
@@ -234,7 +234,10 @@ async fn a_refusal_is_a_problem_body_with_a_hint() {
 
 #[tokio::test]
 async fn programs_learn_what_they_need() {
-    let bench = Bench::start().await;
+    let named = |text| format!("workspace-names = [\"devenv-*\"]\n{text}");
+    let bench = Bench::in_folder(folder(), named).await;
+    bench.issuer.appear().await;
+    eventually(|| bench.running.gateway().identities.ready().is_ok()).await;
     let known = bench.get("/.well-known/doorward", "").await.json();
     assert_eq!(
         (&known["version"], &known["client-id"]),
@@ -255,10 +258,12 @@ async fn programs_learn_what_they_need() {
             "capabilities": ["shell", "exec", "pty"],
         }])
     );
+    // Who may enter nothing learns whose the names are all the same.
     let mallory = bench.token(|claims| claims["groups"] = json!([]));
+    let none = bench.get_as(&mallory, "/v1/workspaces").await.json();
     assert_eq!(
-        bench.get_as(&mallory, "/v1/workspaces").await.json()["workspaces"],
-        json!([])
+        (&none["workspaces"], &none["names"]),
+        (&json!([]), &json!(["devenv-*"]))
     );
 }
 
