@@ -69,7 +69,9 @@ impl Land {
         cluster.write_kubeconfig(&file, &Identity::Token(cluster.token(wanted).await?))?;
         let own = place.join("admin.kubeconfig");
         cluster.write_kubeconfig(&own, &Identity::Admin)?;
-        let section = gateway_section(&set, &file, WORKSPACES.len().try_into()?);
+        let mut section = gateway_section(&set, &file, WORKSPACES.len().try_into()?);
+        // Without it nobody could be told to leave a pod awake (`doorward keep`).
+        section.insert("usage".to_owned(), vec![toml::toml! { rule = "devenv" }].into());
         let change = |config: &mut toml::Table| {
             config.remove("workspace");
             config.insert("kubernetes".to_owned(), section.into());

@@ -92,6 +92,11 @@ fn welcome(stack: &Stack, land: Option<&Land>, person: &str, took: Duration) -> 
         (format!("{wrapper} replay ID"), "see it again"),
         (format!("{wrapper} verify ID"), "prove that nothing of it was changed"),
     ];
+    let keep = (
+        format!("{wrapper} keep 4h devenv-0"),
+        "have it left awake for a long job",
+    );
+    let lines: Vec<_> = lines.into_iter().chain(land.map(|_| keep)).collect();
     let width = lines
         .iter()
         .map(|(line, _)| line.chars().count())
@@ -129,7 +134,7 @@ fn welcome(stack: &Stack, land: Option<&Land>, person: &str, took: Duration) -> 
          {lines}\
          \n\
          People, each with the password NAME-pw: {people}.\n\
-         To be another one: cargo run -- --as alice, or {wrapper} login\n",
+         To be another one: {wrapper} login, or start the stack with --as alice\n",
         seconds = took.as_secs_f64(),
         issuer = stack.issuer_url(),
         vault = stack

@@ -99,7 +99,7 @@ impl Set<'_> {
 }
 
 /// Gives the service account `gateway` of the namespace, made if missing, what a gateway needs there: to read pods and sets, to
-/// scale sets and tell why that takes long, and to have agents' tokens reviewed.
+/// write on pods how they are used, to scale sets and tell why that takes long, and to have agents' tokens reviewed.
 ///
 /// # Errors
 /// No answer, or a refusal.
@@ -115,7 +115,7 @@ pub async fn allow_gateway(admin: &Api, namespace: &str) -> Result<(), Error> {
         json!({
             "apiVersion": version, "kind": "Role", "metadata": {"name": "gateway", "namespace": namespace},
             "rules": [
-                rule("", "pods", &["list", "watch"]),
+                rule("", "pods", &["get", "list", "watch", "patch"]),
                 rule("apps", "statefulsets", &["list", "watch"]),
                 rule("apps", "statefulsets/scale", &["patch"]),
                 rule("", "events", &["list"]),
