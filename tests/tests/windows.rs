@@ -360,3 +360,43 @@ fn control_c_and_the_end_of_the_pipes_end_it_as_on_unix() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn tokens_come_from_a_program_of_windows_and_from_no_batch_file() -> Result<()> {
+    stand().run(|stand| async move {
+        let Some(windows) = Windows::had(PLACE, "tokens_come_from_a_program_of_windows_and_from_no_batch_file").await?
+        else {
+            return Ok(());
+        };
+        let giver = windows.client("giver", r"C:\giver")?;
+        stand.stack.log_in(&giver, "bob", Flow::Device).await?;
+        let tokens: serde_json::Value = serde_json::from_slice(&fs::read(giver.home().join("tokens.json"))?)?;
+        let token = tokens["access-token"].as_str().context("no token")?;
+        let files = windows.drive().join("my files");
+        fs::create_dir_all(&files)?;
+        fs::write(files.join("a token.txt"), format!("{token}\r\n"))?;
+        fs::write(files.join("token.cmd"), "@type \"C:\\my files\\a token.txt\"\r\n")?;
+
+        let folder = windows.client("by-command", r"C:\by command")?;
+        let (url, ca) = (stand.stack.gateway_url(), stand.stack.ca_file());
+        let login = [
+            "login",
+            &url,
+            "--ca",
+            ca.to_str().context("not UTF-8")?,
+            "--token-command",
+        ];
+        let with = |command: &[&'static str]| [login.as_slice(), command].concat();
+        let refused = run(&folder, &with(&[r"C:\my files\token.cmd"]), 77).await?;
+        ensure!(refused.said().contains("it is a batch file"), "{refused:?}");
+        let taken = run(&folder, &with(&["cmd", "/c", "type", r"C:\my files\a token.txt"]), 0).await?;
+        ensure!(taken.said().contains("takes you for bob"), "{taken:?}");
+        ensure!(!folder.home().join("tokens.json").exists());
+        let listed = run(&folder, &["ls"], 0).await?;
+        ensure!(
+            String::from_utf8_lossy(&listed.stdout).contains("devenv-0"),
+            "{listed:?}"
+        );
+        Ok(())
+    })
+}
