@@ -6,7 +6,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use doorward_certs::WorkspaceName;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header, uri::Authority};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
@@ -154,8 +154,10 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Route, Refusal> {
             return Err(bad(format!("the field {name} is there more than once")));
         }
     }
-    if !headers.contains_key(header::HOST) {
-        return Err(bad("the field host is missing"));
+    match headers.get(header::HOST) {
+        None => return Err(bad("the field host is missing")),
+        Some(host) if !is_host(host) => return Err(bad("the field host is no host")),
+        Some(_) => {}
     }
     if ![Method::GET, Method::POST, Method::PUT, Method::DELETE].contains(request.method()) {
         return Err(
@@ -182,6 +184,13 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<Route, Refusal> {
         return Err(bad("there is nothing to upgrade to here"));
     }
     Ok(route)
+}
+
+/// A host, perhaps with a port (RFC 9112, section 3.2: anything else is to be refused).
+fn is_host(value: &HeaderValue) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    let text = value.as_bytes();
+    text.iter().all(plain) && Authority::try_from(text).is_ok()
 }
 
 /// The length of a body must be said where there may be one, once and in plain digits, and not at all elsewhere.

@@ -59,6 +59,24 @@ async fn ambiguous_requests_are_refused() {
         ("an empty line first", format!("\r\n{}", connect("")), 400),
         ("two hosts", connect("Host: other\r\n"), 400),
         ("no host", with("Host: localhost\r\n", ""), 400),
+        ("an empty host", with("Host: localhost", "Host:"), 400),
+        (
+            "a host with a question",
+            with("Host: localhost", "Host: local?host"),
+            400,
+        ),
+        (
+            "a host with an escape",
+            with("Host: localhost", "Host: local%68ost"),
+            400,
+        ),
+        ("a host with a user", with("Host: localhost", "Host: me@localhost"), 400),
+        (
+            "a host beyond ASCII",
+            with("Host: localhost", "Host: l\u{f6}calhost"),
+            400,
+        ),
+        ("two ports", with("Host: localhost", "Host: localhost:1:2"), 400),
         (
             "two tokens",
             connect(&format!("Authorization: Bearer {token}\r\n")),
