@@ -80,7 +80,12 @@ impl Sockets {
     /// Judges a path in which no link is left.
     fn judge(&self, real: &Path) -> Result<(), Why> {
         let home = std::fs::canonicalize(&self.home).unwrap_or_else(|_| self.home.clone());
+        // A login whose home is `/`, as those without an entry in passwd have it, has nothing of its own there.
+        let homeless = home.parent().is_none();
         let grants = |pattern: &&Pattern| {
+            if pattern.at_home && homeless {
+                return false;
+            }
             let path = if pattern.at_home {
                 home.join(&pattern.path)
             } else {
@@ -172,7 +177,7 @@ fn is_runtime(real: &Path) -> bool {
         || real.starts_with("/run/k3s")
 }
 
-const RUNTIMES: [&str; 8] = [
+const RUNTIMES: [&str; 9] = [
     "docker.sock",
     "containerd.sock",
     "crio.sock",
@@ -181,6 +186,7 @@ const RUNTIMES: [&str; 8] = [
     "podman.sock",
     "buildkitd.sock",
     "kubelet.sock",
+    "nri.sock",
 ];
 const LONGEST_PATH: usize = 4096;
 /// How often a full queue is tried again.

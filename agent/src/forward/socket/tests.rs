@@ -39,6 +39,12 @@ fn a_pattern_grants_the_real_path_and_nothing_beside_it() {
         assert_eq!(may.judge(Path::new(bad)), Err(NOT_GRANTED), "{bad}");
     }
     assert!(sockets(&["unix:80", "*:*"], Path::new("/h")).is_empty());
+    // Whose home is everything has none.
+    let homeless = sockets(&["unix:~/*", "unix:~/x.sock", "unix:/a/*"], Path::new("/"));
+    for bad in ["/run/x.sock", "/x.sock", "/home/bob/x.sock"] {
+        assert_eq!(homeless.judge(Path::new(bad)), Err(NOT_GRANTED), "{bad}");
+    }
+    assert_eq!(homeless.judge(Path::new("/a/x.sock")), Ok(()));
 }
 
 #[test]
@@ -50,6 +56,7 @@ fn a_runtimes_socket_wants_to_be_named_in_full() {
         "/run/containerd/s/x",
         "/run/user/1/podman/podman.sock",
         "/h/docker.sock",
+        "/run/nri/nri.sock",
     ] {
         assert!(wide.judge(Path::new(runtime)).is_err(), "{runtime}");
     }
