@@ -299,7 +299,7 @@ fn judge(entry: &Entry<'_>) -> What {
             .severe(4)
             .failed("the agent and the gateway counted differently"),
         Event::ClockDoubted(_) => What::of(BASE, 99, "Other").severe(4),
-        Event::ClockBelieved(b) => What::of(BASE, 99, "Other").good().with("comment", shown(&b.why)),
+        Event::ClockBelieved(_) => What::of(BASE, 99, "Other").good(),
         Event::RecheckSuspended(b) => What::of(BASE, 99, "Other").severe(3).failed(&b.why),
         event => in_session(entry, event),
     }

@@ -361,18 +361,6 @@ fn all(text: &str) -> Vec<(bool, Event)> {
         }
         .into(),
         HoldReleased { session, by: t() }.into(),
-        ClockDoubted {
-            clock: 1_767_225_599_123,
-            believed: 1_767_225_599_123,
-            held_back: 2,
-        }
-        .into(),
-        ClockBelieved {
-            clock: 1_767_225_599_123,
-            believed: 1_767_225_599_123,
-            why: t(),
-        }
-        .into(),
         WorkspaceWoken {
             user: t(),
             workspace: t(),
@@ -422,6 +410,18 @@ fn all(text: &str) -> Vec<(bool, Event)> {
             uid: t(),
             generation: 1,
             role: t(),
+        }
+        .into(),
+        ClockDoubted {
+            clock: 1_767_225_599_123,
+            believed: 1_767_225_599_123,
+            held_back: 2,
+        }
+        .into(),
+        ClockBelieved {
+            clock: 1_767_225_599_123,
+            believed: 1_767_225_599_123,
+            why: t(),
         }
         .into(),
     ];
