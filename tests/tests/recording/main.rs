@@ -4,6 +4,7 @@
 //! In `store` the same holds with real S3-compatible servers behind the gateway.
 
 mod canary;
+mod channels;
 mod clocks;
 mod damage;
 mod expiry;
