@@ -30,7 +30,7 @@ pub(crate) use standing::Standing;
 use crate::Gateway;
 use crate::authorize::authorize;
 use crate::http::{Reason, TunnelRequest};
-use crate::link::{AgentStream, OpenError};
+use crate::link::{AGENT_COMES, AgentStream, OpenError};
 use crate::metrics;
 use crate::oidc::{BearerToken, Identity};
 use crate::policy::Grant;
@@ -317,7 +317,7 @@ async fn connect(
         }
         Err(error) => {
             recording.forget(&gateway.store).await;
-            Err(unreachable(grant.workspace(), &error))
+            Err(unreachable(gateway, grant.workspace(), &error))
         }
     }
 }
@@ -410,8 +410,16 @@ fn late(what: Dependency, after: Duration) -> Refusal {
     Refusal::unavailable(what, format!("no answer within {after:?}"))
 }
 
-fn unreachable(workspace: &Workspace, error: &OpenError) -> Refusal {
+fn unreachable(gateway: &Gateway, workspace: &Workspace, error: &OpenError) -> Refusal {
+    // A pod may be ready before its agent is, and an agent may be started again in it: that is waited for.
+    let comes = || {
+        let unheard = gateway.links.unheard(&workspace.name);
+        workspace.place.is_some() && unheard.is_some_and(|since| since < AGENT_COMES)
+    };
     match (error, &workspace.state) {
+        (OpenError::Unreachable(_), State::Running) if comes() => {
+            starting("its agent does not answer yet").with_detail(error.to_string())
+        }
         (OpenError::OtherLife, _) => starting(&error.to_string()),
         (OpenError::NoLink | OpenError::Unreachable(_), State::Starting(text)) => {
             starting(text).with_detail(error.to_string())

@@ -95,7 +95,10 @@ impl KubeError {
             Self::Forbidden(_) => {
                 "give the gateway's service account that permission (Role or ClusterRole, and its binding)"
             }
-            Self::NotFound(_) | Self::Conflict(_) | Self::Gone | Self::Refused { .. } => "see the API server's log",
+            Self::NotFound(_) => {
+                "see whether it is there; a kind of objects is, once its CustomResourceDefinition is applied"
+            }
+            Self::Conflict(_) | Self::Gone | Self::Refused { .. } => "see the API server's log",
             Self::Garbage(_) => "see whether an API server answers at that address, and not something before it",
         }
     }

@@ -205,6 +205,11 @@ impl Links {
         )
     }
 
+    /// For how long nobody has listened where the agent should; nothing if it can be reached, or something else is wrong.
+    pub fn unheard(&self, name: &WorkspaceName) -> Option<Duration> {
+        self.link(name)?.unheard()
+    }
+
     /// Opens a session on the link to one life of a workspace. On a link that is down it tries once, at most
     /// five seconds.
     ///
@@ -277,6 +282,8 @@ fn stream_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> O
 }
 
 const DIAL_WITHIN: Duration = Duration::from_secs(5);
+/// How long an agent may take to listen in a pod that runs, at its start or after it was started again.
+pub(crate) const AGENT_COMES: Duration = Duration::from_secs(60);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long sessions of a life that is over may still come to their end.
 const RETIRE_WITHIN: Duration = Duration::from_secs(20);

@@ -26,6 +26,8 @@ pub(super) struct Standing {
     pub(super) sessions: TaskTracker,
     state: watch::Sender<Now>,
     kick: Notify,
+    /// Since when the link is not up.
+    since: Guarded<Instant>,
     /// The host certificate that was put on record last.
     recorded: Guarded<Vec<u8>>,
 }
@@ -46,6 +48,8 @@ enum Now {
         failed: u64,
         /// Whether one is under way.
         dialling: bool,
+        /// Whether all there is to say is that nobody listens there.
+        unheard: bool,
     },
 }
 
@@ -55,6 +59,7 @@ impl Standing {
             reason: "not dialled yet".into(),
             failed: 0,
             dialling: true,
+            unheard: true,
         });
         Self {
             target,
@@ -62,6 +67,7 @@ impl Standing {
             sessions: TaskTracker::new(),
             state,
             kick: Notify::new(),
+            since: Guarded::new(Instant::now()),
             recorded: Guarded::default(),
         }
     }
@@ -74,6 +80,14 @@ impl Standing {
             Now::Down { reason, .. } => State::Down {
                 reason: reason.to_string(),
             },
+        }
+    }
+
+    /// For how long nobody has listened at the agent's address; nothing if the link is up, or something else is wrong.
+    pub(super) fn unheard(&self) -> Option<Duration> {
+        match &*self.state.borrow() {
+            Now::Down { unheard: true, .. } => Some(self.since.with(|since| since.elapsed())),
+            _ => None,
         }
     }
 
@@ -141,11 +155,14 @@ impl Standing {
     }
 
     /// Notes that the link is down; whether the reason is a new one.
-    fn set_down(&self, text: &str) -> bool {
+    fn set_down(&self, text: &str, unheard: bool) -> bool {
         let mut changed = false;
         self.state.send_modify(|now| {
             let failed = match now {
-                Now::Up(_) => 1,
+                Now::Up(_) => {
+                    self.since.with(|since| *since = Instant::now());
+                    1
+                }
                 Now::Down { reason, failed, .. } => {
                     changed = **reason != *text;
                     *failed + 1
@@ -155,6 +172,7 @@ impl Standing {
                 reason: text.into(),
                 failed,
                 dialling: false,
+                unheard,
             };
         });
         changed
@@ -182,7 +200,8 @@ pub(super) async fn keep(standing: Arc<Standing>, stop: CancellationToken) {
             }
             Err(error) => {
                 let reason = error.chain();
-                if standing.set_down(&reason) {
+                let unheard = matches!(error, HandshakeError::Connect(_));
+                if standing.set_down(&reason, unheard) {
                     tracing::warn!(workspace, reason, "no link to the workspace");
                     standing.journal_refusal(&error);
                 }
@@ -239,7 +258,7 @@ async fn serve(standing: &Arc<Standing>, established: Established, stop: &Cancel
         reason = &mut driven => reason.unwrap_or_else(|_| "the link's driver failed".to_owned()),
         () = stop.cancelled() => "the gateway stopped".to_owned(),
     };
-    standing.set_down(&reason);
+    standing.set_down(&reason, true);
     mux.close();
     if !driven.is_finished() && tokio::time::timeout(CLOSE_WITHIN, &mut driven).await.is_err() {
         abandon.cancel();

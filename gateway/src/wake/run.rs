@@ -112,8 +112,13 @@ impl Wake<'_> {
                     match self.gateway.links.state(name) {
                         link::State::Up { .. } => return Ok(()),
                         link::State::Down { .. } => {
-                            let text = workspace.state.reason().unwrap_or("its agent does not answer yet");
-                            self.say(text);
+                            let unheard = self.gateway.links.unheard(name);
+                            let long = unheard.is_some_and(|since| since >= link::AGENT_COMES);
+                            // What was started just now may take as long as the rule says.
+                            if long && self.acts == 0 && workspace.state == State::Running {
+                                return Err(failed("the workspace runs, and no agent answers in it"));
+                            }
+                            self.say(workspace.state.reason().unwrap_or("its agent does not answer yet"));
                         }
                     }
                 }

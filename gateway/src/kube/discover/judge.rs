@@ -91,7 +91,7 @@ impl Shelves {
         };
         let people = self.people(&of(&self.assigned), &of(&self.owners));
         let mut there = HashSet::new();
-        let mut by_owner: HashMap<(WorkspaceName, String), usize> = HashMap::new();
+        let mut by_owner = HashMap::new();
         for pod in sorted(&self.pods) {
             let own = (inside(&pod) && !taken.contains(&pod.metadata.uid)).then(|| self.owner_of(&pod));
             let outcome = match own.flatten() {
@@ -109,7 +109,8 @@ impl Shelves {
                                 judged.shared.insert(name.clone());
                             }
                             let key = owner_uid.map(|uid| (name.clone(), uid));
-                            judged.replace_older(workspace, key, &mut by_owner);
+                            let made = pod.metadata.creation_timestamp.clone().unwrap_or_default();
+                            judged.take(workspace, made, key, &mut by_owner);
                             Outcome::Named(name)
                         }
                         Err(why) => {
@@ -406,26 +407,28 @@ fn key(object: &Object) -> (&str, &str) {
 pub(super) type People = BTreeMap<(String, String), String>;
 
 impl Judged {
-    /// Takes a workspace. Of two pods that one controller has made for one name, the one that goes gives way to the other.
-    fn replace_older(
+    /// Takes a workspace. Of two pods that one controller has made for one name, one gives way: the one that ends, the one that
+    /// does not run yet, or else the younger. So a rolling update cuts nobody before the old pod goes.
+    fn take(
         &mut self,
         workspace: Workspace,
+        made: String,
         key: Option<(WorkspaceName, String)>,
-        by_owner: &mut HashMap<(WorkspaceName, String), usize>,
+        by_owner: &mut HashMap<(WorkspaceName, String), (usize, String)>,
     ) {
-        let place = key.as_ref().and_then(|key| by_owner.get(key).copied());
-        if let Some(other) = place.and_then(|place| self.workspaces.get_mut(place)) {
+        let known = key.as_ref().and_then(|key| by_owner.get_mut(key));
+        if let Some((place, other_made)) = known
+            && let Some(other) = self.workspaces.get_mut(*place)
+        {
             self.shared.insert(workspace.name.clone());
-            match (is_over(other), is_over(&workspace)) {
-                (true, false) => {
-                    *other = workspace;
-                    return;
-                }
-                (_, true) => return,
-                (false, false) => {}
+            // The less is the better.
+            let rank = |one: &Workspace| (is_over(one), one.life.is_none());
+            if (rank(&workspace), &made) < (rank(other), &*other_made) {
+                (*other, *other_made) = (workspace, made);
             }
+            return;
         }
-        by_owner.extend(key.map(|key| (key, self.workspaces.len())));
+        by_owner.extend(key.map(|key| (key, (self.workspaces.len(), made))));
         self.workspaces.push(workspace);
     }
 

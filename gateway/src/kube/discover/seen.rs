@@ -152,7 +152,7 @@ impl Wanted {
             self.trim_meta(&mut template.metadata);
         }
         if !self.starts {
-            (object.status.start_time, object.metadata.creation_timestamp) = (None, None);
+            object.status.start_time = None;
         }
         for condition in object.status.conditions.iter_mut().flatten() {
             // Of a condition that holds nothing is told but that it does.

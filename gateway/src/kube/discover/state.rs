@@ -8,6 +8,8 @@ pub(super) fn of_pod(pod: &Object) -> (State, bool) {
     let phase = pod.status.phase.as_deref().unwrap_or("Pending");
     let runs = phase == "Running" && pod.status.pod_ip.is_some();
     let state = match phase {
+        // The API server waits for a node that may never come back.
+        _ if pod.is_going() && pod.status.reason.as_deref() == Some("NodeLost") => State::Failed(UNHEARD.to_owned()),
         _ if pod.is_going() => State::Stopping,
         "Running" if is_ready(pod) => State::Running,
         "Running" => match troubles(pod) {
@@ -18,10 +20,12 @@ pub(super) fn of_pod(pod: &Object) -> (State, bool) {
         "Pending" => pending(pod),
         "Succeeded" => State::Failed("it has finished".to_owned()),
         "Failed" => State::Failed(failed(pod)),
-        _ => State::Failed("its node is not heard of".to_owned()),
+        _ => State::Failed(UNHEARD.to_owned()),
     };
     (state, runs)
 }
+
+const UNHEARD: &str = "its node is not heard of";
 
 fn is_ready(pod: &Object) -> bool {
     let mut conditions = pod.status.conditions.iter().flatten();

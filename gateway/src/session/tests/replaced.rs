@@ -147,3 +147,22 @@ async fn that_a_workspace_sleeps_is_told_to_those_alone_who_may_enter() {
         assert_eq!(listed["workspaces"][0]["reason"].as_str(), said);
     }
 }
+
+#[tokio::test]
+async fn an_agent_that_nobody_hears_yet_is_waited_for_in_a_pod_and_refused_elsewhere() {
+    let (bench, agent) = plain().await;
+    agent.kill().await;
+    let lines = format!("Authorization: Bearer {}\r\n{UPGRADE}", bench.token(|_| {}));
+    for (pod, status, code) in [(false, 503, "agent-down"), (true, 409, "starting")] {
+        change(&bench, |workspace| {
+            workspace.place = pod.then(crate::workspace::Place::default);
+        });
+        let reply = bench.get("/v1/connect/devenv-0", &lines).await;
+        assert_eq!(
+            (reply.status(), &reply.json()["code"]),
+            (status, &json!(code)),
+            "{}",
+            reply.text
+        );
+    }
+}

@@ -195,6 +195,39 @@ fn of_two_pods_of_one_controller_the_one_that_goes_gives_way() {
         assert_eq!(shown(&judged), ["quiet-fox running -"]);
         assert_eq!(judged.workspaces[0].life.as_ref().unwrap().uid.as_str(), "ub");
     }
+    // Both live: the one that runs, and of two that run the elder, however they are called. Nobody is put out by a rolling update.
+    let made = |name: &str, uid: &str, at: &str, runs: bool| {
+        let mut one = of_job(name, uid, false);
+        one.metadata.creation_timestamp = Some(format!("2030-01-01T00:00:0{at}Z"));
+        if !runs {
+            (one.status.pod_ip, one.status.conditions) = (None, None);
+        }
+        one
+    };
+    for (pods, chosen) in [
+        (vec![made("a", "ua", "2", true), made("b", "ub", "1", true)], "ub"),
+        (vec![made("a", "ua", "1", true), made("b", "ub", "2", true)], "ua"),
+        (vec![made("a", "ua", "1", false), made("b", "ub", "2", true)], "ub"),
+        (vec![made("a", "ua", "1", true), made("b", "ub", "1", true)], "ua"),
+        (
+            vec![
+                made("a", "ua", "1", true),
+                made("b", "ub", "2", false),
+                of_job("c", "uc", true),
+            ],
+            "ua",
+        ),
+    ] {
+        cluster.0.pods[0].set(pods);
+        let judged = cluster.judge();
+        assert_eq!(shown(&judged), ["quiet-fox running -"]);
+        assert_eq!(judged.workspaces[0].life.as_ref().unwrap().uid.as_str(), chosen);
+        let name = doorward_certs::WorkspaceName::try_from("quiet-fox").unwrap();
+        assert!(
+            judged.shared.contains(&name),
+            "a change of one is judged with the other"
+        );
+    }
     // A Job of that name that is not the pod's own proves nothing.
     cluster.0.pods[0].set(vec![pod("x", "ux", |pod| {
         pod["metadata"]["ownerReferences"][0] =

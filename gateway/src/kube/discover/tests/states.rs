@@ -58,6 +58,11 @@ fn one_that_runs_can_be_entered_even_where_something_else_in_it_is_broken() {
     assert_eq!((said.as_str(), runs), ("starting: ide: it ends again and again", true));
     let (said, runs) = of(|pod| pod["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z"));
     assert_eq!((said.as_str(), runs), ("stopping", true));
+    let lost = of(|pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+        pod["status"]["reason"] = json!("NodeLost");
+    });
+    assert_eq!(lost, ("failed: its node is not heard of".to_owned(), true));
     assert!(
         !of(|pod| pod["status"]["podIP"] = Value::Null).1,
         "there is nowhere to go yet"
