@@ -64,6 +64,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
     let troubles = Troubles::default();
     let mut flying = FuturesUnordered::new();
     let mut over = false;
+    let mut end = None;
     loop {
         take_in(&gateway, &mut turns);
         while flying.len() < AT_ONCE
@@ -90,7 +91,12 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
             }
             () = gateway.usage.changed(), if !over => {}
             () = next => {}
-            () = closing.cancelled(), if !over => over = true,
+            () = closing.cancelled(), if !over => {
+                over = true;
+                end = Some(Instant::now() + LAST_ROUND);
+            }
+            // A server that hangs does not keep the gateway.
+            () = async { sleep_until(end.unwrap_or_else(Instant::now)).await }, if end.is_some() => return,
         }
     }
 }
@@ -243,5 +249,7 @@ impl fmt::Display for Trouble {
 
 /// How many workspaces are published at once.
 const AT_ONCE: usize = 8;
+/// How long the last round may take: less than what is waited for at the gateway's end.
+const LAST_ROUND: Duration = Duration::from_secs(3);
 /// How long one may take, all places together.
 const WITHIN: Duration = Duration::from_secs(45);

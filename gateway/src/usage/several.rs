@@ -55,8 +55,13 @@ impl Pod {
 }
 
 async fn gateway(server: &FakeServer) -> Bench {
+    patient(server, "500ms").await
+}
+
+/// A gateway that waits for the server so long.
+async fn patient(server: &FakeServer, timeout: &str) -> Bench {
     let bench = Bench::with(&format!(
-        "[kubernetes]\nserver = \"{}\"\nservice-account = \"{}\"\ntimeout = \"500ms\"\n\
+        "[kubernetes]\nserver = \"{}\"\nservice-account = \"{}\"\ntimeout = \"{timeout}\"\n\
          [[kubernetes.workspaces]]\nname = \"r\"\nnamespaces = [\"devenv\"]\npods = \"app=x\"\nlogin = \"node\"\nagent-port = 1\n\
          [[kubernetes.usage]]\nrule = \"r\"\nevery = \"1s\"\n",
         server.url(),
@@ -133,4 +138,18 @@ async fn several_gateways_never_set_it_back() {
     pod.written.with(|written| {
         assert!(written.windows(2).all(|two| two[0] < two[1]), "{written:?}");
     });
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_does_not_keep_a_gateway_that_stops() {
+    let (pod, server) = server().await;
+    let bench = patient(&server, "30s").await;
+    pod.hangs.store(true, Ordering::SeqCst);
+    let asked = server.requests();
+    used(&bench, 100);
+    eventually(|| server.requests() > asked).await;
+    let Bench { running, stop, .. } = bench;
+    stop.cancel();
+    let drained = running.finish(&tokio_util::sync::CancellationToken::new()).await;
+    assert_ne!(drained, crate::tasks::Drained::Abandoned);
 }
