@@ -1,15 +1,28 @@
 //! Probes and metrics, on a listener of their own: plain HTTP, loopback unless configured otherwise.
 //!
-//! `/healthz` says that the process lives, `/readyz` whether new sessions can be had and what is missing if not, `/metrics` the
-//! numbers. Nothing here names a person, and nothing here changes anything.
+//! `/healthz` says that the process lives, `/servez` whether connections are to be sent here, `/readyz` whether new sessions can be had
+//! and what is missing if not, `/metrics` the numbers. Nothing here names a person, and nothing here changes anything.
 
-use std::{convert::Infallible, fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fs::File,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
 
 use crate::{
     Gateway,
@@ -27,6 +40,24 @@ pub(crate) struct Listener {
     reserve: Option<File>,
     /// Whoever idles gives way: strangers that hold connections must not keep probes from their answer.
     lobby: Lobby,
+    opening: Arc<Opening>,
+}
+
+/// Whether the gateway was ever ready since it began.
+struct Opening {
+    began: Instant,
+    over: AtomicBool,
+}
+
+impl Opening {
+    /// Whether connections are to be sent here. What a gateway lacks after its beginning it says itself, to those who come and to open
+    /// sessions that show a fresh token; a balancer that sent them away could not.
+    fn serves(&self, gateway: &Gateway) -> bool {
+        let ready = || gateway.readiness().iter().all(|(_, state)| state.is_ok());
+        let over = self.over.load(Ordering::Relaxed) || self.began.elapsed() >= LONGEST_OPENING || ready();
+        self.over.store(over, Ordering::Relaxed);
+        over && !gateway.tasks.stopping().is_cancelled()
+    }
 }
 
 impl Listener {
@@ -36,6 +67,10 @@ impl Listener {
             listener,
             reserve: reserve(),
             lobby: Lobby::uncounted(MOST_CONNECTIONS, MOST_OF_ONE),
+            opening: Arc::new(Opening {
+                began: Instant::now(),
+                over: AtomicBool::new(false),
+            }),
         })
     }
 
@@ -54,11 +89,11 @@ impl Listener {
             match accepted {
                 Ok((tcp, peer)) => {
                     let (place, leave) = self.lobby.enter(peer.ip());
-                    let served = Arc::clone(&gateway);
+                    let (served, opening) = (Arc::clone(&gateway), Arc::clone(&self.opening));
                     gateway.tasks.spawn(async move {
                         let closing = served.tasks.closing().clone();
                         tokio::select! {
-                            () = connection(tcp, served) => {}
+                            () = connection(tcp, served, opening) => {}
                             () = leave.cancelled() => {}
                             () = closing.cancelled() => {}
                         }
@@ -85,9 +120,9 @@ fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-async fn connection(tcp: TcpStream, gateway: Arc<Gateway>) {
+async fn connection(tcp: TcpStream, gateway: Arc<Gateway>, opening: Arc<Opening>) {
     let service = service_fn(move |request| {
-        let response = answer(&gateway, &request);
+        let response = answer(&gateway, &opening, &request);
         async move { Ok::<_, Infallible>(response) }
     });
     let serve = http1::Builder::new()
@@ -102,15 +137,20 @@ async fn connection(tcp: TcpStream, gateway: Arc<Gateway>) {
     }
 }
 
-fn answer<B>(gateway: &Gateway, request: &Request<B>) -> Response<Body> {
+fn answer<B>(gateway: &Gateway, opening: &Opening, request: &Request<B>) -> Response<Body> {
     if request.method() != Method::GET {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
     }
     match request.uri().path() {
         "/healthz" => plain(StatusCode::OK, "alive\n"),
+        "/servez" if opening.serves(gateway) => plain(StatusCode::OK, "serves\n"),
+        "/servez" => plain(StatusCode::SERVICE_UNAVAILABLE, "begins, or is stopping\n"),
         "/readyz" => ready(gateway),
         "/metrics" => numbers(gateway),
-        _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics here\n"),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "there are /healthz, /servez, /readyz and /metrics here\n",
+        ),
     }
 }
 
@@ -189,6 +229,8 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
 /// How many connections there may be at once, and how many of one address.
 const MOST_CONNECTIONS: usize = 64;
 const MOST_OF_ONE: usize = 16;
+/// After so long it serves whatever it lacks, and says what.
+const LONGEST_OPENING: Duration = Duration::from_secs(60);
 /// How long a connection may be idle, and how long it may last.
 const IDLE: Duration = Duration::from_secs(90);
 const LONGEST: Duration = Duration::from_secs(3600);

@@ -332,6 +332,7 @@ async fn an_identity_provider_that_is_down_is_named() {
             || ready.text.contains("cannot be asked")
     );
     assert_eq!(bench.probe("/healthz").await.status(), 200);
+    assert_eq!(bench.probe("/servez").await.status(), 503, "it was never ready");
     let lines = format!("Authorization: Bearer {}\r\n{UPGRADE}", bench.token(|_| {}));
     let refused = bench.get("/v1/connect/devenv-0", &lines).await;
     assert_eq!(
@@ -342,6 +343,7 @@ async fn an_identity_provider_that_is_down_is_named() {
     bench.issuer.appear().await;
     eventually(|| bench.running.gateway().identities.ready().is_ok()).await;
     assert_eq!(bench.probe("/readyz").await.status(), 200);
+    assert_eq!(bench.probe("/servez").await.status(), 200);
     // The next thing that is missing is the agent, and that is what is named.
     let refused = bench.get("/v1/connect/devenv-0", &lines).await;
     assert_eq!((refused.status(), &refused.json()["code"]), (503, &json!("agent-down")));
