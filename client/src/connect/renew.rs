@@ -25,6 +25,11 @@ const LOOK: Duration = Duration::from_secs(30);
 const FIRST: Duration = Duration::from_secs(2);
 const SLOWEST: Duration = Duration::from_secs(60);
 
+/// How often in a row, and after which wait, a gateway is asked that does not know the session while its tunnel stands: behind a
+/// balancer it is another than the one that has it, and each attempt is a connection of its own.
+const OTHERS: u32 = 16;
+const OTHER: Duration = Duration::from_millis(250);
+
 /// Keeps one session's right alive while it is polled.
 #[derive(Debug)]
 pub(super) struct Renewal<'a> {
@@ -43,6 +48,8 @@ enum Tried {
     Renewed,
     /// Something that passes.
     Again,
+    /// The gateway that answered does not have the session.
+    Elsewhere,
     /// Nothing that helps before somebody logs in.
     Over(String),
     /// The gateway's last word, unless the session's end says it as well.
@@ -73,8 +80,16 @@ impl<'a> Renewal<'a> {
             let lead = lead(self.pass.life());
             until_left(&self.pass, lead).await;
             let mut wait = FIRST;
+            let mut others = 0_u32;
             loop {
                 match self.once(lead).await {
+                    Tried::Elsewhere => {
+                        others += 1;
+                        if !others.is_multiple_of(OTHERS) {
+                            sleep(OTHER.mul_f64(rand::random_range(0.75..1.25))).await;
+                            continue;
+                        }
+                    }
                     Tried::Renewed => {
                         self.refusal = None;
                         break;
@@ -120,6 +135,7 @@ impl<'a> Renewal<'a> {
             Err(Error::Refused(Problem {
                 status: 429 | 500.., ..
             })) => Tried::Again,
+            Err(Error::Refused(Problem { status: 404, .. })) => Tried::Elsewhere,
             // The gateway has ended the session, and says why in its own words.
             Err(Error::Refused(Problem { code, .. })) if code == "session-over" => Tried::Refused(None),
             Err(Error::Refused(problem)) => Tried::Refused(Some(problem.text)),

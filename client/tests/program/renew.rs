@@ -107,6 +107,28 @@ async fn a_refusal_is_told_once_when_the_session_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_does_not_have_the_session_is_not_the_last_word() {
+    let issuer = Issuer::start().await;
+    let gateway = Gateway::start(&issuer).await;
+    issuer.set(|script| script.life = Some(4));
+    let folder = gateway.logged_in(&issuer, 3);
+    // Several gateways behind one address: the one that has the session is met by chance.
+    let others = Arc::new(Semaphore::new(3));
+    gateway.on(RENEW, move |_| match others.try_acquire() {
+        Ok(permit) => {
+            permit.forget();
+            problem(404, "not-found", "there is no such thing", "")
+        }
+        Err(_) => Reply::Body(204, "text/plain", Vec::new()),
+    });
+    let (child, over) = open(&gateway, &folder, End::new(0, "ended", "")).await;
+    renewed(&gateway, 5).await;
+    over.add_permits(1);
+    let ran = finish(child).await.expect(0);
+    assert_eq!(ran.err, "doorward: a notice\\x1b[2J\n", "it is quiet");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_end_says_by_itself_is_not_said_twice() {
     let issuer = Issuer::start().await;
     let gateway = Gateway::start(&issuer).await;
