@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::PLACE;
+use super::access::Two;
 
 /// A directory that follows a cluster as a service account of its own.
 struct Follower {
@@ -31,10 +32,7 @@ struct Follower {
 
 impl Follower {
     async fn start(cluster: &Cluster, namespace: &str, rule: Rule) -> Result<Self> {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        });
+        provider();
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "gateway", "namespace": namespace}});
         cluster.admin().apply(&account).await?;
         let token = cluster
@@ -116,6 +114,14 @@ impl Follower {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// Installs the one TLS provider.
+pub(super) fn provider() {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    });
 }
 
 fn rule(namespaces: Namespaces, owner_kind: Option<&str>) -> Result<Rule> {
@@ -314,7 +320,9 @@ async fn an_api_server_that_hangs_or_is_gone_leaves_what_was_known_and_says_so()
     let (namespace, admin) = ("outage", cluster.admin().clone());
     cluster.namespace(namespace).await?;
     let rule = rule(Namespaces::These(vec![namespace.to_owned()]), None)?;
+    let lenders = Two::start(&cluster, namespace, &rule, Duration::from_secs(3600)).await?;
     let follower = Follower::start(&cluster, namespace, rule).await?;
+    lenders.kind_comes(&cluster).await?;
     allow(
         &admin,
         namespace,
@@ -341,6 +349,7 @@ async fn an_api_server_that_hangs_or_is_gone_leaves_what_was_known_and_says_so()
     follower
         .says(|said| said.is_err_and(|why| why.contains("cannot be reached")))
         .await?;
+    lenders.server_is_gone().await?;
     ensure!(
         follower.find("one")?.as_ref() == Some(&before),
         "what was known is gone"
@@ -351,6 +360,7 @@ async fn an_api_server_that_hangs_or_is_gone_leaves_what_was_known_and_says_so()
     follower.is("one", |one| one.is_none()).await?;
     follower.says(|said| said.is_ok()).await?;
     follower.stop().await;
+    lenders.goes_on(&cluster).await?;
     cluster.stop().await;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Doorward on a real Kubernetes: one control plane for the file, namespaces of its own for each test.
 
+mod access;
 mod authorize;
 mod control_plane;
 mod discovery;

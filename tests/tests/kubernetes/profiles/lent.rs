@@ -18,7 +18,7 @@ const OBJECTS: &str = "/apis/doorward.dev/v1alpha1/namespaces/project-one/worksp
 const WORKSPACE: &str = "refactor-login";
 
 /// Has the API server know the kind.
-pub(super) async fn define(admin: &Api) -> Result<()> {
+pub(in super::super) async fn define(admin: &Api) -> Result<()> {
     admin.apply(&definition()?).await?;
     let kind = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/workspaceaccesses.doorward.dev";
     admin.await_state(kind, is_established).await?;
@@ -97,7 +97,19 @@ pub(super) async fn by_a_project(ground: &Ground, mallory: &ClientFolder) -> Res
     absurd(ground, &paula, &object).await?;
     ensure!(ground.run(mallory, WORKSPACE, "echo still").await? == "still\n");
 
-    // Gone: the session ends by the word of the watch.
+    // Edited to what the policy has not: it ends by the word of the watch, and is back with what is good.
+    let session = ground.stay(mallory, WORKSPACE).await?;
+    paula.merge(&one, &json!({"spec": {"role": "cluster-admin"}})).await?;
+    let (code, said) = session.ends().await?;
+    ensure!(
+        code == Some(255) && said.contains("you may no longer enter this workspace"),
+        "{code:?}: {said}"
+    );
+    says(&paula, &one, ["RoleNotGrantable", "NotAccepted"]).await?;
+    paula.apply(&object).await?;
+    ground.listed(mallory, WORKSPACE, Some("running")).await?;
+
+    // Gone: the same.
     let session = ground.stay(mallory, WORKSPACE).await?;
     paula.delete(&one).await?;
     let (code, said) = session.ends().await?;

@@ -22,6 +22,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
+pub(super) use lent::define as define_access;
+
 use super::PLACE;
 
 const PROFILES: [&str; 5] = ["devenv", "ambient", "workspaces", "code-server", "research"];

@@ -47,6 +47,42 @@ async fn the_agent_keeps_to_the_restricted_pod_security_standard() -> Result<()>
     Ok(())
 }
 
+#[tokio::test]
+async fn the_gateways_own_objects_are_good_and_keep_to_the_restricted_standard() -> Result<()> {
+    let Had::Here(cluster) = shared_cluster(PLACE, name_of(&|| ())).await? else {
+        return Ok(());
+    };
+    let (namespace, admin) = ("restricted-gateway", cluster.admin());
+    cluster.namespace(namespace).await?;
+    let label = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    admin.merge(&format!("/api/v1/namespaces/{namespace}"), &label).await?;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes/gateway.yaml");
+    let all: Vec<Value> = serde_saphyr::from_multiple(&std::fs::read_to_string(file)?)?;
+    ensure!(all.len() == 5, "{} objects", all.len());
+    for mut object in all {
+        object["metadata"]["namespace"] = json!(namespace);
+        let tried = admin.try_apply(&object).await;
+        tried.with_context(|| object["kind"].to_string())?;
+        // A slip of the pen is found by this.
+        object["spec"]["replica"] = json!(1);
+        let slip = admin.try_apply(&object).await;
+        ensure!(slip.is_err(), "{} with what its kind does not have", object["kind"]);
+        if object["kind"] == "StatefulSet" {
+            let mut spec = object["spec"]["template"]["spec"].take();
+            spec.as_object_mut().context("no spec")?.remove("serviceAccountName");
+            spec["volumes"]
+                .as_array_mut()
+                .context("no volumes")?
+                .push(json!({"name": "state", "emptyDir": {}}));
+            ensure!(spec["terminationGracePeriodSeconds"] == 60, "{spec}");
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gateway"}, "spec": spec});
+            let refused = refused(admin, namespace, &pod).await?;
+            ensure!(refused.is_none(), "{refused:?}");
+        }
+    }
+    Ok(())
+}
+
 /// The pod that the profile's platform would make, with the agent in it.
 fn pod_of(profile: &str) -> Result<Value> {
     let snippet = objects(profile, "agent-snippet.yaml")?.swap_remove(0);

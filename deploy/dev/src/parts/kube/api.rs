@@ -97,6 +97,16 @@ impl Api {
         self.succeed(Method::PATCH, &path, APPLY, Some(object)).await
     }
 
+    /// What would come of that, of an object without a member that the kind does not have. Nothing is kept.
+    ///
+    /// # Errors
+    /// No answer, no such kind, or a refusal.
+    pub async fn try_apply(&self, object: &Value) -> Result<Value, Error> {
+        let path = objects::path_of(self, object).await?;
+        let path = format!("{path}?fieldManager=doorward-dev&force=true&dryRun=All&fieldValidation=Strict");
+        self.succeed(Method::PATCH, &path, APPLY, Some(object)).await
+    }
+
     /// Deletes an object, in the order that its kind takes; one that is not there is no error.
     ///
     /// # Errors
