@@ -10,7 +10,7 @@ use std::path::Path;
 use ssh_key::PublicKey;
 use uuid::Uuid;
 
-use crate::{fault::Fault, index::Outcome, reconcile::Reconciliation};
+use crate::{fault::Fault, index::Outcome, receipt::Statement, reconcile::Reconciliation};
 
 /// Judges an agent's host certificate (SSH wire blob) at a time in Unix milliseconds.
 pub type JudgeAgent = Box<dyn Fn(&[u8], u64) -> Result<PublicKey, String>>;
@@ -83,6 +83,8 @@ pub struct Report {
     pub outcome: Option<Outcome>,
     /// The agent's claim of the ciphertext against the gateway's count, where the recording has both.
     pub reconciliation: Option<Reconciliation>,
+    /// Its last closing receipt.
+    pub closing: Option<Statement>,
     /// Observations that are no fault.
     pub notes: Vec<String>,
 }

@@ -167,7 +167,9 @@ pub(crate) enum Command {
         answers) is left out, but with --raw.")]
     Replay(ReplayArgs),
     /// Check that a recording is whole, unaltered and signed
-    #[command(after_help = "Examples:\n  \
+    #[command(
+        override_usage = "doorward verify [OPTIONS] <ID|FOLDER|BUNDLE>...\n       doorward verify [OPTIONS] --all",
+        after_help = "Examples:\n  \
         doorward verify ID                              fetched from the gateway, against its log\n  \
         doorward verify --all                           every session, and those that are gone\n  \
         doorward verify STATE/log records/              offline: a store against a log\n  \
@@ -178,7 +180,8 @@ pub(crate) enum Command {
         brings them with --trust: {\"host-ca\": [\"ssh-ed25519 …\"], \"user-ca\": [\"ssh-ed25519 …\"]}.\n\
         The newest checkpoint of each log is remembered (checkpoints.json), so that an older log is noticed.\n\n\
         Exit codes: 0 complete, 10 bad (changed, cut, forged), 11 abnormal end, 12 open or not closed, 13 missing or \
-        rolled back, 14 signed by an untrusted key, 15 unreadable; of several the worst. The first bad place is named.")]
+        rolled back, 14 signed by an untrusted key, 15 unreadable; of several the worst. The first bad place is named."
+    )]
     Verify(VerifyArgs),
     /// Write a recording in another format
     #[command(after_help = "Examples:\n  \

@@ -15,7 +15,8 @@ use crate::{fault::Error, time, verify::JudgeGateway};
 /// The SSHSIG namespace of checkpoints.
 pub const CHECKPOINT_NAMESPACE: &str = "doorward-checkpoint@doorward";
 /// The longest line of a file with checkpoints, in bytes.
-const MAX_LINE: usize = 32 * 1024;
+/// The longest line of a checkpoint, in bytes.
+pub const MAX_CHECKPOINT: usize = 32 * 1024;
 const ORIGIN: &str = "doorward-log/";
 
 /// How large a log is, and its root.
@@ -189,7 +190,7 @@ impl Checkpoint {
     /// [`CheckpointError::Malformed`].
     pub fn parse(line: &str) -> Result<Self, CheckpointError> {
         let bad = CheckpointError::Malformed;
-        if line.len() > MAX_LINE {
+        if line.len() > MAX_CHECKPOINT {
             return Err(bad("too long"));
         }
         let parts: Line = serde_json::from_str(line).map_err(|_| bad("not in the format"))?;

@@ -11,7 +11,8 @@ mod proof;
 mod tree;
 
 pub use checkpoint::{
-    CHECKPOINT_NAMESPACE, Checkpoint, CheckpointError, Reached, Statement, TreeHead, is_origin, origin_of, sign,
+    CHECKPOINT_NAMESPACE, Checkpoint, CheckpointError, MAX_CHECKPOINT, Reached, Statement, TreeHead, is_origin,
+    origin_of, sign,
 };
 pub use leaf::{Leaf, LeafError, LeafKind, MAX_LEAF};
 pub use ledger::{Fate, Known, Ledger};

@@ -153,6 +153,7 @@ impl Walk<'_> {
             outcome,
             findings: self.findings,
             notes: self.notes,
+            closing: self.closing,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::JudgeGateway;
 use crate::{
     fault::{Class, Fault, Place},
     index::Outcome,
+    open::open_regular,
     receipt::{self, Kind, MAX_RECEIPT, RECEIPTS_NAME, Receipt, Statement},
 };
 
@@ -34,7 +35,7 @@ pub(super) struct Receipts<'a> {
 impl<'a> Receipts<'a> {
     /// Opens the sidecar file; that there is none is no fault here.
     pub(super) fn open(dir: &Path, judge: &'a JudgeGateway, wanted: &[[u8; 32]]) -> (Self, Option<Fault>) {
-        let (file, fault) = match File::open(dir.join(RECEIPTS_NAME)) {
+        let (file, fault) = match open_regular(&dir.join(RECEIPTS_NAME)) {
             Ok(file) => (Some(BufReader::new(file)), None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
             Err(error) => {

@@ -1,10 +1,6 @@
 //! One pass over a recording: segments, blocks, heads, receipts and events, in step.
 
-use std::{
-    fs::{self, File},
-    io::BufReader,
-    path::Path,
-};
+use std::{fs, io::BufReader, path::Path};
 
 use ssh_key::PublicKey;
 use uuid::Uuid;
@@ -16,6 +12,7 @@ use crate::{
     event::{Event, Stamped},
     fault::{Class, Fault, Place},
     head::Head,
+    open::open_regular,
     pack::Unpacker,
     read::{Block, next_block},
     receipt::{Durable, Kind, Statement},
@@ -132,7 +129,7 @@ impl<'a> Walk<'a> {
     }
 
     fn segment(&mut self, dir: &Path, segment: u32, receipts: &mut Receipts<'_>) -> Result<(), Fault> {
-        let file = File::open(dir.join(segment_name(segment)))
+        let file = open_regular(&dir.join(segment_name(segment)))
             .map_err(|error| self.fault(Class::Unreadable, error.kind().to_string()))?;
         let mut file = BufReader::with_capacity(64 * 1024, file);
         while let Some(block) = next_block(&mut self.chain, &mut self.unpacker, &mut file)? {

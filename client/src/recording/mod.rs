@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use doorward_audit::{Fault, Stamped, events, segment_name};
+use doorward_audit::{Fault, Stamped, events, open_regular, segment_name};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -122,7 +122,7 @@ impl Read for Segments {
                     count => return Ok(count),
                 }
             }
-            match File::open(self.folder.join(segment_name(self.next))) {
+            match open_regular(&self.folder.join(segment_name(self.next))) {
                 Ok(file) => self.current = Some(BufReader::with_capacity(256 * 1024, file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
                 Err(error) => return Err(error),

@@ -9,6 +9,7 @@ mod offline;
 mod online;
 mod shown;
 mod stone;
+mod unlogged;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -69,10 +70,11 @@ async fn judge_all(
     let (mut sessions, mut folders) = (Vec::new(), offline::Found::default());
     let mut bundles = Vec::new();
     for what in &args.recordings {
-        match named(what)? {
+        match named(what) {
             Named::Bundle(file) => bundles.push(file),
             Named::Session(session) => sessions.push(session),
             Named::Folder(folder) => folders.add(folder)?,
+            Named::Gone(path) => folders.gone(path),
         }
     }
     if let Some(file) = &args.bundle {
@@ -113,21 +115,20 @@ async fn judge_all(
 enum Named<'a> {
     Session(Uuid),
     Folder(&'a Path),
+    /// Neither a session nor there.
+    Gone(&'a Path),
     Bundle(&'a Path),
 }
 
-fn named(what: &OsStr) -> Result<Named<'_>, Error> {
+fn named(what: &OsStr) -> Named<'_> {
     if Path::new(what).is_dir() {
-        return Ok(Named::Folder(Path::new(what)));
+        return Named::Folder(Path::new(what));
     }
     if Path::new(what).is_file() {
-        return Ok(Named::Bundle(Path::new(what)));
+        return Named::Bundle(Path::new(what));
     }
     let session = what.to_str().and_then(|text| Uuid::try_parse(text).ok());
-    session.map(Named::Session).ok_or_else(|| {
-        let what = Path::new(what).display();
-        Error::Recording(format!("{what} is neither a session nor a folder nor a bundle"))
-    })
+    session.map_or(Named::Gone(Path::new(what)), Named::Session)
 }
 
 /// What came out so far.

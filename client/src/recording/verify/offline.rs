@@ -1,15 +1,15 @@
 //! Verification of folders: recordings, stores, logs and journals, with nothing but files and public keys.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use doorward_audit::log::{
-    CHECKPOINTS_NAME, Checkpoint, Fate, Frontier, LEAVES_NAME, Leaf, Ledger, MAX_LEAF, TreeHead,
+    CHECKPOINTS_NAME, Checkpoint, Fate, Frontier, LEAVES_NAME, Leaf, Ledger, MAX_CHECKPOINT, MAX_LEAF, TreeHead,
 };
 use doorward_audit::receipt::RECEIPTS_NAME;
-use doorward_audit::{MAX_TOMBSTONE, TOMBSTONE_NAME, Tombstone, Trust, verify_with};
+use doorward_audit::{MAX_TOMBSTONE, TOMBSTONE_NAME, Tombstone, Trust, open_regular, verify_with};
 use uuid::Uuid;
 
 use super::class::Class;
@@ -17,11 +17,14 @@ use super::found::{Item, What};
 use super::memory::Memory;
 use super::online::options;
 use super::stone::{Logs, judge};
+use super::unlogged::Unlogged;
 use crate::error::Error;
 use crate::say;
 
 /// How deep below a folder is looked: state folder, `records`, day, session.
 const DEEPEST: usize = 4;
+/// What is said of one log at most: a forger may write millions of lines.
+const MOST_SAID: usize = 64;
 
 /// What the folders hold.
 #[derive(Debug, Default)]
@@ -53,6 +56,13 @@ impl Found {
             }
         }
         Ok(())
+    }
+
+    /// Takes a name under which there is no folder: of a store that is gone the sessions are missing.
+    pub(super) fn gone(&mut self, path: &Path) {
+        let text = "it is neither a session nor a folder nor a bundle".to_owned();
+        self.closed.push((path.to_owned(), Error::Recording(text)));
+        self.store = true;
     }
 
     /// One that cannot be read does not keep the others from being judged.
@@ -113,12 +123,13 @@ impl Found {
         mut on: impl FnMut(Item) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut ledger = Ledger::default();
-        let mut origins = BTreeSet::new();
-        let logs: Vec<Item> = self
+        let mut unlogged = Unlogged::default();
+        let mut logs: Vec<(String, Item)> = self
             .logs
             .iter()
-            .map(|folder| log(folder, trust, memory, &mut ledger, &mut origins))
+            .map(|folder| log(folder, trust, memory, &mut ledger, &mut unlogged))
             .collect();
+        let origins: BTreeSet<String> = logs.iter().map(|(origin, _)| origin.clone()).collect();
         let mut seen = BTreeSet::new();
         let count = self.recordings.len();
         for (number, folder) in (1..).zip(&self.recordings) {
@@ -150,6 +161,9 @@ impl Found {
             };
             let report = verify_with(folder, trust, &opts);
             seen.extend(report.session.or(session));
+            if report.session.is_some_and(|session| ledger.of(session).is_none()) {
+                unlogged.take(&report, trust);
+            }
             say::step("");
             on(Item::recording(folder.display().to_string(), report))?;
         }
@@ -192,7 +206,8 @@ impl Found {
                 on(judge(session.to_string(), session, None, &logs, trust))?;
             }
         }
-        logs.into_iter().try_for_each(on)
+        logs.iter_mut().for_each(|(origin, item)| unlogged.tell(origin, item));
+        logs.into_iter().try_for_each(|(_, item)| on(item))
     }
 }
 
@@ -203,7 +218,7 @@ fn is_empty(folder: &Path) -> bool {
 /// The text of a tombstone, and a byte more of what is too long for one.
 fn tombstone(path: &Path) -> Result<Vec<u8>, Error> {
     let mut text = Vec::new();
-    let file = File::open(path).map_err(Error::file("read", path))?;
+    let file = open_regular(path).map_err(Error::file("read", path))?;
     let read = file.take(MAX_TOMBSTONE as u64 + 1).read_to_end(&mut text);
     read.map_err(Error::file("read", path))?;
     Ok(text)
@@ -227,11 +242,11 @@ fn is_journal(folder: &Path) -> bool {
         .is_some_and(|name| name == "journal")
 }
 
-/// Judges a log and takes its leaves.
-fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger, origins: &mut BTreeSet<String>) -> Item {
+/// Judges a log and takes its leaves; first is its name, empty where it has none.
+fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger, unlogged: &mut Unlogged) -> (String, Item) {
     let mut judged = Judged {
         class: Class::Complete,
-        origin: None,
+        last: None,
         findings: Vec::new(),
         notes: Vec::new(),
     };
@@ -239,8 +254,11 @@ fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger, origi
         judged.find(Class::Unreadable, text);
         0
     });
-    origins.extend(judged.origin);
-    Item {
+    let (origin, until) = judged.last.unwrap_or_default();
+    if !origin.is_empty() {
+        unlogged.add(origin.clone(), until);
+    }
+    let item = Item {
         name: folder.display().to_string(),
         class: judged.class,
         what: What::Log {
@@ -248,12 +266,14 @@ fn log(folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger, origi
             findings: judged.findings,
             notes: judged.notes,
         },
-    }
+    };
+    (origin, item)
 }
 
 struct Judged {
     class: Class,
-    origin: Option<String>,
+    /// Its name, and when its newest checkpoint was signed, Unix milliseconds.
+    last: Option<(String, u64)>,
     findings: Vec<String>,
     notes: Vec<String>,
 }
@@ -261,24 +281,31 @@ struct Judged {
 impl Judged {
     fn find(&mut self, class: Class, text: impl Into<String>) {
         self.class = self.class.max(class);
-        self.findings.push(text.into());
+        if self.findings.len() < MOST_SAID {
+            self.findings.push(text.into());
+        }
+    }
+
+    fn note(&mut self, text: impl Into<String>) {
+        if self.notes.len() < MOST_SAID {
+            self.notes.push(text.into());
+        }
     }
 
     /// Compares every checkpoint, and the remembered one, with the leaves on the way.
     fn log(&mut self, folder: &Path, trust: &Trust, memory: &Memory, ledger: &mut Ledger) -> Result<u64, String> {
         let mut heads = self.checkpoints(folder, trust)?;
-        self.origin = heads.last.as_ref().map(|(origin, _)| origin.clone());
-        if let Some((origin, _)) = &heads.last
+        self.last = heads.last;
+        if let Some((origin, _)) = &self.last
             && let Some(known) = memory.of(origin)
         {
             heads.all.push((known, "this computer has seen"));
         } else {
-            self.notes
-                .push("seen for the first time: that nothing was taken away before cannot be told".to_owned());
+            self.note("seen for the first time: that nothing was taken away before cannot be told");
         }
         heads.all.sort_by_key(|(head, _)| head.size);
         let mut due = heads.all.into_iter().peekable();
-        let file = File::open(folder.join(LEAVES_NAME)).map_err(|error| format!("{LEAVES_NAME}: {error}"))?;
+        let file = open_regular(&folder.join(LEAVES_NAME)).map_err(|error| format!("{LEAVES_NAME}: {error}"))?;
         let mut reader = BufReader::with_capacity(256 * 1024, file);
         let (mut frontier, mut line) = (Frontier::default(), Vec::new());
         loop {
@@ -297,13 +324,13 @@ impl Judged {
                 break;
             }
             if line.pop() != Some(b'\n') {
-                self.notes.push(format!("leaf {} is not finished", frontier.size()));
+                self.note(format!("leaf {} is not finished", frontier.size()));
                 break;
             }
             frontier.add(&line, |_| {});
             match std::str::from_utf8(&line).ok().and_then(|text| Leaf::parse(text).ok()) {
                 Some(leaf) => ledger.take(&leaf),
-                None => self.notes.push(format!("leaf {} cannot be read", frontier.size() - 1)),
+                None => self.note(format!("leaf {} cannot be read", frontier.size() - 1)),
             }
         }
         let size = frontier.size();
@@ -322,10 +349,22 @@ impl Judged {
     /// The signed heads; the newest checkpoint must be by a trusted gateway, and all by its key.
     fn checkpoints(&mut self, folder: &Path, trust: &Trust) -> Result<Heads, String> {
         let path = folder.join(CHECKPOINTS_NAME);
-        let text = fs::read_to_string(&path).map_err(|error| format!("{CHECKPOINTS_NAME}: {error}"))?;
+        let unreadable = |error: io::Error| format!("{CHECKPOINTS_NAME}: {error}");
+        let mut reader = BufReader::new(open_regular(&path).map_err(unreadable)?);
         let mut heads = Heads::default();
-        for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-            let judged = Checkpoint::parse(line)
+        for number in 1.. {
+            let mut line = Vec::new();
+            let read = reader
+                .by_ref()
+                .take(MAX_CHECKPOINT as u64 + 1)
+                .read_until(b'\n', &mut line);
+            if read.map_err(unreadable)? == 0 {
+                break;
+            }
+            let too_long = line.len() > MAX_CHECKPOINT;
+            // What is no UTF-8 is no checkpoint either, and says so below.
+            let line = String::from_utf8_lossy(&line);
+            let judged = Checkpoint::parse(&line)
                 .map_err(|error| (Class::Bad, error.to_string()))
                 .and_then(|checkpoint| {
                     checkpoint.judge(&trust.gateway_key).map_err(|error| {
@@ -338,10 +377,15 @@ impl Judged {
                 Ok(checkpoint) => {
                     let said = checkpoint.statement();
                     heads.all.push((said.head, "were signed"));
-                    heads.last = Some((said.origin.clone(), said.head));
+                    heads.last = Some((said.origin.clone(), said.at));
                 }
-                Err((_, text)) if !line.ends_with('\n') => self.notes.push(format!("checkpoint {number}: {text}")),
+                Err((_, text)) if !too_long && !line.ends_with('\n') => {
+                    self.note(format!("checkpoint {number}: {text}"))
+                }
                 Err((class, text)) => self.find(class, format!("checkpoint {number}: {text}")),
+            }
+            if too_long {
+                break;
             }
         }
         if heads.last.is_none() {
@@ -354,7 +398,7 @@ impl Judged {
 #[derive(Default)]
 struct Heads {
     all: Vec<(TreeHead, &'static str)>,
-    last: Option<(String, TreeHead)>,
+    last: Option<(String, u64)>,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::{self, BufReader};
 use std::path::{Component, Path};
 
 use doorward_audit::log::{Checkpoint, Known, Leaf};
-use doorward_audit::{Trust, hex, printable, verify_with};
+use doorward_audit::{Trust, hex, open_regular, printable, read_text, verify_with};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -22,6 +22,9 @@ use crate::gateway::ProvedLeaf;
 /// The most entries, and the most bytes of all of them.
 const MOST_ENTRIES: usize = 100_000;
 const MOST_BYTES: u64 = 1 << 40;
+/// Of the list of sums, and of a text that is read whole, in bytes.
+const MOST_SUMS: u64 = 256 * MOST_ENTRIES as u64;
+const MOST_TEXT: u64 = 64 * 1024;
 
 /// A bundle that was unpacked.
 #[derive(Debug)]
@@ -37,14 +40,14 @@ pub(in super::super) struct Bundle {
 impl Bundle {
     /// Unpacks what is ours of the file.
     pub(in super::super) fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(Error::file("read", path))?;
+        let file = open_regular(path).map_err(Error::file("read", path))?;
         let folder = tempfile::Builder::new()
             .prefix("doorward-")
             .tempdir()
             .map_err(Error::file("create", std::env::temp_dir()))?;
         let bad = |text: String| Error::Recording(format!("{} is no bundle: {text}", path.display()));
         let (session, names) = unpack(file, folder.path()).map_err(|error| bad(error.to_string()))?;
-        let file = File::open(path).map_err(Error::file("read", path))?;
+        let file = open_regular(path).map_err(Error::file("read", path))?;
         let beside = match is_packed(BufReader::new(file), session, folder.path(), &names) {
             Ok(()) => None,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(error.to_string()),
@@ -93,7 +96,7 @@ impl Bundle {
     fn undamaged(&self) -> Result<(), (Class, String)> {
         let bad = |text: String| (Class::Bad, text);
         let path = self.folder.path();
-        let sums = fs::read_to_string(path.join(SUMS)).map_err(|error| bad(format!("{SUMS}: {error}")))?;
+        let sums = read_text(&path.join(SUMS), MOST_SUMS).map_err(|error| bad(format!("{SUMS}: {error}")))?;
         let mut listed = BTreeSet::new();
         for line in sums.lines() {
             let (sum, name) = line
@@ -118,7 +121,7 @@ impl Bundle {
     fn known(&self, trust: &Trust) -> Result<(Known, u64), (Class, String)> {
         let bad = |text: String| (Class::Bad, text);
         let read = |name: &str| {
-            fs::read_to_string(self.folder.path().join(name)).map_err(|error| bad(format!("{name}: {error}")))
+            read_text(&self.folder.path().join(name), MOST_TEXT).map_err(|error| bad(format!("{name}: {error}")))
         };
         let checkpoint = Checkpoint::parse(&read(CHECKPOINT)?).map_err(|error| bad(error.to_string()))?;
         checkpoint.judge(&trust.gateway_key).map_err(|error| match error {
