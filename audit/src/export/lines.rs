@@ -11,16 +11,18 @@ use crate::{
     time,
 };
 
-/// Writes the events of a recording, of one channel alone if it is named.
+/// Writes the events of a recording, of one channel alone if it is named. `made_unix_ms` is when the stream was made, from which
+/// times count in a journal; a session's recording says itself when it began.
 ///
 /// # Errors
 /// If the recording is damaged (what comes before is written), has no such channel, or `out` fails.
 pub fn lines(
     events: impl Iterator<Item = Result<Stamped, Fault>>,
     channel: Option<u32>,
+    made_unix_ms: u64,
     out: &mut impl Write,
 ) -> Result<(), Error> {
-    let (mut started, mut found) = (0, channel.is_none());
+    let (mut started, mut found) = (made_unix_ms, channel.is_none());
     for event in events {
         let Stamped { at, event } = event?;
         if let Event::Opened(opened) = &event {

@@ -582,7 +582,7 @@ fn the_terminal_is_not_for_collectors_and_lines_have_all_of_it() {
     let events = [Stamped::new(0, opened), Stamped::new(2_500_000, output)];
     let write = |channel| {
         let mut out = Vec::new();
-        lines(events.iter().cloned().map(Ok), channel, &mut out).map(|()| String::from_utf8(out).unwrap())
+        lines(events.iter().cloned().map(Ok), channel, 0, &mut out).map(|()| String::from_utf8(out).unwrap())
     };
     let text = write(None).unwrap();
     let last: Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
@@ -593,4 +593,9 @@ fn the_terminal_is_not_for_collectors_and_lines_have_all_of_it() {
     assert_eq!(last, expected);
     assert_eq!(write(Some(1)).unwrap().lines().count(), 1);
     assert!(matches!(write(Some(2)), Err(Error::NoChannel(Some(2)))));
+    // A journal does not say when it began, but the id of its stream does.
+    let mut out = Vec::new();
+    let stopped = Stamped::new(5_000_000, crate::GatewayStopped {});
+    lines([Ok(stopped)].into_iter(), None, 1_767_225_600_000, &mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().contains("\"2026-01-01T00:00:00.005Z\""));
 }

@@ -4,7 +4,7 @@ use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write, stdout};
 
 use doorward_audit::{Error as AuditError, asciicast, export::lines};
 
-use super::{Recording, damaged};
+use super::{Recording, damaged, made_at};
 use crate::cli::{ExportArgs, Format};
 use crate::error::Error;
 use crate::home::{Home, private};
@@ -28,7 +28,12 @@ pub(crate) async fn export(home: &Home, args: &ExportArgs) -> Result<(), Error> 
     };
     // What was shown on a terminal is nobody else's business.
     let file = private::create_new(path)?;
-    write(&recording, args.format, args.channel, &mut BufWriter::new(file))?;
+    let written = write(&recording, args.format, args.channel, &mut BufWriter::new(file));
+    if let Err(Error::Output(_)) = written {
+        // Half a file would be taken for a whole one.
+        let _ = std::fs::remove_file(path);
+    }
+    written?;
     say::note(&format!("wrote {}", path.display()));
     Ok(())
 }
@@ -45,7 +50,7 @@ pub(crate) fn write(
         Format::AsciicastV2 => asciicast::v2(events, channel, out).map(drop),
         Format::AsciicastV3 => asciicast::v3(events, channel, out).map(drop),
         Format::Raw => asciicast::raw(events, channel, out).map(drop),
-        Format::Jsonl => lines(events, channel, out),
+        Format::Jsonl => lines(events, channel, recording.session().and_then(made_at).unwrap_or(0), out),
         Format::Text => replay::text(events, replay::channel(recording, channel)?, out),
     };
     let flushed = out.flush();

@@ -90,6 +90,16 @@ impl Recording {
     }
 }
 
+/// When a stream was made, Unix milliseconds: its id says so (RFC 9562, version 7).
+pub(crate) fn made_at(stream: Uuid) -> Option<u64> {
+    let (seconds, nanos) = stream.get_timestamp()?.to_unix();
+    Some(
+        seconds
+            .saturating_mul(1000)
+            .saturating_add(u64::from(nanos / 1_000_000)),
+    )
+}
+
 /// A recording that is damaged here.
 pub(crate) fn damaged(fault: &Fault) -> Error {
     Error::Recording(format!("the recording is damaged: {fault}"))

@@ -101,3 +101,31 @@ async fn a_token_that_ends_on_the_way_is_got_anew() {
     let ran = folder.run(&["verify", "--all", "--trust", &trust]).await.expect(0);
     assert_eq!(ran.out.matches("ok: whole").count(), 2, "{}", ran.out);
 }
+
+/// Whoever can write into a store can put a pipe or a device there, and take a whole folder away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_and_what_is_gone_is_named_and_the_rest_is_judged() {
+    let (odd, good, folder) = (record().await, record().await, Folder::new());
+    let path = std::path::PathBuf::from(odd.arg());
+    let (gone, segment) = (path.join("gone"), path.join(doorward_audit::segment_name(0)));
+    std::fs::remove_file(&segment).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &segment).unwrap();
+    let trust = &trust(&folder, &[&odd, &good]);
+    let gone = gone.to_str().unwrap();
+    let ran = folder
+        .run(&["verify", "--json", "--trust", trust, gone, &odd.arg(), &good.arg()])
+        .await
+        .expect(15);
+    let items: Value = serde_json::from_str(&ran.out).unwrap();
+    let items = items.as_array().unwrap();
+    assert_eq!(items.len(), 3, "{}", ran.out);
+    let unreadable = items.iter().filter(|item| item["class"] == "unreadable").count();
+    assert_eq!(unreadable, 2, "{}", ran.out);
+    assert!(
+        ran.out.contains("neither a session nor a folder nor a bundle"),
+        "{}",
+        ran.out
+    );
+    let ran = folder.run(&["verify"]).await.expect(64);
+    assert!(ran.err.contains("--all") && !ran.err.contains("--home"), "{}", ran.err);
+}

@@ -97,8 +97,13 @@ async fn judge_all(
     }
     if args.all || !sessions.is_empty() {
         let mut online = Online::new(home, trust, memory, args.allow_open).await?;
+        let alone = sessions.len() == 1 && !args.all && folders.is_empty();
         for session in sessions {
-            if let Some(item) = online.session(session).await? {
+            let item = match alone {
+                true => online.session(session).await,
+                false => online.one_of_many(session).await,
+            };
+            if let Some(item) = item? {
                 outcome.take(item)?;
             }
         }

@@ -58,6 +58,14 @@ impl Found {
         Ok(())
     }
 
+    /// Whether nothing was named.
+    pub(super) fn is_empty(&self) -> bool {
+        [&self.recordings, &self.tombstones, &self.logs, &self.empty]
+            .iter()
+            .all(|found| found.is_empty())
+            && self.closed.is_empty()
+    }
+
     /// Takes a name under which there is no folder: of a store that is gone the sessions are missing.
     pub(super) fn gone(&mut self, path: &Path) {
         let text = "it is neither a session nor a folder nor a bundle".to_owned();

@@ -81,14 +81,7 @@ impl<'a> Online<'a> {
         let count = sessions.len();
         for (number, session) in (1..).zip(sessions) {
             say::step(&format!("session {number} of {count}"));
-            let item = match self.long_session(session).await {
-                Ok(item) => item,
-                // One that the gateway cannot give must not hide what is wrong with the others.
-                Err(Error::Refused(problem)) if problem.status != 401 => {
-                    Some(Item::not_given(session, &Error::Refused(problem)))
-                }
-                Err(error) => return Err(error),
-            };
+            let item = self.one_of_many(session).await?;
             say::step("");
             item.map_or(Ok(()), &mut on)?;
         }
@@ -96,7 +89,17 @@ impl<'a> Online<'a> {
         Ok(())
     }
 
-    /// One of many: thousands of sessions take longer than a token lives.
+    /// One that the gateway cannot give must not hide what is wrong with the others.
+    pub(super) async fn one_of_many(&mut self, session: Uuid) -> Result<Option<Item>, Error> {
+        match self.long_session(session).await {
+            Err(Error::Refused(problem)) if problem.status != 401 => {
+                Ok(Some(Item::not_given(session, &Error::Refused(problem))))
+            }
+            other => other,
+        }
+    }
+
+    /// Thousands of sessions take longer than a token lives.
     async fn long_session(&mut self, session: Uuid) -> Result<Option<Item>, Error> {
         match self.session(session).await {
             Err(Error::Refused(problem)) if problem.status == 401 => {

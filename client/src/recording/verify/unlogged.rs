@@ -9,6 +9,7 @@ use doorward_audit::log::origin_of;
 use doorward_audit::{Report, Trust};
 use uuid::Uuid;
 
+use super::super::made_at;
 use super::class::Class;
 use super::found::{Item, What};
 
@@ -48,7 +49,7 @@ impl Unlogged {
         let Some(log) = self.0.get_mut(&origin_of(&key)) else {
             return;
         };
-        let lasted = opened(closing.session).map_or(0, |opened| closing.at.saturating_sub(opened));
+        let lasted = made_at(closing.session).map_or(0, |opened| closing.at.saturating_sub(opened));
         let missing = if closing.at > log.until {
             closing.at - log.until > COPIED_WITHIN_MS
         } else {
@@ -77,12 +78,6 @@ impl Unlogged {
             ));
         }
     }
-}
-
-/// When a session was opened, as its id says.
-fn opened(session: Uuid) -> Option<u64> {
-    let (seconds, nanos) = session.get_timestamp()?.to_unix();
-    Some(seconds * 1000 + u64::from(nanos / 1_000_000))
 }
 
 #[cfg(test)]
