@@ -250,7 +250,8 @@ fn the_keys_of_a_terminal_interrupt_stop_and_end() -> Result<()> {
     stand().run(|stand| async move {
         let mut child = stand
             .ssh(&["-tt", "-q"], "devenv-0")
-            .arg("trap 'echo interrupted' INT; stty -echo; echo ready; cat; echo after; cat >/dev/null; exit 6")
+            // Whoever is to be interrupted says itself that it is there.
+            .arg("trap 'echo interrupted' INT; stty -echo; sh -c 'echo ready; exec cat'; echo after; cat >/dev/null; exit 6")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
