@@ -151,8 +151,10 @@ impl<'a> Status<'a> {
         let login = match (&self.user, self.logged_in) {
             (Some(user), true) if self.token_command.is_some() => (*user).to_owned(),
             (Some(user), true) => format!("{user}, by {}", self.issuer.unwrap_or_default()),
-            (Some(user), false) => format!("{user}'s login is over"),
-            (None, _) => "nobody is logged in".to_owned(),
+            (Some(user), false) => format!("{user}'s login is over (doorward login)"),
+            (None, _) if self.token_command.is_some() => "nobody is logged in".to_owned(),
+            (None, _) if self.gateway.is_none() => "nobody is logged in (doorward login GATEWAY)".to_owned(),
+            (None, _) => "nobody is logged in (doorward login)".to_owned(),
         };
         let mut rows = vec![
             ("gateway", self.gateway.map_or_else(none, Url::to_string)),

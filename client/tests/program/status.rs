@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, problem};
 use crate::issuer::{Issuer, jwt};
+use crate::run::Folder;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_says_who_one_is() {
@@ -65,7 +66,14 @@ async fn without_the_gateway_the_token_says_it_and_that_is_marked() {
     folder.write_token("expires-at", json!(1));
     issuer.set(|script| script.errors = vec!["invalid_grant"]);
     let ran = folder.run(&["status"]).await.expect(77);
-    assert!(ran.out.contains("bob's login is over"), "{}", ran.out);
+    assert!(ran.out.contains("bob's login is over (doorward login)"), "{}", ran.out);
+    // and where there was never one
+    let ran = Folder::new().run(&["status"]).await.expect(77);
+    assert!(
+        ran.out.contains("nobody is logged in (doorward login GATEWAY)"),
+        "{}",
+        ran.out
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
