@@ -16,6 +16,14 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
+/// Why a file could not be read, without the words of one system.
+pub(crate) fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => "not a regular file".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
 /// Reads a text of at most `most` bytes from a regular file.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use super::JudgeGateway;
 use crate::{
     fault::{Class, Fault, Place},
     index::Outcome,
-    open::open_regular,
+    open::{open_regular, unreadable},
     receipt::{self, Kind, MAX_RECEIPT, RECEIPTS_NAME, Receipt, Statement},
 };
 
@@ -39,7 +39,7 @@ impl<'a> Receipts<'a> {
             Ok(file) => (Some(BufReader::new(file)), None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
             Err(error) => {
-                let text = format!("{RECEIPTS_NAME}: {}", error.kind());
+                let text = format!("{RECEIPTS_NAME}: {}", unreadable(&error));
                 (None, Some(Fault::new(Class::Unreadable, Place::default(), text)))
             }
         };

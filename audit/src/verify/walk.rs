@@ -12,7 +12,7 @@ use crate::{
     event::{Event, Stamped},
     fault::{Class, Fault, Place},
     head::Head,
-    open::open_regular,
+    open::{open_regular, unreadable},
     pack::Unpacker,
     read::{Block, next_block},
     receipt::{Durable, Kind, Statement},
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
 
     fn segment(&mut self, dir: &Path, segment: u32, receipts: &mut Receipts<'_>) -> Result<(), Fault> {
         let file = open_regular(&dir.join(segment_name(segment)))
-            .map_err(|error| self.fault(Class::Unreadable, error.kind().to_string()))?;
+            .map_err(|error| self.fault(Class::Unreadable, unreadable(&error)))?;
         let mut file = BufReader::with_capacity(64 * 1024, file);
         while let Some(block) = next_block(&mut self.chain, &mut self.unpacker, &mut file)? {
             let seen = &block.seen;

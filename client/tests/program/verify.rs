@@ -126,6 +126,7 @@ async fn what_is_no_file_and_what_is_gone_is_named_and_the_rest_is_judged() {
         "{}",
         ran.out
     );
+    assert!(ran.out.contains("not a regular file"), "{}", ran.out);
     let ran = folder.run(&["verify"]).await.expect(64);
     assert!(ran.err.contains("--all") && !ran.err.contains("--home"), "{}", ran.err);
 }
