@@ -4,6 +4,9 @@ use std::collections::HashSet;
 
 use super::*;
 
+/// More than a slow machine takes.
+const LIMIT: Duration = Duration::from_secs(60);
+
 async fn is_unknown(rig: &Rig, session: Uuid) -> bool {
     matches!(rig.store.resume(session, "uid-0").await, Err(ResumeError::Unknown))
 }
@@ -21,7 +24,16 @@ async fn a_session_that_was_only_noted_is_recorded_after_a_restart() {
     rig.store.note_unbegun(Start { keep, ..start(session) }).await;
     rig.store.note_end(session, "the client left".into()).await;
     rig.restart_store().await;
-    let wrong = rig.store.resume(session, "uid-1").await;
+    // The folder is made beside, and the session's for nobody else until it is.
+    let refused = async {
+        loop {
+            match rig.store.resume(session, "uid-1").await {
+                Err(ResumeError::Open) => tokio::time::sleep(Duration::from_millis(5)).await,
+                other => break other,
+            }
+        }
+    };
+    let wrong = tokio::time::timeout(LIMIT, refused).await.unwrap();
     assert!(matches!(wrong, Err(ResumeError::OtherWorkspace)));
     let mut author = Author::new(session);
     let whole: Bytes = author.whole().into();
@@ -47,8 +59,18 @@ async fn one_of_which_the_agent_has_nothing_is_closed_with_the_end_that_was_note
     rig.store.note_end(session, "the client left".into()).await;
     rig.restart_store().await;
     until("the note is a folder", || notes(&rig) == 0).await;
-    rig.store.close_unclosed("uid-0", &HashSet::new()).await;
-    let index = rig.store.session(session).await.unwrap();
+    // The note is gone a moment before whoever made the folder lets go of it.
+    let closed = async {
+        loop {
+            rig.store.close_unclosed("uid-0", &HashSet::new()).await;
+            let index = rig.store.session(session).await.unwrap();
+            if index.outcome.is_some() {
+                break index;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let index = tokio::time::timeout(LIMIT, closed).await.unwrap();
     assert_eq!(
         (index.outcome, index.reason.as_deref(), index.record_bytes),
         (Some(Outcome::Abnormal), Some("the client left"), 0)
