@@ -161,6 +161,7 @@ impl Masker {
                     Some(0) => {}
                     Some(length) => {
                         at += length;
+                        self.bound(at);
                         continue;
                     }
                     None => break,
@@ -205,6 +206,15 @@ impl Masker {
                 Some(usize::from(all.get(at - 2..at) == Some(&[*byte, b'\r'])))
             }
             _ => Some(0),
+        }
+    }
+
+    /// Gives up a beginning behind which too much has come that does not count: nobody reads a secret in that, and what is held is
+    /// bounded.
+    fn bound(&mut self, at: usize) {
+        let most = WIDEST + 4 * self.patterns.longest();
+        if self.pending().is_some_and(|(from, _)| at.saturating_sub(from) > most) {
+            self.state = self.patterns.start();
         }
     }
 
@@ -301,6 +311,8 @@ pub(super) fn sequence(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// So many bytes that do not count may stand in a secret, beside four for each of its letters.
+const WIDEST: usize = 16 * 1024;
 /// What begins a control sequence.
 pub(super) const ESC: u8 = 0x1b;
 /// Between `ESC [` and the letter, in bytes.

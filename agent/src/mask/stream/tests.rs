@@ -260,3 +260,23 @@ fn endless_sequences_are_no_sequences() {
     }
     assert_eq!(masker.held(), 0);
 }
+
+#[test]
+fn what_is_held_is_bounded_whatever_does_not_count_follows() {
+    let patterns = patterns(&[("TOKEN", b"secret-canary")]);
+    let most = WIDEST + 4 * patterns.longest() + 64;
+    for filling in ["\r\n", "\x1b[1m", " \r"] {
+        let mut masker = Masker::new(Arc::clone(&patterns));
+        let mut given = masker.push(Bytes::from_static(b"secret-")).bytes.len();
+        let chunk = Bytes::from(filling.repeat(300));
+        for _ in 0..100 {
+            given += masker.push(chunk.clone()).bytes.len();
+            assert!(masker.held() <= most + chunk.len(), "{} bytes are held", masker.held());
+        }
+        given += masker.finish().bytes.len();
+        assert_eq!(given, 7 + 100 * chunk.len());
+        // What comes later is found as ever.
+        let masked = masker.push(Bytes::from_static(b"secret-canary"));
+        assert_eq!(text(&masked), "*************");
+    }
+}
