@@ -130,6 +130,12 @@ async fn what_is_not_granted_is_refused_and_recorded() {
         ]
     );
     assert!(refused.iter().all(|(_, why)| why == "not granted"), "{refused:?}");
+    // `ssh` has no words for these; of the others it says what was refused.
+    let said =
+        |what| format!("your roles do not give you {what} in devenv-0 (doorward explain devenv-0 says what they do)");
+    let mut notices = rig.gateway.notices.subscribe();
+    let notices = notices.wait_for(|all| all.len() >= 2).await.unwrap();
+    assert_eq!(*notices, [said("a terminal"), said("a shell")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

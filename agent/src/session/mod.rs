@@ -1,5 +1,6 @@
 //! One session: an authorised stream, the SSH server on it, its channels and its recording.
 
+mod aside;
 mod ide;
 mod missing;
 mod pauses;
@@ -26,6 +27,7 @@ use crate::mask::mask_text;
 use crate::process::{Account, Ending, Origin};
 use crate::ssh::Inflow;
 use crate::usage::LastUse;
+use aside::Aside;
 
 /// What the channels of a session share.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub(crate) struct Session {
     terms: Terms,
     account: Arc<Account>,
     notice: Option<String>,
+    aside: Aside,
     origin: Origin,
     accept_env: Vec<String>,
     program: PathBuf,
@@ -62,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) terms: Terms,
     pub(crate) account: Account,
     pub(crate) notice: Option<String>,
+    pub(crate) aside: Aside,
     pub(crate) client: Option<SocketAddr>,
     pub(crate) agent: SocketAddr,
     pub(crate) accept_env: Vec<String>,
@@ -82,6 +86,7 @@ impl Session {
             terms: parts.terms,
             account: Arc::new(parts.account),
             notice: parts.notice,
+            aside: parts.aside,
             origin: Origin {
                 client: parts.client,
                 agent: parts.agent,
@@ -121,6 +126,11 @@ impl Session {
     /// What the person must know of where the session is.
     pub(crate) fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
+    }
+
+    /// What the person can be told beside its bytes.
+    pub(crate) fn aside(&self) -> &Aside {
+        &self.aside
     }
 
     /// Where it comes from.

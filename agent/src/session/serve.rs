@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::aside::Aside;
 use super::ide;
 use super::reason::Reason;
 use super::recording::Recording;
@@ -95,6 +96,7 @@ where
         terms: admitted.verified.terms().clone(),
         account: admitted.account,
         notice: admitted.notice,
+        aside: Aside::new(handle.clone(), workspace.config.name.to_string()),
         client: open.client_address.parse().ok(),
         agent: link.agent,
         accept_env: workspace.config.accept_env.clone(),

@@ -94,6 +94,9 @@ impl Handler {
             Ok(taken) => taken,
             Err(why) => {
                 self.session.recording().refused(Some(desk.number), what, why);
+                if why == NOT_GRANTED {
+                    self.session.aside().not_granted(what);
+                }
                 false
             }
         }

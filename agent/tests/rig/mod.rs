@@ -36,7 +36,7 @@ use doorward_wire::message::{
     Enrolled, GatewayHello, LeftoverSession, LinkReady, Message, OpenRecords, OpenSession, StreamAnswer, StreamOpen,
 };
 use doorward_wire::relay::{Event as Passed, Relay, RelayLimits};
-use doorward_wire::{End, Frame, FrameStream, LINK_VERSION, Limits, Plain, client_end};
+use doorward_wire::{End, Frame, FrameStream, LINK_VERSION, Limits, Plain, Said, client_end};
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -69,6 +69,8 @@ pub struct Gateway {
     pub catch_up: Notify,
     pub records: Mutex<BTreeMap<Uuid, Vec<u8>>>,
     pub ends: watch::Sender<BTreeMap<Uuid, End>>,
+    /// What clients were told beside SSH.
+    pub notices: watch::Sender<Vec<String>>,
     pub leftovers: watch::Sender<Vec<LeftoverSession>>,
     /// How often the agent has told that the workspace was used.
     pub used: watch::Sender<u32>,
@@ -171,6 +173,7 @@ impl Rig {
             ack: AtomicBool::new(true),
             catch_up: Notify::new(),
             records: Mutex::default(),
+            notices: watch::Sender::default(),
             ends: watch::channel(BTreeMap::new()).0,
             leftovers: watch::channel(Vec::new()).0,
             used: watch::Sender::new(0),
@@ -340,8 +343,16 @@ impl Rig {
         let (client_side, gateway_side) = duplex(256 * 1024);
         self.tasks
             .spawn(relay(Arc::clone(&self.gateway), session, gateway_side, stream));
-        let (mut ssh, _incoming, handle, driver) = client_end(Plain::new(client_side), Limits::default());
+        let (mut ssh, mut incoming, handle, driver) = client_end(Plain::new(client_side), Limits::default());
         self.tasks.spawn(driver);
+        let notices = self.gateway.notices.clone();
+        self.tasks.spawn(async move {
+            while let Some(said) = incoming.next().await {
+                if let Said::Notice(text) = said {
+                    notices.send_modify(|all| all.push(text));
+                }
+            }
+        });
         let (user, mut ours) = duplex(256 * 1024);
         self.tasks.spawn(async move {
             let _ = copy_bidirectional(&mut ssh, &mut ours).await;
