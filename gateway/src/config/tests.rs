@@ -498,6 +498,7 @@ fn the_document_tells_the_truth() {
         "join",
         "prefix",
         "workspaces-claim",
+        "workspace-names",
         "groups =",
     ];
     let aloud = |sample: &str| -> String {
