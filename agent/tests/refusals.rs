@@ -134,7 +134,8 @@ async fn what_is_not_granted_is_refused_and_recorded() {
     let said =
         |what| format!("your roles do not give you {what} in devenv-0 (doorward explain devenv-0 says what they do)");
     let mut notices = rig.gateway.notices.subscribe();
-    let notices = notices.wait_for(|all| all.len() >= 2).await.unwrap();
+    let both = notices.wait_for(|all| all.len() >= 2);
+    let notices = tokio::time::timeout(WITHIN, both).await.unwrap().unwrap();
     assert_eq!(*notices, [said("a terminal"), said("a shell")]);
 }
 

@@ -213,7 +213,7 @@ impl Masker {
     /// bounded.
     fn bound(&mut self, at: usize) {
         let most = WIDEST + 4 * self.patterns.longest();
-        if self.pending().is_some_and(|(from, _)| at.saturating_sub(from) > most) {
+        if at > most && self.pending().is_some_and(|(from, _)| at.saturating_sub(from) > most) {
             self.state = self.patterns.start();
         }
     }

@@ -202,7 +202,6 @@ impl Two {
     async fn say(&self, wanted: impl Fn(Result<(), String>) -> bool) -> Result<()> {
         for one in &self.both {
             until("what is said of the objects", async || {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 Ok(wanted(one.current()).then_some(()))
             })
             .await
